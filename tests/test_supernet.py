@@ -1,0 +1,215 @@
+"The supernet against its definition: a loop over cells, edges and operations, written out here."
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ssnas_colab.core.genotype import PRIMITIVES, edges
+from ssnas_colab.core.network import DilConv, FactorizedReduce, ReLUConvBN, SepConv
+from ssnas_colab.core.runs import UserError
+from ssnas_colab.core.supernet import RELAXATIONS, FairRelaxation, MixedCell, Supernet
+
+
+def take(module, weights):
+    "`module` in float64 with the next parameters from the iterator `weights` copied into it."
+    module = module.double()
+    for parameter in module.parameters():
+        parameter.data = next(weights).detach().clone()
+    return module
+
+
+class Definition(torch.nn.Module):
+    "The supernet as DARTS and FairDARTS define it; its parameters are copied in the order in which `net` has its own."
+
+    def __init__(self, net, in_channels, width, depth, nodes):
+        super().__init__()
+        weights = iter(list(net.parameters()))
+        convolution = torch.nn.Conv2d(in_channels, 3 * width, 3, padding=1, bias=False)
+        stem = torch.nn.Sequential(convolution, torch.nn.BatchNorm2d(3 * width))
+        self.parts = torch.nn.ModuleList([take(stem, weights)])
+        self.plan, self.edges = [], edges(nodes)
+        sizes, c, halve = [3 * width, 3 * width], width, False
+        for i in range(depth):
+            reduction = i in (depth // 3, 2 * depth // 3)
+            c = 2 * c if reduction else c
+            first = FactorizedReduce(sizes[0], c, False) if halve else ReLUConvBN(sizes[0], c, False)
+            cell = [self.add(take(first, weights)), self.add(take(ReLUConvBN(sizes[1], c, False), weights)), []]
+            for source, _ in self.edges:
+                stride = 2 if reduction and source < 2 else 1
+                skip = FactorizedReduce(c, c, False) if stride == 2 else torch.nn.Identity()
+                operations = [self.pool(torch.nn.MaxPool2d(3, stride, 1), c), None, take(skip, weights)]
+                operations[1] = self.pool(torch.nn.AvgPool2d(3, stride, 1, count_include_pad=False), c)
+                operations += [take(SepConv(c, k, stride, False), weights) for k in (3, 5)]
+                operations += [take(DilConv(c, k, stride, False), weights) for k in (3, 5)]
+                cell[2].append([self.add(operation) for operation in operations])
+            self.plan.append(("reduce" if reduction else "normal", cell))
+            sizes, halve = [sizes[1], nodes * c], reduction
+        self.alphas = torch.nn.ParameterDict({kind: a.detach().clone() for kind, a in net.alphas.items()})
+
+    def pool(self, pool, channels):
+        return torch.nn.Sequential(pool, torch.nn.BatchNorm2d(channels, affine=False)).double()
+
+    def add(self, module):
+        self.parts.append(module)
+        return len(self.parts) - 1
+
+    def forward(self, x):
+        before, now = [self.parts[0](x)] * 2
+        for kind, (first, second, mixed) in self.plan:
+            weights = 1 / (1 + torch.exp(-self.alphas[kind]))
+            states = {0: self.parts[first](before), 1: self.parts[second](now)}
+            for (source, target), row, operations in zip(self.edges, weights, mixed, strict=True):
+                for weight, operation in zip(row, operations, strict=True):
+                    states[target] = states.get(target, 0) + weight * self.parts[operation](states[source])
+            before, now = now, torch.cat([states[node] for node in sorted(states) if node > 1], 1)
+        return F.adaptive_avg_pool2d(now, 1).flatten(1)
+
+
+CASES = [  # in_channels, width, depth, nodes, size
+    (3, 4, 3, 4, (8, 8)),
+    (1, 3, 4, 4, (9, 9)),
+    (1, 2, 5, 4, (7, 10)),
+    (2, 4, 3, 2, (5, 5)),
+    (3, 2, 1, 4, (6, 6)),
+]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("channels, width, depth, nodes, size", CASES)
+def test_same_as_the_definition(channels, width, depth, nodes, size, layout):
+    "Features, gradients of every parameter and of the image, and running statistics."
+    torch.manual_seed(depth)
+    net = Supernet(width=width, depth=depth, nodes=nodes, in_channels=channels).double()
+    for alphas in net.alphas.values():
+        torch.nn.init.normal_(alphas, std=2)
+    definition = Definition(net, channels, width, depth, nodes)
+    net = net.to(memory_format=layout)
+    image = torch.randn(4, channels, *size, dtype=torch.float64)
+    images = [image.clone().requires_grad_(), image.to(memory_format=layout, copy=True).requires_grad_()]
+    results = [definition(images[0]), net(images[1])]
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-9)
+    direction = torch.randn_like(results[0])
+    for result in results:
+        (result * direction).sum().backward()
+    torch.testing.assert_close(images[0].grad, images[1].grad, rtol=1e-5, atol=1e-9)
+    pairs = list(zip(definition.parameters(), net.parameters(), strict=True))
+    assert len(pairs) > 100
+    for expected, got in pairs:
+        torch.testing.assert_close(got.grad, expected.grad, rtol=1e-5, atol=1e-9)
+    torch.testing.assert_close(net.eval()(images[1]), definition.eval()(images[0]), rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("reduction", [False, True])
+@pytest.mark.parametrize("name", PRIMITIVES)
+@pytest.mark.parametrize("edge", [0, 1, 6])
+def test_one_hot_weight_gives_exactly_that_operation(name, reduction, edge):
+    "One weight is 1, all others 0: the edge's target is that operation of the edge's source, every other node is 0."
+    torch.manual_seed(0)
+    cell = MixedCell((5, 5), 4, reduction=reduction)
+    a, b = torch.randn(2, 3, 5, 7, 7)
+    source, target = edges()[edge]
+    weights = torch.zeros(14, 7)
+    weights[edge, PRIMITIVES.index(name)] = 1
+    state = (cell.first(a), cell.second(b))[source]
+    stride = 2 if reduction else 1
+    if name == "max_pool_3x3":
+        expected = F.batch_norm(F.max_pool2d(state, 3, stride, 1), None, None, training=True)
+    elif name == "avg_pool_3x3":
+        pooled = F.avg_pool2d(state, 3, stride, 1, count_include_pad=False)
+        expected = F.batch_norm(pooled, None, None, training=True)
+    elif name == "skip_connect" and not reduction:
+        expected = state
+    else:
+        expected = cell.operations[edge][name](state)
+    output = cell(a, b, weights)
+    nodes = dict(zip(range(2, 6), output.split(4, 1), strict=True))
+    assert torch.equal(nodes.pop(target), expected)
+    assert all((node == 0).all() for node in nodes.values())
+
+
+def test_forced_weights_replace_the_alphas():
+    torch.manual_seed(0)
+    net = Supernet(width=2, depth=3, in_channels=1)
+    x = torch.randn(2, 1, 8, 8)
+    own = {kind: weights.detach() for kind, weights in net.weights().items()}
+    assert torch.equal(net(x), net(x, weights=own))
+    swapped = {"normal": own["reduce"], "reduce": own["normal"]}
+    assert not torch.equal(net(x), net(x, weights=swapped))
+    net(x, weights=own).sum().backward()
+    assert all(alphas.grad is None for alphas in net.alphas.values())
+
+
+def test_shapes_and_groups():
+    for nodes, channels, size in ((4, 1, (8, 8)), (4, 3, (28, 28)), (3, 3, (11, 6))):
+        net = Supernet(width=3, depth=3, nodes=nodes, in_channels=channels)
+        rows = sum(range(2, nodes + 2))
+        assert net(torch.randn(2, channels, *size)).shape == (2, net.feature_width) == (2, nodes * 12)
+        assert [tuple(alphas.shape) for alphas in net.alphas.values()] == [(rows, 7), (rows, 7)]
+        assert list(net.alphas) == ["normal", "reduce"]
+        every = {id(parameter) for parameter in net.parameters()}
+        groups = [{id(p) for p in group} for group in (net.weight_parameters(), net.alpha_parameters())]
+        assert groups[0] | groups[1] == every and not groups[0] & groups[1]
+    net = Supernet()
+    assert sum(alphas.numel() for alphas in net.alpha_parameters()) == 196 and net.feature_width == 256
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) and m.affine for m in net.cells.modules())
+
+
+def test_initial_alphas_are_small_and_seeded():
+    torch.manual_seed(5)
+    first = Supernet(width=2, depth=3)
+    torch.manual_seed(5)
+    second = Supernet(width=2, depth=3)
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
+    values = torch.cat([alphas.detach().flatten() for alphas in first.alpha_parameters()])
+    assert 0.8e-3 < values.std().item() < 1.2e-3 and values.abs().max() < 5e-3
+
+
+def test_fair_relaxation_is_the_sigmoid():
+    alphas = torch.tensor([[0.0, 100.0, -100.0, 1.0]], dtype=torch.float64)
+    expected = torch.tensor([[0.5, 1.0, 0.0, 0.7310585786300049]], dtype=torch.float64)
+    torch.testing.assert_close(FairRelaxation().weights(alphas), expected)
+    assert set(RELAXATIONS) >= {"fair"}
+
+
+@pytest.mark.parametrize("resting", ["weights", "alphas"])
+def test_one_level_at_a_time(resting):
+    torch.manual_seed(0)
+    net = Supernet(width=2, depth=3, in_channels=1)
+    x = torch.randn(2, 1, 8, 8)
+    net(x).square().sum().backward()
+    groups = {"weights": net.weight_parameters(), "alphas": net.alpha_parameters()}
+    both = {name: [parameter.grad.clone() for parameter in group] for name, group in groups.items()}
+    net.zero_grad(set_to_none=True)
+    for parameter in groups[resting]:
+        parameter.requires_grad_(False)
+    net(x).square().sum().backward()
+    learning = "alphas" if resting == "weights" else "weights"
+    assert all(parameter.grad is None for parameter in groups[resting])
+    for parameter, expected in zip(groups[learning], both[learning], strict=True):
+        torch.testing.assert_close(parameter.grad, expected)
+
+
+def test_state_can_be_stored_and_loaded():
+    torch.manual_seed(0)
+    first, second = (Supernet(width=2, depth=3) for _ in range(2))
+    x = torch.randn(2, 3, 9, 9)
+    first(x)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first.eval()(x), second.eval()(x))
+
+
+def test_reduced_precision_gives_finite_gradients():
+    net = Supernet(width=4, depth=3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        features = net(torch.randn(4, 3, 16, 16))
+    features.float().square().mean().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
+    assert all(parameter.grad.abs().sum() > 0 for parameter in net.alpha_parameters())
+
+
+def test_mistakes_are_told():
+    with pytest.raises(UserError, match="choose one of fair"):
+        Supernet(relaxation="softmacks")
+    with pytest.raises(UserError, match="1 or more"):
+        Supernet(depth=0)
