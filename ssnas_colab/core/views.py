@@ -43,7 +43,7 @@ class Policy:
     noise: float = 0.0
     shift: float = 1 / 8
 
-
+# %% ../../nbs/core/05_views.ipynb #e2e1e47f
 POLICIES = {
     "natural": Policy("natural", flip=0.5, saturation=0.2, hue=0.1, grey=0.2, solarise=(0.0, 0.2)),
     "medical": Policy("medical", crop_scale=(0.5, 1.0), rotation=10.0, noise=0.03),
@@ -61,7 +61,7 @@ def find_policy(policy):
 
 # %% ../../nbs/core/05_views.ipynb #c9c10c74
 def to_float(images):
-    "uint8 images -> float32 in 0..1; float32 and float64 images are taken to be in 0..1 already and returned as they are."
+    "uint8 images -> float32 in 0..1; floating-point images are taken to be in 0..1 already; half precision is widened."
     if images.dtype == torch.uint8:
         return images.float().div_(255)
     if images.dtype in (torch.float16, torch.bfloat16):
@@ -72,7 +72,7 @@ def to_float(images):
 
 
 def normalise(x, mean, std):
-    """Images (B, C, H, W) minus `mean`, over `std`, one number per channel each, in 0..1 units (`ImageData.mean`, `.std`).
+    """Images (B, C, H, W) minus `mean`, over `std`: one number per channel each, for values in 0..1 (`ImageData.mean`).
 
     A channel whose `std` is 0 (the same value everywhere) is only centred. uint8 images are converted first.
     """
@@ -118,6 +118,7 @@ def warp(x, maps):
 # %% ../../nbs/core/05_views.ipynb #ad33c62b
 _LUMA = (0.2989, 0.587, 0.114)  # the weights that torchvision uses
 _YIQ = torch.tensor([_LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)], dtype=torch.float64)
+_RGB = torch.linalg.inv(_YIQ)
 
 
 def colour_maps(brightness, contrast, saturation, hue, mean):
@@ -134,18 +135,18 @@ def colour_maps(brightness, contrast, saturation, hue, mean):
         return gain * torch.eye(channels, dtype=mean.dtype, device=mean.device), shift[:, :, None]
     eye = torch.eye(3, dtype=mean.dtype, device=mean.device)
     saturate = eye * saturation[:, None, None] + (1 - saturation)[:, None, None] * luma.expand(3, 3)
-    yiq = _YIQ.to(mean.dtype).to(mean.device)
+    yiq, rgb = (m.to(mean.dtype).to(mean.device) for m in (_YIQ, _RGB))
     turn = torch.zeros(len(mean), 3, 3, dtype=mean.dtype, device=mean.device)
     turn[:, 0, 0] = 1
     turn[:, 1, 1] = turn[:, 2, 2] = torch.cos(2 * math.pi * hue)
     turn[:, 2, 1] = torch.sin(2 * math.pi * hue)
     turn[:, 1, 2] = -turn[:, 2, 1]
-    matrix = torch.linalg.inv(yiq) @ turn @ yiq @ saturate
+    matrix = rgb @ turn @ yiq @ saturate
     return gain * matrix, (matrix @ shift[:, :, None])
 
-
+# %% ../../nbs/core/05_views.ipynb #8e0f8d25
 def recolour(x, matrix, shift):
-    "Images (N, C, H, W): each pixel's channels through the image's matrix (N, C, C), plus shift (N, C, 1), clipped to 0..1."
+    "Images (N, C, H, W), each pixel through its image's matrix (N, C, C), plus the shift (N, C, 1), clipped to 0..1."
     with full_precision(x.device):
         if x.shape[1] == 1:
             return torch.addcmul(shift[..., None], matrix[..., None], x).clamp_(0, 1)
@@ -159,14 +160,14 @@ def solarise(x, threshold):
 # %% ../../nbs/core/05_views.ipynb #0ab2b727
 def _check(images, generator, name):
     if images.ndim != 4:
-        raise ValueError(f"{name} needs images of shape (batch, channels, height, width), but got {tuple(images.shape)}")
+        raise ValueError(f"{name} needs images (batch, channels, height, width), but got shape {tuple(images.shape)}")
     if generator.device.type != images.device.type:
         raise ValueError(
             f"{name} got images on {images.device} and a generator on {generator.device}: create the generator on the "
             "images' device"
         )
 
-
+# %% ../../nbs/core/05_views.ipynb #55f7176f
 @torch.no_grad()
 def two_views(images, policy, generator):
     """Two random views of each image, every image and view with its own draws, all from `generator`.
@@ -183,9 +184,9 @@ def two_views(images, policy, generator):
     draws = torch.rand(len(x), 14, generator=generator, device=x.device, dtype=x.dtype)
     x = warp(x, affine_maps(policy, draws[:, :6], *x.shape[2:]))
     x = recolour(x, *_jitter(policy, draws[:, 6:12], x))
-    if any(policy.solarise):
-        chance = x.new_tensor(policy.solarise).repeat_interleave(len(images))
-        x = solarise(x, torch.where(draws[:, 12] < chance, 0.5, 2.0).to(x.dtype))  # nothing reaches 2
+    for view, chance, draw in zip(x.chunk(2), policy.solarise, draws[:, 12].chunk(2), strict=True):
+        if chance:
+            view.copy_(solarise(view, torch.where(draw < chance, 0.5, 2.0).to(x.dtype)))  # nothing reaches 2
     if policy.noise:
         amount = policy.noise * draws[:, 13].view(-1, 1, 1, 1)
         noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
@@ -196,7 +197,8 @@ def two_views(images, policy, generator):
 def _jitter(policy, draws, x):
     applied, *factors, grey = draws.unbind(1)
     strengths = (policy.brightness, policy.contrast, policy.saturation, policy.hue)
-    change = [torch.where(applied < policy.jitter, s * (2 * f - 1), 0.0) for s, f in zip(strengths, factors, strict=True)]
+    draws = zip(strengths, factors, strict=True)
+    change = [torch.where(applied < policy.jitter, most * (2 * draw - 1), 0.0) for most, draw in draws]
     saturation = torch.where(grey < policy.grey, 0.0, 1 + change[2])  # grey after any hue is grey
     with full_precision(x.device):
         return colour_maps(1 + change[0], 1 + change[1], saturation, change[3], x.mean((2, 3)))
