@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from .runs import UserError
+
 # %% ../../nbs/core/08_training.ipynb #15b5437a
 def derived_seed(*keys) -> int:
     "A seed (0 <= seed < 2**63) that depends on all `keys` (numbers and text), the same on every machine and in every session."
@@ -77,6 +79,14 @@ class Engine:
         (self.scaler.scale(loss) if self.scaler else loss).backward()
         self.apply(optimizer, clip)
 
+    def gradients(self, loss, parameters):
+        "Gradients of `loss` with respect to `parameters`, nothing else touched; where float16 overflowed they are zero."
+        if not self.scaler:
+            return torch.autograd.grad(loss, parameters)
+        scale = self.scaler.get_scale()
+        scaled = torch.autograd.grad(loss * scale, parameters)
+        return [torch.nan_to_num(g / scale, nan=0.0, posinf=0.0, neginf=0.0) for g in scaled]
+
     def apply(self, optimizer, clip=None):
         "One step of `optimizer` with the gradients that are there, clipped to the norm `clip` if given."
         if self.scaler:
@@ -91,16 +101,24 @@ class Engine:
             optimizer.step()
 
 
-def choose_engine(device="auto", precision="auto") -> Engine:
-    "The engine for `device` ('auto', 'cpu', 'cuda', ...) and `precision` ('auto', 'float32', 'bfloat16', 'float16')."
+def choose_engine(device="auto", precision="auto", *, depthwise=True) -> Engine:
+    """The engine for `device` ('auto', 'cpu', 'cuda', ...) and `precision` ('auto', 'float32', 'bfloat16', 'float16').
+
+    `depthwise`: whether the model consists of depthwise convolutions, which decides the layout on a CPU. `UserError` for a device that is not there.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(device)
+    try:
+        device = torch.device(device)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError):
+        raise UserError(f"The device {device!s} is not available here: choose 'auto' or 'cpu'") from None
     if precision == "auto":
         precision = "float32"
         if device.type == "cuda":
             precision = "bfloat16" if torch.cuda.get_device_capability(device)[0] >= 8 else "float16"
-    return Engine(device, None if precision == "float32" else getattr(torch, precision))
+    reduced = None if precision == "float32" else getattr(torch, precision)
+    return Engine(device, reduced, channels_last=depthwise or device.type != "cpu")
 
 # %% ../../nbs/core/08_training.ipynb #779f635c
 @dataclass(frozen=True)
