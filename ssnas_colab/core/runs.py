@@ -247,6 +247,18 @@ class Run(Artefacts, Checkpoints, Progress):
         settings, where the folder holds something else, or where the settings differ.
         """
         path = Path(path)
+        known = cls.check(path, config)
+        if known is not None:
+            return known
+        config, created = json.loads(json.dumps(config)), time.time()
+        settings = json.dumps({"config": config, "created": created}, indent=1).encode()
+        write_atomically(path / "run.json", settings)
+        return cls(path, config, created)
+
+    @classmethod
+    def check(cls, path, config=None):
+        "The run at `path` as `open` would give it, or None where `open` would make one; refuses as `open` does."
+        path = Path(path)
         settings = path / "run.json"
         if settings.is_file():
             return cls._reopen(path, settings, config)
@@ -256,9 +268,7 @@ class Run(Artefacts, Checkpoints, Progress):
             raise UserError(f"There is no run at {path}: start one with `ssnas run --out {path}` or give its settings")
         if path.is_dir() and any(path.iterdir()):
             raise UserError(f"{path} holds other files and no run: name an empty or a new folder, nothing was written")
-        config, created = json.loads(json.dumps(config)), time.time()
-        write_atomically(settings, json.dumps({"config": config, "created": created}, indent=1).encode())
-        return cls(path, config, created)
+        return None
 
     @classmethod
     def _reopen(cls, path, settings, config):

@@ -135,12 +135,17 @@ class Plan:
         return self.steps_per_epoch * self.epochs
 
 
-def plan(images: int, batch_size: int, steps: int) -> Plan:
-    "The plan for about `steps` steps over `images` images: whole epochs, or part of one where the images outnumber the budget."
+def plan(images: int, batch_size: int, steps: int, least_epochs: int = 1) -> Plan:
+    """The plan for about `steps` steps over `images` images.
+
+    Whole epochs, or, where that would make fewer than `least_epochs`, epochs that each see a part of the images.
+    """
     batch_size = min(batch_size, images)
     full = images // batch_size
-    epochs = max(1, round(steps / full))
-    return Plan(batch_size, min(full, steps), epochs)
+    least_epochs = min(least_epochs, steps)
+    if full * least_epochs > steps:
+        return Plan(batch_size, steps // least_epochs, least_epochs)
+    return Plan(batch_size, full, round(steps / full))
 
 
 def cosine(done: float, peak: float, floor: float = 0.0, warmup: float = 0.0) -> float:
