@@ -1,0 +1,158 @@
+"Stage 4 and the pipeline: who sees which images when, and what the report holds."
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+import ssnas_colab.evaluation as evaluation
+import ssnas_colab.pipeline as pipeline
+from ssnas_colab.core.genotype import GENOTYPES
+from ssnas_colab.core.runs import Run, UserError
+from ssnas_colab.evaluation import Recipe, chosen_by, contestants, evaluate, evaluation_config
+from ssnas_colab.loader import load_data
+
+TINY = {
+    "pretrain_steps": 10, "finetune_steps": 20, "batch_size": 32, "embedding": 16, "max_parameters": 20_000,
+    "random_genotypes": 1, "resnet18": False, "device": "cpu",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_data("digits", imbalance_factor=10)
+
+
+def searched_run(path, depth=3):
+    "A run that looks as stages 2 and 3 leave it."
+    run = Run.open(path, {"seed": 0})
+    run.save_text("genotype.json", GENOTYPES["FairDARTS_a"].to_json())
+    run.save_json("search.json", {"depth": depth, "settings": {}, "history": []})
+    return run
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    "The (network, split) pairs that were scored, in order."
+    seen, honest = [], Recipe.metrics
+
+    def metrics(self, split):
+        seen.append((self.name, split))
+        return honest(self, split)
+
+    monkeypatch.setattr(Recipe, "metrics", metrics)
+    return seen
+
+
+def test_the_report_and_who_reads_the_test_set(digits, tmp_path, reads):
+    run = searched_run(tmp_path / "run")
+    report = evaluate(digits, run, TINY, quiet=True)
+    names = ["searched", "resnet_small", "random_0"]
+    assert list(report["models"]) == names
+    assert [name for name, split in reads if split == "test"] == names  # once each
+    for name, model in report["models"].items():
+        assert model["parameters"] <= 20_000 and model["macs"] > 0
+        assert len(model["recall_per_class"]) == 10 and 0 <= model["balanced_accuracy"] <= 1
+        rows = run.load_json(f"models/{name}.json")["finetuning"]
+        values = [chosen_by(row, "single-label") for row in rows]
+        assert model["best_epoch"] == int(np.argmax(values)) + 1
+    assert report["data"]["counts"]["train"] == digits.counts() and report["models"]["searched"]["depth"] == 3
+    assert run.load_json("report.json") == report and run.has("report.png")
+    assert "balanced accuracy" in run.load_text("report.md")
+    before = len(reads)
+    again = evaluate(digits, run, TINY, quiet=True)
+    assert len(reads) == before and again["models"] == report["models"]
+
+
+def test_scores_are_those_of_the_kept_weights(digits, tmp_path):
+    run = searched_run(tmp_path / "run")
+    report = evaluate(digits, run, TINY | {"random_genotypes": 0}, quiet=True)
+    config = evaluation_config(TINY | {"random_genotypes": 0})
+    for name, make in contestants(GENOTYPES["FairDARTS_a"], digits, config, 3).items():
+        candidate = Recipe(name, make, digits, run, config)
+        candidate.net.load_state_dict(run.load_checkpoint(f"models/{name}")["state"]["model"])
+        assert candidate.metrics("test")["confusion"] == report["models"][name]["confusion"]
+
+
+def test_pretraining_reads_no_label(digits, tmp_path):
+    states = []
+    for i, labels in enumerate([digits.labels, {k: v[::-1].copy() for k, v in digits.labels.items()}]):
+        data = dataclasses.replace(digits, labels=labels)
+        config = evaluation_config(TINY)
+        make = contestants(GENOTYPES["FairDARTS_a"], data, config, 3)["searched"]
+        candidate = Recipe("searched", make, data, searched_run(tmp_path / str(i)), config, quiet=True)
+        candidate.pretrain()
+        states.append(candidate.net.state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_fine_tuning_learns(digits, tmp_path):
+    options = TINY | {"pretrain_steps": 0, "finetune_steps": 150, "random_genotypes": 0, "finetune_rate": 1e-2}
+    report = evaluate(digits, searched_run(tmp_path / "run"), options, quiet=True)
+    assert report["models"]["searched"]["balanced_accuracy"] > 0.7  # ten classes
+
+
+def test_multi_label_data_goes_all_the_way(digits, tmp_path):
+    labels = {split: np.stack([y % 2 == 0, y < 3, y == 0], 1).astype(np.uint8) for split, y in digits.labels.items()}
+    data = dataclasses.replace(digits, labels=labels, task="multi-label", class_names=("even", "small", "nought"))
+    report = evaluate(data, searched_run(tmp_path / "run"), TINY, quiet=True)
+    assert report["models"]["searched"]["confusion"] is None and report["models"]["searched"]["macro_auc"] > 0.3
+    assert "macro AUC" in (tmp_path / "run" / "report.md").read_text()
+
+
+def test_random_genotypes_differ_in_nothing_but_the_choice(digits):
+    made = contestants(GENOTYPES["FairDARTS_a"], digits, evaluation_config(TINY | {"random_genotypes": 3}), 3)
+    found = [made[f"random_{i}"]().genotype for i in range(3)]
+    assert len({str(g) for g in found}) == 3
+    for genotype in found:
+        assert len(genotype.used("normal")[0]) == len(GENOTYPES["FairDARTS_a"].used("normal")[0])
+
+
+def test_mistakes_are_sentences(digits, tmp_path):
+    unlabelled = dataclasses.replace(digits, labels={}, task="unlabelled", class_names=())
+    with pytest.raises(UserError, match="no labels"):
+        evaluate(unlabelled, searched_run(tmp_path / "run"), TINY)
+    with pytest.raises(UserError, match="genotype.json"):
+        evaluate(digits, Run.open(tmp_path / "empty", {}), TINY)
+
+
+@pytest.fixture
+def tiny_presets(monkeypatch):
+    monkeypatch.setitem(pipeline.SEARCH_PRESETS, "quick", {"width": 2, "depth": 3, "steps": 3, "embedding": 16})
+    monkeypatch.setitem(evaluation.EVALUATION_PRESETS, "quick", TINY)
+    original = evaluation.evaluation_config
+    monkeypatch.setattr(pipeline, "evaluation_config", lambda c, **k: original(c, **k))
+
+
+def test_the_whole_way_and_a_finished_run_answers_at_once(tmp_path, tiny_presets, monkeypatch, capsys):
+    arguments = ["run", "--out", str(tmp_path / "run"), "--quiet", "--device", "cpu"]
+    assert pipeline.main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "# digits" in said and "searched" in said
+    for name in ("run.json", "data.json", "indices.npz", "alphas.npz", "genotype.json", "report.json", "report.png"):
+        assert (tmp_path / "run" / name).is_file(), name
+    monkeypatch.setattr(pipeline, "load_data", lambda *_, **__: pytest.fail("the images were read again"))
+    assert pipeline.main(arguments) == 0
+    assert "# digits" in capsys.readouterr().out
+    assert pipeline.main(["status", str(tmp_path / "run")]) == 0
+    assert "evaluation" in capsys.readouterr().out
+
+
+def test_stages_one_by_one_end_as_the_whole_way(tmp_path, tiny_presets):
+    straight = pipeline.run_pipeline("digits", tmp_path / "whole", quiet=True, device="cpu")
+    where = ["--out", str(tmp_path / "parts"), "--quiet", "--device", "cpu"]
+    for command in (["data", *where], ["search", *where], ["derive", str(tmp_path / "parts")], ["evaluate", *where]):
+        assert pipeline.main(command) == 0, command
+    parts = Run.open(tmp_path / "parts").load_json("report.json")
+
+    def timeless(report):
+        return {name: {k: v for k, v in m.items() if k != "seconds"} for name, m in report["models"].items()}
+
+    assert timeless(parts) == timeless(straight)
+
+
+def test_images_without_labels_get_a_genotype(digits, tmp_path, tiny_presets):
+    data = dataclasses.replace(digits, labels={}, task="unlabelled", class_names=(), name="no labels")
+    assert pipeline.run_pipeline(data, tmp_path / "run", quiet=True, device="cpu") == {}
+    assert (tmp_path / "run" / "genotype.json").is_file() and not (tmp_path / "run" / "report.json").exists()
