@@ -16,31 +16,33 @@ import sys
 import torch
 torch.set_num_threads(1)
 import ssnas_colab.core.training as training
-from ssnas_colab.evaluation import EVALUATION_PRESETS
+import ssnas_colab.evaluation as evaluation
 from ssnas_colab.pipeline import run_pipeline
 from ssnas_colab.search import SEARCH_PRESETS
 training.CHECKPOINT_SECONDS = 0.0  # a checkpoint after every step: most kills fall into a write
 SEARCH_PRESETS["quick"] = {"width": 4, "depth": 3, "batch_size": 32, "steps": 24, "embedding": 32}
-EVALUATION_PRESETS["quick"] = {
-    "pretrain_steps": 6, "finetune_steps": 8, "batch_size": 64, "embedding": 32, "max_parameters": 20_000, "random_genotypes": 1
+evaluation.EVALUATION_PRESETS["quick"] = {
+    "pretrain_steps": 6, "finetune_steps": 8, "batch_size": 64, "embedding": 32, "max_parameters": 20_000,
+    "random_genotypes": 1,
 }
-import ssnas_colab.evaluation as evaluation
-evaluation.resnet18 = lambda classes, in_channels: evaluation.narrow_resnet(classes, in_channels=in_channels, max_parameters=40_000)
+evaluation.resnet18 = lambda classes, channels: evaluation.narrow_resnet(classes, channels, max_parameters=40_000)
 print("ready", flush=True)
 run_pipeline("digits", sys.argv[1], imbalance_factor=10, quiet=True)
 """
 
 
 def start(path):
-    return subprocess.Popen([sys.executable, "-c", CHILD, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-c", CHILD, str(path)], text=True, **pipes)
 
 
 def outcome(path):
     "All that a run has found, without its times."
     run = Run.open(path)
-    weights = {name: run.load_checkpoint(f"models/{name}")["state"]["model"] for name in run.load_json("report.json")["models"]}
-    report = run.load_json("report.json")
-    return run.load_arrays("alphas.npz"), run.load_text("genotype.json"), report["models"], weights
+    models = run.load_json("report.json")["models"]
+    weights = {name: run.load_checkpoint(f"models/{name}")["state"]["model"] for name in models}
+    found = {name: {key: value for key, value in model.items() if key != "seconds"} for name, model in models.items()}
+    return run.load_arrays("alphas.npz"), run.load_text("genotype.json"), found, weights
 
 
 def test_killed_runs_end_with_the_same_bits(tmp_path):
