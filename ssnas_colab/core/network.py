@@ -245,7 +245,7 @@ def plan_cells(genotype, width, depth, auxiliary=False):
     cells, inputs = [], (3 * width, 3 * width)
     for i in range(depth):
         kind = "reduce" if i in (depth // 3, 2 * depth // 3) else "normal"
-        edges, concat = used[kind]
+        _, concat = used[kind]
         if not concat:
             raise UserError(f"The {kind} cell has no edge that leads from an input to its output: add one")
         width = 2 * width if kind == "reduce" else width

@@ -25,7 +25,7 @@ class UserError(ValueError):
 
 # %% ../../nbs/core/00_runs.ipynb #a38a6fde
 def write_atomically(path, data: bytes):
-    "Write `data` beside `path`, flush it to the disk, then rename: `path` holds the old bytes or the new, never a part."
+    "Write `data` beside `path`, flush it to the disk, rename: `path` holds the old bytes or the new, never a part."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".partial")
@@ -76,7 +76,7 @@ def in_colab() -> bool:
 
 
 def run_folder(name: str) -> Path:
-    "The folder for the run `name`: on Google Drive in Colab (mounted if need be), below `SSNAS_RUNS` or `runs/` elsewhere."
+    "The folder for the run `name`: in Colab on Google Drive (mounted if need be), else below `SSNAS_RUNS` or `runs/`."
     if "SSNAS_RUNS" in os.environ:
         return Path(os.environ["SSNAS_RUNS"]) / name
     if in_colab():
@@ -139,9 +139,10 @@ class Checkpoints:
         return sorted((self.path / "checkpoints" / stage).glob("*[0-9].pt"))
 
     def save_checkpoint(self, stage, state, *, epoch: int, step: int) -> Path:
-        """Store `state` for `stage` as reached before step `step` of epoch `epoch`; read back and verified, two are kept.
+        """Store `state` for `stage` as reached before step `step` of epoch `epoch`; read back, verified, two kept.
 
-        `state` may hold tensors, numbers, text, lists and dicts. `UserError` where the disk does not keep what was written.
+        `state` may hold tensors, numbers, text, lists and dicts. `UserError` where the disk does not keep what was
+        written.
         """
         files = self._checkpoint_files(stage)
         number = int(files[-1].stem) + 1 if files else 1
@@ -197,7 +198,7 @@ class Progress:
         return [record["stage"] for record in sorted(records, key=lambda r: r["at"])]
 
     def status(self) -> dict:
-        "Where the run stands: finished stages, the checkpoint each open stage stands at, its size in bytes and age in seconds."
+        "Where the run stands: finished stages, each open stage's checkpoint with its size (bytes) and age (seconds)."
         open_stages = {}
         for newest in sorted((self.path / "checkpoints").rglob("*[0-9].pt")):
             stage = str(newest.parent.relative_to(self.path / "checkpoints").as_posix())
@@ -276,7 +277,8 @@ class Run(Artefacts, Checkpoints, Progress):
             known = json.loads(settings.read_text(encoding="utf-8"))
             run = cls(path, known["config"], known["created"])
         except (ValueError, KeyError, TypeError):
-            raise UserError(f"{settings} is not readable as a run's settings: restore it or name another folder") from None
+            reason = f"{settings} is not readable as a run's settings"
+            raise UserError(f"{reason}: restore it or name another folder") from None
         changed = [] if config is None else difference(run.config, json.loads(json.dumps(config)))
         if changed:
             raise UserError(

@@ -23,7 +23,7 @@ from .runs import UserError
 
 # %% ../../nbs/core/08_training.ipynb #15b5437a
 def derived_seed(*keys) -> int:
-    "A seed (0 <= seed < 2**63) that depends on all `keys` (numbers and text), the same on every machine and in every session."
+    "A seed (0 <= seed < 2**63) that depends on all `keys` (numbers and text), the same on every machine, every day."
     return int.from_bytes(hashlib.sha256("\n".join(map(str, keys)).encode()).digest()[:8], "little") >> 1
 
 
@@ -80,7 +80,7 @@ class Engine:
         self.apply(optimizer, clip)
 
     def gradients(self, loss, parameters):
-        "Gradients of `loss` with respect to `parameters`, nothing else touched; where float16 overflowed they are zero."
+        "Gradients of `loss` with respect to `parameters`, nothing else touched; zero where float16 overflowed."
         if not self.scaler:
             return torch.autograd.grad(loss, parameters)
         scale = self.scaler.get_scale()
@@ -100,11 +100,12 @@ class Engine:
         else:
             optimizer.step()
 
-
+# %% ../../nbs/core/08_training.ipynb #c0e1a9d2
 def choose_engine(device="auto", precision="auto", *, depthwise=True) -> Engine:
     """The engine for `device` ('auto', 'cpu', 'cuda', ...) and `precision` ('auto', 'float32', 'bfloat16', 'float16').
 
-    `depthwise`: whether the model consists of depthwise convolutions, which decides the layout on a CPU. `UserError` for a device that is not there.
+    `depthwise`: whether the model consists of depthwise convolutions, which decides the layout on a CPU. `UserError`
+    for a device that is not there.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -149,7 +150,7 @@ def plan(images: int, batch_size: int, steps: int, least_epochs: int = 1) -> Pla
 
 
 def cosine(done: float, peak: float, floor: float = 0.0, warmup: float = 0.0) -> float:
-    "Learning rate after the fraction `done` (0..1) of training: a linear rise over `warmup`, then half a cosine from `peak` to `floor`."
+    "Learning rate after `done` (0..1) of training: a linear rise for `warmup`, half a cosine from `peak` to `floor`."
     if done < warmup:
         return peak * done / warmup
     return floor + (peak - floor) * 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
@@ -162,7 +163,7 @@ def set_learning_rate(optimizer, value: float):
 
 # %% ../../nbs/core/08_training.ipynb #7b381686
 class Best:
-    "Keeps the state of `module` at its highest value so far; has a `state_dict` of its own, so that a checkpoint carries it."
+    "Keeps the state of `module` at its highest value so far; has a `state_dict`, so that a checkpoint carries it."
 
     def __init__(self, module):
         self.module, self.value, self.epoch, self.state = module, -math.inf, -1, None
@@ -235,7 +236,8 @@ class Fit:
             state = found["state"]
             for name, part in self.parts.items():
                 part.load_state_dict(state["parts"][name])
-            self.epoch, self.step, self.sums, self.history = found["epoch"], found["step"], state["sums"], state["history"]
+            self.epoch, self.step = found["epoch"], found["step"]
+            self.sums, self.history = state["sums"], state["history"]
             self.clock = _Clock(state["seconds"])
 
     def save(self):
@@ -261,7 +263,8 @@ class Fit:
         lost = [name for name, value in row.items() if not math.isfinite(value)]
         if lost:
             raise RuntimeError(
-                f"{self.stage}: {lost[0]} is not finite in epoch {self.epoch + 1}: lower the learning rate, then repeat the command"
+                f"{self.stage}: {lost[0]} is not finite in epoch {self.epoch + 1}: "
+                "lower the learning rate, then repeat the command"
             )
         row.update(on_epoch(self.epoch, row) or {} if on_epoch else {})
         self.history.append({"epoch": self.epoch, **row})
@@ -271,9 +274,10 @@ class Fit:
 def fit(run, stage, parts, step, *, epochs, steps_per_epoch, seed, on_epoch=None, describe=None, quiet=False):
     """Train `stage` of `run` to its end, from wherever it stands; returns the history, one dict an epoch.
 
-    `parts`: name -> object with `state_dict` and `load_state_dict`, all that a step changes. `step(moment, done)` takes one step, `done` the
-    fraction of steps taken (0..1), and returns numbers or scalar tensors by name; the first is shown as the loss. `on_epoch(epoch, row)`
-    may return more values for the epoch's row; it is called again where a session ended before the next checkpoint. `describe()` gives text for the progress bar.
+    `parts`: name -> object with `state_dict` and `load_state_dict`, all that a step changes. `step(moment, done)` takes
+    one step, `done` the fraction of steps taken (0..1), and returns numbers or scalar tensors by name; the first is
+    shown as the loss. `on_epoch(epoch, row)` may return more values for the epoch's row; it is called again where a
+    session ended before the next checkpoint. `describe()` gives text for the progress bar.
     `RuntimeError` where a value is no longer finite.
     """
     state = Fit(run, stage, parts, seed, epochs, steps_per_epoch)
@@ -281,7 +285,8 @@ def fit(run, stage, parts, step, *, epochs, steps_per_epoch, seed, on_epoch=None
     if run.finished(stage):
         return state.history
     total, lively = epochs * steps_per_epoch, _terminal_or_notebook()
-    with tqdm(total=total, initial=state.done, desc=stage, unit="step", mininterval=1, disable=quiet or not lively) as bar:
+    options = {"unit": "step", "mininterval": 1, "disable": quiet or not lively}
+    with tqdm(total=total, initial=state.done, desc=stage, **options) as bar:
         while state.epoch < epochs:
             moment = Moment(seed, stage, state.epoch, state.step)
             torch.manual_seed(derived_seed(seed, stage, state.epoch, state.step))
@@ -298,7 +303,7 @@ def fit(run, stage, parts, step, *, epochs, steps_per_epoch, seed, on_epoch=None
 
 
 def _tell(state, bar, describe, bar_shows):
-    "After an epoch: the loss and what `describe` says, in the bar, or as a line a tenth of the way apart where there is no bar."
+    "After an epoch: the loss and what `describe` says, in the bar, or without one as a line every tenth of the way."
     name, value = next((k, v) for k, v in state.history[-1].items() if k != "epoch")
     text = f"{name} {value:.4g}" + (f", {describe()}" if describe else "")
     bar.set_postfix_str(text)

@@ -88,7 +88,7 @@ def normalise(x, mean, std):
 
 # %% ../../nbs/core/05_views.ipynb #e18f7659
 def pixel_statistics(images):
-    "Mean and standard deviation of each channel of uint8 images (N, C, H, W), an array, in 0..1: two lists of C numbers."
+    "Mean and standard deviation of each channel of a uint8 array (N, C, H, W), in 0..1: two lists of C numbers."
     levels, mean, std = np.arange(256) / 255, [], []
     for channel in range(images.shape[1]):
         parts = (images[i : i + 4096, channel] for i in range(0, len(images), 4096))
