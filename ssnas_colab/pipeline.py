@@ -107,8 +107,7 @@ def _open(options):
 def _run_command(options):
     out = Path(options.out or default_path(options.data))
     if not (out / "report.json").is_file():
-        run, data = _open(options)
-        print(data.describe(), flush=True)
+        print(_open(options)[1].describe(), flush=True)
     report = run_pipeline(options.data, out, options.preset, quiet=options.quiet, **_settings(options))
     if report:
         print((out / "report.md").read_text(encoding="utf-8"))
@@ -127,7 +126,7 @@ def _data_command(options):
     settings = {name: value for name, value in config["data"].items() if name != "source"}
     print(load_data(options.data, seed=options.seed, **settings).describe())
 
-
+# %% ../nbs/06_pipeline.ipynb #5303b8a1
 def _search_command(options):
     run, data = _open(options)
     search(data, run, run.config["search"], quiet=options.quiet)
@@ -176,7 +175,8 @@ def _show_command(options):
 
 def _status_command(options):
     status = Run.open(options.path).status()
-    print(f"{status['path']}: preset {status['config'].get('preset', 'none')}, seed {status['config'].get('seed', 'none')}")
+    made = status["config"]
+    print(f"{status['path']}: preset {made.get('preset', 'none')}, seed {made.get('seed', 'none')}")
     print("finished: " + (", ".join(status["finished"]) or "nothing yet"))
     for stage, at in status["open"].items():
         place = f"epoch {at['epoch'] + 1}, step {at['step']}"
@@ -200,7 +200,8 @@ def _add_settings(parser, out_help="the run folder (default: runs/NAME)"):
 
 def command_parser() -> argparse.ArgumentParser:
     "The parser of the `ssnas` command; each subcommand leaves its function in `command`."
-    parser = argparse.ArgumentParser("ssnas", description="Neural architecture search without labels, for uneven classes.")
+    text = "Neural architecture search without labels, for uneven classes."
+    parser = argparse.ArgumentParser("ssnas", description=text)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name, function, text):
