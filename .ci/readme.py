@@ -27,6 +27,7 @@ def readme() -> str:
     "What README.md should hold."
     notebook = visible(nbformat.read(ROOT / "nbs" / "index.ipynb", as_version=4))
     text, _ = MarkdownExporter().from_notebook_node(notebook)
+    text = text.replace("\n```\nfrom ", "\n```python\nfrom ")
     note = "<!-- Made from nbs/index.ipynb by .ci/readme.py: edit the notebook. -->\n\n"
     text = text.replace("](images/", "](nbs/images/").replace('src="images/', 'src="nbs/images/')
     text = text.replace("](core/", "](nbs/core/").replace("](research/", "](nbs/research/")
