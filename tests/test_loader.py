@@ -14,8 +14,10 @@ import pytest
 from PIL import Image
 
 from ssnas_colab import loader
+from ssnas_colab.core import images
+from ssnas_colab.core.images import to_rgb, to_square
 from ssnas_colab.core.runs import Run, UserError
-from ssnas_colab.loader import load_data, long_tailed_counts, plot_class_counts, plot_examples, to_rgb, to_square
+from ssnas_colab.loader import load_data, long_tailed_counts, plot_class_counts, plot_examples
 
 SPLITS = ("train", "val", "test")
 
@@ -430,13 +432,13 @@ def test_a_damaged_member_of_a_zip_is_set_aside(tmp_path):
 
 
 def test_only_chosen_images_are_opened(tmp_path, monkeypatch):
-    folder, opened, plain = folder_of(tmp_path / "pets", {"cats": 40, "dogs": 40}), [], loader._Folder.read
+    folder, opened, plain = folder_of(tmp_path / "pets", {"cats": 40, "dogs": 40}), [], images.Folder.read
 
     def read(self, name):
         opened.append(name)
         return plain(self, name)
 
-    monkeypatch.setattr(loader._Folder, "read", read)
+    monkeypatch.setattr(images.Folder, "read", read)
     data = load_data(folder, imbalance_factor=16)
     assert len(set(opened)) == sum(map(len, data.images.values())) == 32 + 2 + 16
 
