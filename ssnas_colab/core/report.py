@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['verdict', 'report_markdown', 'plot_report']
 
-# %% ../../nbs/core/11_report.ipynb #f494e49a
+# %% ../../nbs/core/11_report.ipynb #a0cae2b4
 import math
 import re
 
 import numpy as np
 
-# %% ../../nbs/core/11_report.ipynb #60d39eb1
+# %% ../../nbs/core/11_report.ipynb #652aa504
 _NAMES = {"searched": "searched", "resnet18": "ResNet-18", "resnet_small": "ResNet, narrowed"}
+_CONTROLS = {"resnet_small": "the narrowed ResNet"}  # in a sentence
 
 
 def _readable(name):
@@ -49,14 +50,14 @@ def _time(seconds):
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
-# %% ../../nbs/core/11_report.ipynb #5879fd03
+# %% ../../nbs/core/11_report.ipynb #578b6b1c
 def _standard_error(model):
     "Approximate standard error of the balanced accuracy, binomial in each class; None where recalls do not tell."
     pairs = zip(model.get("recall_per_class") or [], model.get("count_per_class") or [])
     spread = [r * (1 - r) / n for r, n in pairs if r is not None and n]
     return math.sqrt(sum(spread)) / len(spread) if any(spread) else None
 
-# %% ../../nbs/core/11_report.ipynb #6031d8e9
+# %% ../../nbs/core/11_report.ipynb #6a512840
 def _against_small(own, models, key):
     "The sentence about the narrowed ResNet."
     other = models["resnet_small"]
@@ -64,11 +65,14 @@ def _against_small(own, models, key):
     return f"That is {word} the narrowed ResNet's {_number(key, other[key])} ({_size(other['parameters'])} parameters)."
 
 
+def _and(words):
+    "'a, b and c'."
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
 def _listed(names):
     "'random genotypes 0, 2 and 3' from their names in the report."
-    numbers = [name.removeprefix("random_") for name in names]
-    last = numbers[-1] if len(numbers) == 1 else ", ".join(numbers[:-1]) + " and " + numbers[-1]
-    return f"random genotype{'s' if len(numbers) > 1 else ''} {last}"
+    return f"random genotype{'s' if len(names) > 1 else ''} {_and([name.removeprefix('random_') for name in names])}"
 
 
 def _against_random(own, models, key):
@@ -91,7 +95,7 @@ def _against_random(own, models, key):
     end = f" {lost[0].upper()}{lost[1:]}: here drawing at random did no worse than searching." if lost else ""
     return f"{text}).{end}"
 
-# %% ../../nbs/core/11_report.ipynb #146a0c8b
+# %% ../../nbs/core/11_report.ipynb #4abe4ff7
 def _against_large(own, parameters, models, key):
     "The sentence about ResNet-18, and how many times fewer parameters the searched network has."
     other = models["resnet18"]
@@ -102,25 +106,30 @@ def _against_large(own, parameters, models, key):
     sizes = f"{_size(parameters)} against {_size(other['parameters'])}"
     return f"ResNet-18 has {_number(key, other[key])}, {word} the searched network, which has {times} ({sizes})."
 
-# %% ../../nbs/core/11_report.ipynb #799a4eea
+# %% ../../nbs/core/11_report.ipynb #488b1af6
 def _not_compared(models, measured):
     "The controls that were not measured, as people read them."
-    names = ["the narrowed ResNet"] * ("resnet_small" not in measured)
+    names = [_CONTROLS["resnet_small"]] * ("resnet_small" not in measured)
     names += [_readable(name) for name in models if name.startswith("random_") and name not in measured]
     names += ["random genotypes"] * (not any(name.startswith("random_") for name in models))
     return names + ["ResNet-18"] * ("resnet18" not in measured)
 
 
-def _seed_sentence(report, key):
-    "The last sentence: one seed, and how large a difference would have to be."
-    about, error = "", None
-    if key == "balanced_accuracy":
-        error = _standard_error(report["models"]["searched"])
-        about = f" of about ±{100 * error:.1f} points" if error else ", which recalls of 0 and 1 alone do not tell"
-    note = " (one standard error of the searched network's balanced accuracy)" if error else ""
-    return f"This is one seed: a difference below the test set's own uncertainty{about}{note} means nothing."
+def _seed_sentence(report, key, measured):
+    "The last sentence: one seed, how large a difference would have to be, and which of those seen are not."
+    start, end = "This is one seed: a difference below the test set's own uncertainty", "means nothing"
+    if key != "balanced_accuracy":
+        return f"{start} (not estimated for macro AUC) {end}."
+    own = report["models"]["searched"]
+    error = _standard_error(own)
+    if error is None:
+        return f"{start} (which recalls of 0 and 1 alone do not tell) {end}."
+    within = [_CONTROLS.get(name) or _readable(name) for name, m in measured.items() if abs(m[key] - own[key]) <= error]
+    note = f", as here {'those' if len(within) > 1 else 'that'} from {_and(within)}" if within else ""
+    about = f"about ±{100 * error:.1f} points, one standard error of the searched network's balanced accuracy"
+    return f"{start} ({about}) {end}{note}."
 
-
+# %% ../../nbs/core/11_report.ipynb #7b5ec26f
 def verdict(report) -> str:
     """One paragraph: how the searched network fares on the test set against each control that was measured.
 
@@ -148,9 +157,9 @@ def verdict(report) -> str:
     absent = _not_compared(models, measured)
     if absent:
         said.append(f"Not measured, and so not compared: {', '.join(absent)}.")
-    return " ".join([*said, _seed_sentence(report, key)])
+    return " ".join([*said, _seed_sentence(report, key, measured)])
 
-# %% ../../nbs/core/11_report.ipynb #3a0a70d7
+# %% ../../nbs/core/11_report.ipynb #38801fee
 def _table(head, rows):
     "A Markdown table, its first column to the left and the others to the right."
     lines = [head, [":--", *["--:"] * (len(head) - 1)], *rows]
@@ -171,7 +180,7 @@ def _constant_answer(data):
     accuracy = _number("accuracy", accuracy)
     return f"A classifier that always answers {answer} would have an accuracy of {accuracy} and a {other}."
 
-# %% ../../nbs/core/11_report.ipynb #0cfff0f8
+# %% ../../nbs/core/11_report.ipynb #f627def3
 def _models_table(report):
     "A row a model: size, cost, metrics, time; columns that no model has are left out."
     models = report["models"]
@@ -202,7 +211,7 @@ def _recall_table(report):
         rows = [*rows[:10], ["…"] * len(rows[0]), *rows[-10:]]
     return _table(["class", "training images", "test images", *map(_readable, models)], rows)
 
-# %% ../../nbs/core/11_report.ipynb #a4ea8fa7
+# %% ../../nbs/core/11_report.ipynb #29b8f5ce
 def _flat(settings, prefix=""):
     "Nested settings as `name value` texts."
     for key, value in settings.items():
@@ -235,7 +244,7 @@ def _data_list(data):
         + _table(["split", "images in the smallest class", "images in the largest class"], rows)
     )
 
-# %% ../../nbs/core/11_report.ipynb #79a0c875
+# %% ../../nbs/core/11_report.ipynb #8659cd5f
 def report_markdown(report) -> str:
     """The whole report as Markdown: the verdict first, then models, recall per class, data, settings, time, versions.
 
@@ -246,7 +255,7 @@ def report_markdown(report) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     stages = ", ".join(f"{_readable(name)} {_time(seconds)}" for name, seconds in report["stage_seconds"].items())
     facts = [f"{key} {searched[key]}" for key in ("width", "depth") if searched.get(key) is not None]
-    genotype = f"Genotype of the searched network ({', '.join(facts)}):\n\n```\n{searched.get('genotype')}\n```"
+    genotype = f"The searched network's genotype ({', '.join(facts)}):\n\n```\n{searched.get('genotype')}\n```"
     parts = [
         f"# {data['name']}: a searched network and its controls",
         verdict(report),
@@ -267,7 +276,7 @@ def report_markdown(report) -> str:
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
-# %% ../../nbs/core/11_report.ipynb #ddb39bcd
+# %% ../../nbs/core/11_report.ipynb #80496e56
 _COLOURS = {"searched": "#D55E00", "resnet18": "#0072B2", "resnet_small": "#009E73"}  # Okabe and Ito's colours
 _GREY = "#8C8C8C"
 
@@ -285,14 +294,24 @@ def _spread(places, gap):
     result[order] = moved
     return result
 
-# %% ../../nbs/core/11_report.ipynb #d61eb3ed
+# %% ../../nbs/core/11_report.ipynb #57b7ef02
+def _log_axis(axis, values, form):
+    "A logarithmic axis with readable ticks: 1, 2 and 5 where it spans little, powers of ten where it spans much."
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.axes.set_xscale("log")
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(values) < 100 * min(values) else (1,)))
+    axis.set_major_formatter(lambda value, _: form(value))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def _plot_size(ax, report):
     "The deciding measure against parameters, a labelled point a model."
     key, measure = _measure(report)
     models = {name: m for name, m in report["models"].items() if m.get(key) is not None}
     values = np.array([m[key] for m in models.values()])
     errors = [(_standard_error(m) or 0) if key == "balanced_accuracy" else 0 for m in models.values()]
-    ax.set(xscale="log", xlabel="parameters", ylabel=f"{measure} on the test set")
+    ax.set(xlabel="parameters", ylabel=f"{measure} on the test set")
     if not models:
         return
     low, high = (values - errors).min(), (values + errors).max()
@@ -300,6 +319,7 @@ def _plot_size(ax, report):
     ax.set_ylim(low - pad, high + pad)
     sizes = [m["parameters"] for m in models.values()]
     ax.set_xlim(min(sizes) / 2, max(sizes) * 2)
+    _log_axis(ax.xaxis, sizes, lambda value: f"{value / 1e6:g} M")
     places = _spread((values - low + pad) / (high - low + 2 * pad), 0.07)
     for (name, model), value, error, place in zip(models.items(), values, errors, places):
         colour, own = _COLOURS.get(name, _GREY), name == "searched"
@@ -311,7 +331,7 @@ def _plot_size(ax, report):
         label = f"{_readable(name)}  {_number(key, value)}"
         ax.annotate(label, at, xytext=(1.06, place), textcoords=ax.transAxes, **text)
 
-# %% ../../nbs/core/11_report.ipynb #165002cc
+# %% ../../nbs/core/11_report.ipynb #f1934648
 _GROUPS = 10
 
 
@@ -325,8 +345,8 @@ def _class_axis(ax, counts, names):
     else:
         ax.set(xlabel="training images of the class")
         if max(counts) / smallest > 10:
-            ax.set_xscale("log")
-            ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            _log_axis(ax.xaxis, x, lambda value: f"{value:g}")
+    ax.plot(x, 0 * x, " ")  # nothing to see: the axis holds all classes, also those without a recall
     ends = np.log(x) if ax.get_xscale() == "log" else x
     if len(counts) <= 20:
         last = -np.inf
@@ -338,7 +358,7 @@ def _class_axis(ax, counts, names):
                 last = where
     return x, order
 
-# %% ../../nbs/core/11_report.ipynb #0118664c
+# %% ../../nbs/core/11_report.ipynb #b2138491
 def _plot_recall(ax, report):
     "Recall per class against training images per class, a line a model."
     data = report["data"]
@@ -357,7 +377,7 @@ def _plot_recall(ax, report):
         ax.plot(*np.reshape(points, (-1, 2)).T, color=colour, **style)
     ax.set(ylabel="recall on the test set" + " (means of class groups)" * many, ylim=(-0.03, 1.03))
 
-# %% ../../nbs/core/11_report.ipynb #8e72d5f1
+# %% ../../nbs/core/11_report.ipynb #e0d3d154
 def plot_report(report):
     """A matplotlib figure of two panels: the deciding measure against parameters, recall per class against class size.
 
