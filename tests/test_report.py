@@ -194,8 +194,15 @@ def test_pictures_have_no_overlapping_labels(classes, factor, randoms):
         found = boxes(texts, figure)
         assert not any(a.overlaps(b) for i, a in enumerate(found) for b in found[:i])
     assert (right.get_xscale() == "log") == (factor > 10)
+    assert all(left.bbox.y0 - 9 < box.y0 and box.y1 < left.bbox.y1 + 9 for box in boxes(left.texts, figure))
     edge = right.get_tightbbox(figure.canvas.get_renderer())
     assert all(box.x1 <= edge.x0 for box in boxes(left.texts, figure)) and edge.x1 <= figure.bbox.x1
+
+
+def test_ticks_are_plain_where_all_sizes_are_close():
+    left = drawn(plot_report(report(large="absent"))).axes[0]
+    assert not any(text.get_text() for text in left.get_xticklabels(minor=True))
+    assert [text.get_text() for text in left.get_xticklabels() if text.get_text()]
 
 
 def test_pictures_of_reports_with_gaps():
