@@ -217,7 +217,7 @@ class ImageData(_Measures):
         "A few lines for a person: what it is, the splits, the classes, what was set aside."
         return "\n".join(_description(self))
 
-
+# %% ../nbs/01_loader.ipynb #7e2d90ab
 def _description(data):
     sizes = ", ".join(f"{len(images):,} {split}" for split, images in data.images.items())
     colour, (height, width) = "colour" if data.channels == 3 else "grey", data.size
@@ -272,10 +272,10 @@ def load_data(
 
     `name_or_path`: one of `NAMES` (all but 'digits' are downloaded, because you name them), a folder or zip with a
     folder for each class (with or without train, val, test above), a flat folder of unlabelled images, or an `.npz` in
-    MedMNIST's format. `imbalance_factor`, `profile`: cut training to `long_tailed_counts` through the classes in their
-    order, before validation is taken from it. `seed` fixes which images. `image_size`: pixels (8 to 512), else chosen
-    from the images. `channels`: 1 or 3, else as there is colour. `policy`: a views policy, else 'natural' for colour
-    and 'medical' for grey.
+    MedMNIST's format. `imbalance_factor`, `profile`: cut training to `long_tailed_counts` from the largest class to
+    the smallest (about even classes in their order), before validation is taken from it. `seed` fixes which images.
+    `image_size`: pixels (8 to 512), else chosen from the images. `channels`: 1 or 3, else as there is colour.
+    `policy`: a views policy, else 'natural' for colour and 'medical' for grey.
     `UserError` for anything that cannot be used.
     """
     policy = _checked_arguments(imbalance_factor, profile, image_size, channels, policy)

@@ -150,6 +150,16 @@ def test_asked_size_channels_and_policy():
     refused("step", profile="steep")
 
 
+def test_uneven_classes_are_cut_from_the_largest_to_the_smallest(tmp_path):
+    given = arrays(n=1040, classes=3)
+    given["train_labels"] = np.repeat([0, 1, 2], [200, 800, 40]).reshape(-1, 1)
+    np.savez(tmp_path / "x.npz", **given)
+    assert load_data(tmp_path / "x.npz", imbalance_factor=100).counts() == [80, 800, 8]
+    assert load_data(tmp_path / "x.npz", imbalance_factor=1).counts() == [200, 800, 40]
+    even = load_data(imbalance_factor=20)
+    assert together(even) == sorted(together(even), reverse=True)
+
+
 # names and paths
 
 
@@ -554,6 +564,7 @@ def test_covid_xrays_become_grey_whatever_their_mode(real):
 def test_pneumonia_npz(real):
     data = load_data(real / "pneumoniamnist_9to1.npz")
     assert (data.counts(), data.channels, data.size, data.policy) == ([388, 3494], 1, (28, 28), "medical")
+    assert load_data(real / "pneumoniamnist_9to1.npz", imbalance_factor=100).counts() == [34, 3494]
     assert len(data.images["test"]) == 624 and data.imbalance_factor() == pytest.approx(3494 / 388)
 
 

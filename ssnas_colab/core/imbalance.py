@@ -122,15 +122,27 @@ def _carve(places, labels, num_classes, share, *keys):
     return (places[rest], labels[rest]), (places[part], labels[part])
 
 # %% ../../nbs/core/12_imbalance.ipynb #d04bb267
+def _tail(have, factor, profile):
+    """Images to keep of each class of sizes `have` (int64): a long tail, no class with more than it has.
+
+    From the largest class to the smallest; of classes that are about even (none twice another) in their own order.
+    """
+    even = have.max() <= 2 * have.min()
+    order = np.arange(len(have)) if even else np.argsort(-have, kind="stable")
+    wanted = np.empty_like(have)
+    wanted[order] = long_tailed_counts(int(have.max()), len(have), factor, profile)
+    return np.minimum(wanted, have)
+
+
 def _cut(source, labels, factor, profile, needed):
-    "Counts per class of a long tail through the classes in their order, no class with more than it has."
+    "Counts per class of a long tail, or a `UserError` where a class would keep fewer than `needed` images."
     if labels.ndim == 2:
         raise UserError(
             f"An imbalance factor needs one label an image, but {source.where} has several: leave the factor out, "
             "such data have an imbalance of their own"
         )
     have = np.bincount(labels, minlength=len(source.class_names))
-    wanted = np.minimum(long_tailed_counts(int(have.max()), len(have), factor, profile), have)
+    wanted = _tail(have, factor, profile)
     if wanted.min() < needed:
         c = int(wanted.argmin())
         raise UserError(
@@ -139,7 +151,7 @@ def _cut(source, labels, factor, profile, needed):
         )
     return wanted
 
-
+# %% ../../nbs/core/12_imbalance.ipynb #5c1f0a37
 def choose_images(source, factor, profile, seed):
     "split -> (places, labels): the images to read, before any is read."
     if source.task == "unlabelled":
