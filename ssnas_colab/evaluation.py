@@ -247,6 +247,7 @@ def evaluate_network(name, make, data, run, config, quiet=False) -> dict:
         found |= {"genotype": str(net.genotype), "width": net.width, "depth": net.depth}
     run.save_checkpoint(f"models/{name}", {"model": net.state_dict()}, epoch=candidate.best.epoch, step=0)
     run.save_json(f"models/{name}.json", found)
+    run.finish(f"models/{name}", seconds=found["seconds"])
     for stage in ("pretrain", "finetune"):
         run.drop_checkpoints(f"{stage}/{name}")
     return found
