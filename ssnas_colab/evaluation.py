@@ -8,7 +8,6 @@ __all__ = ['EVALUATION_PRESETS', 'EvaluationConfig', 'evaluation_config', 'conte
 
 # %% ../nbs/04_evaluation.ipynb #747dd0b7
 import dataclasses
-import difflib
 import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -31,6 +30,7 @@ from ssnas_colab.core.training import (
     derived_seed,
     epoch_order,
     fit,
+    make_config,
     plan,
     set_learning_rate,
 )
@@ -83,18 +83,7 @@ def evaluation_config(config=None, **changes) -> EvaluationConfig:
 
     `changes` are applied on top. `UserError` for a preset or a setting that does not exist.
     """
-    if isinstance(config, EvaluationConfig):
-        return dataclasses.replace(config, **changes)
-    if config is None or isinstance(config, str):
-        if (config or "quick") not in EVALUATION_PRESETS:
-            raise UserError(f"There is no preset {config!r}: choose one of {', '.join(EVALUATION_PRESETS)}")
-        config = EVALUATION_PRESETS[config or "quick"]
-    known = [field.name for field in dataclasses.fields(EvaluationConfig)]
-    for name in {**config, **changes}:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
-            raise UserError(f"The evaluation has no setting {name!r}: did you mean {near!r}?")
-    return EvaluationConfig(**{**config, **changes})
+    return make_config(EvaluationConfig, EVALUATION_PRESETS, "evaluation", config, changes)
 
 # %% ../nbs/04_evaluation.ipynb #72ae5904
 def contestants(genotype, data, config, depth) -> dict:

@@ -8,7 +8,6 @@ __all__ = ['SEARCH_PRESETS', 'Balance', 'zero_one_ratio', 'SearchConfig', 'searc
 
 # %% ../nbs/02_search.ipynb #b21b7377
 import dataclasses
-import difflib
 import warnings
 from dataclasses import dataclass
 
@@ -20,7 +19,16 @@ from .core.genotype import OPERATION_COLOURS, PARAMETERLESS, PRIMITIVES, summary
 from .core.objectives import Projector, barlow_twins_loss, zero_one_loss
 from .core.runs import UserError
 from .core.supernet import Supernet
-from .core.training import choose_engine, cosine, derived_seed, epoch_order, fit, plan, set_learning_rate
+from ssnas_colab.core.training import (
+    choose_engine,
+    cosine,
+    derived_seed,
+    epoch_order,
+    fit,
+    make_config,
+    plan,
+    set_learning_rate,
+)
 from .core.views import normalise, pixel_statistics, two_views
 
 # %% ../nbs/02_search.ipynb #dfb6478d
@@ -107,18 +115,7 @@ def search_config(config=None, **changes) -> SearchConfig:
 
     `changes` are applied on top. `UserError` for a preset or a setting that does not exist.
     """
-    if isinstance(config, SearchConfig):
-        return dataclasses.replace(config, **changes)
-    if config is None or isinstance(config, str):
-        if (config or "quick") not in SEARCH_PRESETS:
-            raise UserError(f"There is no preset {config!r}: choose one of {', '.join(SEARCH_PRESETS)}")
-        config = SEARCH_PRESETS[config or "quick"]
-    known = [field.name for field in dataclasses.fields(SearchConfig)]
-    for name in {**config, **changes}:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
-            raise UserError(f"The search has no setting {name!r}: did you mean {near!r}?")
-    return SearchConfig(**{**config, **changes})
+    return make_config(SearchConfig, SEARCH_PRESETS, "search", config, changes)
 
 # %% ../nbs/02_search.ipynb #2ff03ec8
 class Levels:

@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['CHECKPOINT_SECONDS', 'derived_seed', 'Moment', 'epoch_order', 'Engine', 'choose_engine', 'Plan', 'plan', 'cosine',
-           'set_learning_rate', 'Best', 'Fit', 'fit']
+           'set_learning_rate', 'make_config', 'Best', 'Fit', 'fit']
 
 # %% ../../nbs/core/08_training.ipynb #d1e108aa
 import contextlib
 import copy
+import dataclasses
+import difflib
 import hashlib
 import math
 import sys
@@ -160,6 +162,26 @@ def set_learning_rate(optimizer, value: float):
     "Set the learning rate of all groups of `optimizer`."
     for group in optimizer.param_groups:
         group["lr"] = value
+
+# %% ../../nbs/core/08_training.ipynb #5e771a02
+def make_config(kind, presets, what, config=None, changes=None):
+    """The dataclass `kind` made of a preset (by name; None: "quick"), a dict of settings, or an instance of it.
+
+    presets: name -> dict of settings; what: the stage, for errors; changes: a dict of settings applied on top.
+    `UserError` for a preset or a setting that does not exist.
+    """
+    if isinstance(config, kind):
+        config = dataclasses.asdict(config)
+    elif config is None or isinstance(config, str):
+        if (config or "quick") not in presets:
+            raise UserError(f"There is no preset {config!r}: choose one of {', '.join(presets)}")
+        config = presets[config or "quick"]
+    settings, known = {**config, **(changes or {})}, [field.name for field in dataclasses.fields(kind)]
+    for name in settings:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
+            raise UserError(f"The {what} has no setting {name!r}: did you mean {near!r}?")
+    return kind(**settings)
 
 # %% ../../nbs/core/08_training.ipynb #7b381686
 class Best:
