@@ -88,10 +88,14 @@ def run_pipeline(data="digits", path=None, preset="quick", *, quiet=False, **set
     config = pipeline_config(data, preset, **settings)
     if (path / "report.json").is_file():
         return Run.open(path, config).load_json("report.json")
-    run, data = open_with_data(data, path, config)
-    search(data, run, config["search"], quiet=quiet)
+    return _stages(*open_with_data(data, path, config), quiet)
+
+
+def _stages(run, data, quiet):
+    "Stages 2 to 4 of an open run; the report, empty for images without labels."
+    search(data, run, run.config["search"], quiet=quiet)
     derive_stage(run)
-    return evaluate(data, run, config["evaluation"], quiet=quiet) if data.task != "unlabelled" else {}
+    return evaluate(data, run, run.config["evaluation"], quiet=quiet) if data.task != "unlabelled" else {}
 
 # %% ../nbs/06_pipeline.ipynb #82bbf075
 def _settings(options):
@@ -106,9 +110,12 @@ def _open(options):
 
 def _run_command(options):
     out = Path(options.out or default_path(options.data))
-    if not (out / "report.json").is_file():
-        print(_open(options)[1].describe(), flush=True)
-    report = run_pipeline(options.data, out, options.preset, quiet=options.quiet, **_settings(options))
+    if (out / "report.json").is_file():
+        report = run_pipeline(options.data, out, options.preset, quiet=options.quiet, **_settings(options))
+    else:
+        run, data = _open(options)
+        print(data.describe(), flush=True)
+        report = _stages(run, data, options.quiet)
     if report:
         print((out / "report.md").read_text(encoding="utf-8"))
         print(f"The report is {out / 'report.md'}, with a picture and the numbers beside it.")
