@@ -17,10 +17,10 @@ def picture(size=(16, 16), mode="RGB", seed=0):
 
 
 def folder_of(path, counts, **kwargs):
-    for name, count in counts.items():
+    for number, (name, count) in enumerate(counts.items()):
         (path / name).mkdir(parents=True)
         for i in range(count):
-            picture(seed=i, **kwargs).save(path / name / f"{i}.png")
+            picture(seed=100 * number + i, **kwargs).save(path / name / f"{i}.png")
     return path
 
 

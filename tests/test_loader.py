@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from ssnas_colab import loader
+from ssnas_colab.core import arrays as arrays_module
 from ssnas_colab.core import images
 from ssnas_colab.core.images import to_rgb, to_square
 from ssnas_colab.core.runs import Run, UserError
@@ -35,11 +36,11 @@ def noise(size=(16, 16), colours=3, seed=0):
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
 
 
-def folder_of(path, counts, **kwargs):
+def folder_of(path, counts, first=0, **kwargs):
     for number, (name, count) in enumerate(counts.items()):
         (path / name).mkdir(parents=True)
         for i in range(count):
-            noise(seed=100 * number + i, **kwargs).save(path / name / f"{i}.png")
+            noise(seed=first + 100 * number + i, **kwargs).save(path / name / f"{i}.png")
     return path
 
 
@@ -160,6 +161,42 @@ def test_uneven_classes_are_cut_from_the_largest_to_the_smallest(tmp_path):
     assert together(even) == sorted(together(even), reverse=True)
 
 
+def test_the_order_of_classes_can_be_shuffled():
+    tails = [load_data(imbalance_factor=20, seed=seed, class_order="shuffled").counts() for seed in range(6)]
+    assert len({int(np.argmax(tail)) for tail in tails}) > 1
+    data = load_data(imbalance_factor=20, seed=1, class_order="shuffled")
+    assert data.settings["class_order"] == "shuffled" and "class_order" not in load_data().settings
+    assert together(data) != sorted(together(data), reverse=True)
+    assert 17 < max(together(data)) / min(together(data)) < 23
+    refused("shuffled", class_order="shufled")
+
+
+def test_natural_imbalance_is_reported_as_found():
+    facts = load_data(imbalance_factor=20).imbalance()
+    counts = np.array(load_data(imbalance_factor=20).counts())
+    assert facts["imbalance_factor"] == counts.max() / counts.min()
+    pairs = np.abs(np.subtract.outer(counts, counts)).sum() / (2 * 10 * counts.sum())
+    assert facts["gini"] == pytest.approx(pairs)
+    share = counts / counts.sum()
+    assert facts["effective_classes"] == pytest.approx(np.exp(-(share * np.log(share)).sum()))
+    assert (facts["many"], facts["medium"], facts["few"]) == (
+        (counts > 100).sum(), ((counts <= 100) & (counts >= 20)).sum(), (counts < 20).sum(),
+    )  # fmt: skip
+    even = load_data().imbalance("test")
+    assert even["gini"] < 0.02 and even["effective_classes"] > 9.9
+
+
+def test_several_labels_report_prevalence_and_cardinality(tmp_path):
+    given = arrays()
+    for split in SPLITS:
+        given[f"{split}_labels"] = np.column_stack([np.arange(40) < 30, np.arange(40) < 4]).astype(int)
+    np.savez(tmp_path / "x.npz", **given)
+    data = load_data(tmp_path / "x.npz")
+    facts = data.imbalance()
+    assert facts["prevalence"] == [0.75, 0.1] and facts["cardinality"] == 0.85 and facts["without"] == 0.25
+    assert "0.85 on average, 25.0% have none" in data.describe()
+
+
 # names and paths
 
 
@@ -183,55 +220,10 @@ def test_an_existing_folder_needs_no_slash(tmp_path, monkeypatch):
     assert load_data("pets").name == "pets"
 
 
-def test_a_failed_download_is_one_sentence(tmp_path, monkeypatch):
-    from torchvision import datasets
-
-    def fail(*args, **kwargs):
-        raise OSError("no route\nto host")
-
-    monkeypatch.setenv("SSNAS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(datasets, "CIFAR10", fail)
-    refused("cifar10", "no route to host", "folder or zip", name_or_path="cifar10")
-
-
-def test_cifar_as_torchvision_gives_it(tmp_path, monkeypatch):
-    from torchvision import datasets
-
-    class Few:
-        classes = ["a", "b"]
-
-        def __init__(self, root, train, download):
-            assert download and str(root) == str(tmp_path)
-            self.targets = [0, 1] * (30 if train else 5)
-            self.data = np.random.default_rng(0).integers(0, 256, (len(self.targets), 32, 32, 3), dtype=np.uint8)
-
-    monkeypatch.setenv("SSNAS_CACHE", str(tmp_path))
-    monkeypatch.setattr(datasets, "CIFAR100", Few)
-    data = load_data("cifar100", imbalance_factor=10)
-    assert together(data) == [30, 3] and data.counts("test") == [5, 5] and data.class_names == ("a", "b")
-    assert data.images["train"].shape == (data.indices["train"].size, 3, 32, 32) and data.policy == "natural"
-
-
 def test_medmnist_without_its_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "medmnist", None)
     monkeypatch.setattr(loader.importlib.util, "find_spec", lambda name: None)
     refused("pip install medmnist", name_or_path="pneumoniamnist")
-
-
-def test_medmnist_by_its_package(tmp_path, monkeypatch):
-    medmnist = pytest.importorskip("medmnist")
-
-    def store(split, download, root):
-        x, y = np.zeros((20, 28, 28), np.uint8), np.eye(20, 14, dtype=np.uint8)[::-1]
-        y[:14] |= np.eye(14, dtype=np.uint8)
-        arrays = {f"{split}_{what}": v for split in SPLITS for what, v in [("images", x), ("labels", y)]}
-        np.savez(Path(root) / "chestmnist.npz", **arrays)
-
-    monkeypatch.setenv("SSNAS_CACHE", str(tmp_path))
-    monkeypatch.setattr(medmnist, "ChestMNIST", store)
-    data = load_data("chestmnist")
-    assert data.task == "multi-label" and data.class_names[0] == "atelectasis" and data.num_classes == 14
-    assert {info for info, facts in medmnist.INFO.items() if not info.endswith("3d")} <= set(loader.NAMES)
 
 
 # folders and zips
@@ -258,10 +250,10 @@ def test_a_zip_gives_the_same_bits(tmp_path):
 
 def test_given_splits_stay_as_they_are(tmp_path):
     folder_of(tmp_path / "train", {"a": 20, "b": 20})
-    folder_of(tmp_path / "test", {"a": 3, "b": 5})
+    folder_of(tmp_path / "test", {"a": 3, "b": 5}, first=1000)
     data = load_data(tmp_path, imbalance_factor=10)
     assert data.counts("test") == [3, 5] and together(data) == [20, 2]
-    folder_of(tmp_path / "validation", {"a": 4, "b": 1})
+    folder_of(tmp_path / "validation", {"a": 4, "b": 1}, first=2000)
     data = load_data(tmp_path, imbalance_factor=10)
     assert (data.counts("train"), data.counts("val"), data.counts("test")) == ([20, 2], [4, 1], [3, 5])
     assert len(np.unique(np.concatenate(list(data.indices.values())))) == 35
@@ -296,13 +288,13 @@ def test_folders_that_cannot_be_used(tmp_path):
     refused("cats", "one class", name_or_path=folder_of(tmp_path / "one", {"cats": 6}))
     refused("'dogs'", "2 train", "3 are needed", name_or_path=folder_of(tmp_path / "few", {"cats": 9, "dogs": 2}))
     folder_of(tmp_path / "given" / "train", {"cats": 9, "dogs": 1})
-    folder_of(tmp_path / "given" / "test", {"cats": 2, "dogs": 2})
+    folder_of(tmp_path / "given" / "test", {"cats": 2, "dogs": 2}, first=1000)
     refused("'dogs'", "1 train", "2 are needed", name_or_path=tmp_path / "given")
     folder_of(tmp_path / "none" / "train", {"cats": 9, "dogs": 9})
-    folder_of(tmp_path / "none" / "test", {"cats": 2})
+    folder_of(tmp_path / "none" / "test", {"cats": 2}, first=1000)
     refused("'dogs'", "0 test", name_or_path=tmp_path / "none")
     folder_of(tmp_path / "tests" / "test", {"cats": 2, "dogs": 2})
-    folder_of(tmp_path / "tests" / "val", {"cats": 2, "dogs": 2})
+    folder_of(tmp_path / "tests" / "val", {"cats": 2, "dogs": 2}, first=1000)
     refused("train", name_or_path=tmp_path / "tests")
     refused("'dogs'", "1000", name_or_path=folder_of(tmp_path / "far", {"cats": 40, "dogs": 40}), imbalance_factor=1000)
     assert load_data(folder_of(tmp_path / "just", {"cats": 3, "dogs": 3})).counts() == [1, 1]
@@ -441,14 +433,79 @@ def test_a_damaged_member_of_a_zip_is_set_aside(tmp_path):
     assert [name for name, _ in load_data(path).set_aside] == ["cats/9.png"]
 
 
-def test_only_chosen_images_are_opened(tmp_path, monkeypatch):
-    folder, opened, plain = folder_of(tmp_path / "pets", {"cats": 40, "dogs": 40}), [], images.Folder.read
+def test_what_is_no_single_picture_is_set_aside(tmp_path):
+    folder = folder_of(tmp_path / "pets", {"cats": 60, "dogs": 60})
+    (folder / "cats" / "1.png").write_bytes(bytes(128) + b"DICM" + bytes(500))
+    frames = [noise(seed=500 + i) for i in range(3)]
+    frames[0].save(folder / "cats" / "2.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(folder / "dogs" / "3.tiff", save_all=True, append_images=frames[1:])
+    frames[0].save(folder / "dogs" / "one frame.gif")
+    (folder / "dogs" / "4.png").unlink()
+    (folder / "dogs" / "4.png").symlink_to(tmp_path / "nowhere.png")
+    data = load_data(folder)
+    found = {name: reason.split(" (")[0] for name, reason in data.set_aside}
+    several = "several pictures in one file"
+    dicom = "a DICOM file, which must be converted to PNG"
+    assert found.pop("dogs/4.png") == "no such file or directory"
+    assert found == {"cats/1.png": dicom, "cats/2.gif": several, "dogs/3.tiff": several}
+    assert data.reasons()[several] == 2 and sum(data.reasons().values()) == 4
+    run = Run.open(tmp_path / "run", {})
+    record = loader.data_stage(data, run)
+    assert len(run.load_text("set_aside.txt").splitlines()) == 4 and record["set_aside_by_reason"] == data.reasons()
 
-    def read(self, name):
+
+def test_odd_files_that_are_pictures_are_used(tmp_path):
+    folder = folder_of(tmp_path / "pets", {"cats": 4, "dogs": 4})
+    ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    grey = Image.fromarray(ramp)
+    Image.fromarray(ramp.astype(np.uint16) * 257).save(folder / "cats" / "deep.png")
+    Image.fromarray(np.dstack([ramp] * 3)).convert("CMYK").save(folder / "cats" / "inks.tif")
+    grey.convert("P").save(folder / "cats" / "palette.gif")
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    Image.fromarray(255 - ramp).save(folder / "cats" / "turned.png", exif=exif)
+    data = load_data(folder, channels=1)
+    assert data.set_aside == ()
+    names = sorted(f"{path.parent.name}/{path.name}" for path in folder.rglob("*.*"))
+    seen = {names[i]: image[0] for split in SPLITS for i, image in zip(data.indices[split], data.images[split])}
+    for name, most in [("deep.png", 0), ("palette.gif", 0), ("inks.tif", 3), ("turned.png", 0)]:
+        assert np.abs(seen[f"cats/{name}"].astype(int) - ramp).max() <= most, name
+
+
+def test_copies_are_kept_once_and_pictures_in_two_classes_not_at_all(tmp_path):
+    for kind in ("folder", "zip"):
+        folder = folder_of(tmp_path / kind / "train", {"cats": 20, "dogs": 20}).parent
+        folder_of(folder / "test", {"cats": 2, "dogs": 2}, first=1000)
+        same = (folder / "train" / "cats" / "3.png").read_bytes()
+        (folder / "train" / "cats" / "again.png").write_bytes(same)
+        tested = (folder / "test" / "dogs" / "1.png").read_bytes()
+        (folder / "train" / "dogs" / "tested.png").write_bytes(tested)
+        (folder / "train" / "dogs" / "a cat.png").write_bytes((folder / "train" / "cats" / "5.png").read_bytes())
+        data = load_data(folder if kind == "folder" else zipped(folder, tmp_path / "x.zip"))
+        reasons = {name.split("train/")[1]: reason for name, reason in data.set_aside}
+        assert set(reasons) == {"cats/again.png", "dogs/tested.png", "cats/5.png", "dogs/a cat.png"}
+        assert "test/dogs/1.png" in reasons["dogs/tested.png"] and "two classes" in reasons["cats/5.png"]
+        assert data.counts("test") == [2, 2] and together(data) == [19, 20] and data.shared() == []
+
+
+def test_the_same_pixels_in_two_splits_are_reported(tmp_path):
+    given = arrays()
+    given["test_images"][3] = given["train_images"][7]
+    np.savez(tmp_path / "x.npz", **given)
+    data = load_data(tmp_path / "x.npz")
+    assert data.shared() == [[["train", 7], ["test", 3]]]
+    assert "in more than one split: 1" in data.describe()
+    assert loader.data_stage(data, Run.open(tmp_path / "run", {}))["shared"] == data.shared()
+
+
+def test_only_chosen_images_are_decoded(tmp_path, monkeypatch):
+    folder, opened, plain = folder_of(tmp_path / "pets", {"cats": 40, "dogs": 40}), [], images._opened
+
+    def read(files, name):
         opened.append(name)
-        return plain(self, name)
+        return plain(files, name)
 
-    monkeypatch.setattr(images.Folder, "read", read)
+    monkeypatch.setattr(images, "_opened", read)
     data = load_data(folder, imbalance_factor=16)
     assert len(set(opened)) == sum(map(len, data.images.values())) == 32 + 2 + 16
 
@@ -495,7 +552,10 @@ def test_npz_with_several_labels_an_image(tmp_path):
     for split in ("val", "test"):
         del given[f"{split}_images"], given[f"{split}_labels"]
     np.savez(tmp_path / "x.npz", **given)
-    assert [len(load_data(tmp_path / "x.npz").images[split]) for split in SPLITS] == [29, 3, 8]
+    data = load_data(tmp_path / "x.npz")
+    assert [abs(len(data.images[split]) - n) <= 1 for split, n in zip(SPLITS, [29, 3, 8], strict=True)]
+    share = np.array(data.counts("test")) / given["train_labels"].sum(0)
+    assert ((0.1 < share) & (share < 0.3)).all()
 
 
 def test_npz_that_cannot_be_used(tmp_path):
@@ -528,7 +588,8 @@ def test_the_run_keeps_what_was_decided(tmp_path):
     data, run = load_data(imbalance_factor=20), Run.open(tmp_path / "run", {"data": "digits"})
     record = loader.data_stage(data, run)
     kept = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in run.path.iterdir()}
-    assert set(kept) == {"run.json", "data.json", "indices.npz", "class_counts.png"}
+    pictures = {"class_counts.png", "examples.png", "views.png"}
+    assert set(kept) == {"run.json", "data.json", "indices.npz", *pictures}
     assert record == run.load_json("data.json") == loader.data_stage(load_data(imbalance_factor=20), run)
     assert record["counts"]["train"] == data.counts() and record["mean"] == data.mean and record["size"] == [8, 8]
     stored = run.load_arrays("indices.npz")
@@ -549,6 +610,63 @@ def test_pictures_of_many_classes(tmp_path):
     assert len(plot_examples(data).axes[0].get_yticklabels()) == 12
     assert plot_class_counts(load_data(imbalance_factor=20)).axes[0].get_yscale() == "log"
     assert plot_examples(load_data(imbalance_factor=20)).axes[0].get_yticklabels()[0].get_text().startswith("9 (")
+
+
+# larger than memory
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "npz"])
+def test_what_is_larger_than_memory_stays_in_a_file_made_once(tmp_path, monkeypatch, kind):
+    source = folder_of(tmp_path / "pets", {"cats": 60, "dogs": 60})
+    (source / "cats" / "7.png").write_bytes(b"")
+    (source / "dogs" / "9.png").write_bytes(b"no picture")
+    if kind == "zip":
+        source = zipped(source, tmp_path / "pets.zip")
+    elif kind == "npz":
+        source = tmp_path / "x.npz"
+        np.savez_compressed(source, **arrays(n=3000))
+    cache, more = tmp_path / "cache", {"imbalance_factor": 2, "image_size": 12}
+    plain = load_data(source, **more)
+    large = load_data(source, cache=cache, memory_limit=1000, **more)
+    assert isinstance(large.images["train"], np.memmap) and not isinstance(plain.images["train"], np.memmap)
+    assert large.fingerprint() == plain.fingerprint() and large.set_aside == plain.set_aside
+    assert len(plain.set_aside) == (0 if kind == "npz" else 2)
+    made = sorted(path.name for path in cache.iterdir())
+    assert [name.split(".")[1] for name in made] == ["json", "npy"]  # nothing unfinished stays
+    monkeypatch.setattr(images, "to_rgb", lambda image: pytest.fail("read again"))
+    monkeypatch.setattr(arrays_module, "to_square", lambda *args: pytest.fail("read again"))
+    again = load_data(source, cache=cache, memory_limit=1000, **more)
+    assert again.fingerprint() == plain.fingerprint() and again.set_aside == plain.set_aside
+    again.images["train"][:] = 0  # reaches memory only
+    assert load_data(source, cache=cache, memory_limit=1000, **more).fingerprint() == plain.fingerprint()
+
+
+def test_changed_files_are_read_anew(tmp_path):
+    source = folder_of(tmp_path / "pets", {"cats": 6, "dogs": 6})
+    settings = {"cache": tmp_path / "cache", "memory_limit": 0}
+    before = load_data(source, **settings).fingerprint()
+    noise(seed=777).save(source / "cats" / "0.png")
+    os.utime(source / "cats" / "0.png", ns=(1, 1))
+    assert load_data(source, **settings).fingerprint() == load_data(source).fingerprint() != before
+
+
+def test_a_damaged_cache_is_made_again(tmp_path):
+    source = folder_of(tmp_path / "pets", {"cats": 6, "dogs": 6})
+    settings = {"cache": tmp_path / "cache", "memory_limit": 0}
+    before = load_data(source, **settings).fingerprint()
+    [array] = (tmp_path / "cache").glob("*.npy")
+    array.write_bytes(array.read_bytes()[:1000])
+    assert load_data(source, **settings).fingerprint() == before
+    array.unlink()
+    assert load_data(source, **settings).fingerprint() == before and array.stat().st_size > 1000
+
+
+def test_a_failed_reading_leaves_no_file(tmp_path):
+    source = folder_of(tmp_path / "pets", {"cats": 6, "dogs": 6})
+    for i in range(3):
+        (source / "cats" / f"{i}.png").write_bytes(b"no picture")
+    refused("5 %", name_or_path=source, cache=tmp_path / "cache", memory_limit=0, image_size=16)
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 # real data

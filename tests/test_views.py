@@ -8,9 +8,20 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as TF
 
+from ssnas_colab.core import views as views_module
 from ssnas_colab.core.runs import UserError
 from ssnas_colab.core.views import POLICIES, Policy, augment, find_policy, normalise, to_float, two_views
 
+EARLIER = {  # the mean of each view's channels, as they were when the first runs were made
+    "natural": [
+        0.64245, 0.615033, 0.598102, 0.41792, 0.41792, 0.41792,
+        0.598352, 0.586752, 0.523368, 0.429276, 0.444855, 0.560983,
+    ],
+    "medical": [
+        0.623132, 0.623917, 0.601918, 0.394995, 0.420445, 0.413305,
+        0.579364, 0.567563, 0.569162, 0.471665, 0.553095, 0.512674,
+    ],
+}  # fmt: skip
 STILL = Policy("still", crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), jitter=0.0)  # changes nothing
 
 
@@ -150,6 +161,43 @@ def test_a_chest_is_never_mirrored_and_a_photograph_half_the_time():
         moved = augment(ramp, policy, generator())
         mirrored_count = (moved[..., -1].mean((1, 2)) < moved[..., 0].mean((1, 2))).sum()
         assert low / 2 <= mirrored_count <= high / 2
+
+
+def test_chest_and_microscopy():
+    ramp = torch.linspace(0.1, 0.9, 16, dtype=torch.float64).expand(300, 1, 16, 16)
+    for images in (ramp, ramp.mT):  # brighter to the right, brighter downwards
+        chest = torch.cat(two_views(images, "chest", generator()))
+        moved = augment(images, "chest", generator())
+        turned = augment(images, "microscopy", generator())
+        across = -1 if images is ramp else -2
+        for views, low, high in ((chest, 0, 0), (moved, 0, 0), (turned, 100, 200)):
+            first, last = views.select(across, 0).mean((1, 2)), views.select(across, 15).mean((1, 2))
+            assert low <= (last < first).sum() <= high
+        slides = torch.cat(two_views(images, "microscopy", generator()))
+        first, last = slides.select(across, 2).mean((1, 2)), slides.select(across, 13).mean((1, 2))
+        assert 240 <= (last < first).sum() <= 360  # no side is up
+    assert find_policy("grey medical") is find_policy("Grey-Medical") is POLICIES["medical"]
+    assert find_policy("grey_medical") is POLICIES["medical"] and POLICIES["microscopy"].grey == 0
+
+
+def test_blocks_change_no_bit(monkeypatch):
+    images = (255 * pictures(37, height=20, width=20)).to(torch.uint8)
+    for policy in POLICIES:
+        whole = torch.cat(two_views(images, policy, generator(3)))
+        for values in (1, 1200 * 5):
+            monkeypatch.setattr(views_module, "_CPU_BLOCK", values)
+            assert torch.equal(torch.cat(two_views(images, policy, generator(3))), whole)
+        monkeypatch.undo()
+    empty = two_views(images[:0], "natural", generator())
+    assert empty[0].shape == empty[1].shape == (0, 3, 20, 20)
+
+
+def test_natural_and_medical_views_are_what_they_were():
+    "Runs made before continue with the same views."
+    x = torch.arange(2 * 3 * 8 * 8, dtype=torch.int64).mul(97).remainder(256).view(2, 3, 8, 8).to(torch.uint8)
+    for policy, expected in EARLIER.items():
+        found = torch.cat([v.mean((2, 3)) for v in two_views(x, policy, generator(5))]).flatten()
+        np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
 def test_one_channel_needs_no_colour():

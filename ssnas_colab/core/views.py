@@ -48,15 +48,26 @@ class Policy:
 POLICIES = {
     "natural": Policy("natural", flip=0.5, saturation=0.2, hue=0.1, grey=0.2, solarise=(0.0, 0.2)),
     "medical": Policy("medical", crop_scale=(0.5, 1.0), rotation=10.0, noise=0.03),
+    "chest": Policy("chest", crop_scale=(2 / 3, 1.0), rotation=7.0, noise=0.03),
+    "microscopy": Policy(
+        "microscopy", crop_scale=(0.3, 1.0), rotation=180.0, flip=0.5, saturation=0.2, hue=0.05, noise=0.02
+    ),
 }
+_ALSO = {"grey medical": "medical", "gray medical": "medical"}
 
 
 def find_policy(policy):
-    "The `Policy` of that name (or `policy` itself if it is one); `UserError` naming the nearest for an unknown name."
+    """The `Policy` of that name (or `policy` itself if it is one); 'grey medical' is 'medical'.
+
+    `UserError` naming the nearest for an unknown name.
+    """
     if isinstance(policy, Policy):
         return policy
     if policy in POLICIES:
         return POLICIES[policy]
+    words = str(policy).lower().replace("-", " ").replace("_", " ")
+    if _ALSO.get(words, words) in POLICIES:
+        return POLICIES[_ALSO.get(words, words)]
     near = difflib.get_close_matches(str(policy), POLICIES, n=1, cutoff=0)[0]
     raise UserError(f"no views policy is called {policy!r}: did you mean {near!r} (there are {', '.join(POLICIES)})?")
 
@@ -158,12 +169,18 @@ def colour_maps(brightness, contrast, saturation, hue, mean):
     return gain * matrix, (matrix @ shift[:, :, None])
 
 # %% ../../nbs/core/05_views.ipynb #8e0f8d25
-def recolour(x, matrix, shift):
-    "Images (N, C, H, W), each pixel through its image's matrix (N, C, C), plus the shift (N, C, 1), clipped to 0..1."
+def recolour(x, matrix, shift, out=None):
+    """Images (N, C, H, W), each pixel through its image's matrix (N, C, C), plus the shift (N, C, 1), clipped to 0..1.
+
+    out: where the result goes, contiguous and of the shape of x (None: a new tensor).
+    """
+    out = torch.empty_like(x, memory_format=torch.contiguous_format) if out is None else out
     with full_precision(x.device):
         if x.shape[1] == 1:
-            return torch.addcmul(shift[..., None], matrix[..., None], x).clamp_(0, 1)
-        return torch.baddbmm(shift, matrix, x.flatten(2)).clamp_(0, 1).view_as(x)
+            torch.addcmul(shift[..., None], matrix[..., None], x, out=out)
+        else:
+            torch.baddbmm(shift, matrix, x.flatten(2), out=out.view(*x.shape[:2], -1))
+    return out.clamp_(0, 1)
 
 
 def solarise(x, threshold):
@@ -181,30 +198,17 @@ def _check(images, generator, name):
         )
 
 # %% ../../nbs/core/05_views.ipynb #55f7176f
-@torch.no_grad()
-def two_views(images, policy, generator):
-    """Two random views of each image, every image and view with its own draws, all from `generator`.
-
-    images: (B, C, H, W) uint8, or float in 0..1, on any device, on which `generator` lives too; policy: a `Policy` or
-    its name. Returns two float tensors (B, C, H, W) in 0..1, not normalised. The same generator state gives the same
-    bits. Saturation, hue and grey need 3 channels and are skipped otherwise. The order is crop with rotation and flip,
-    brightness, contrast, saturation, hue, grey, solarise, noise. `ValueError` for a generator on another device.
-    """
-    policy = find_policy(policy)
-    _check(images, generator, "two_views")
-    x = to_float(images)
-    x = torch.cat([x, x])
-    draws = torch.rand(len(x), 14, generator=generator, device=x.device, dtype=x.dtype)
-    x = warp(x, affine_maps(policy, draws[:, :6], *x.shape[2:]))
-    x = recolour(x, *_jitter(policy, draws[:, 6:12], x))
-    for view, chance, draw in zip(x.chunk(2), policy.solarise, draws[:, 12].chunk(2), strict=True):
-        if chance:
-            view.copy_(solarise(view, torch.where(draw < chance, 0.5, 2.0).to(x.dtype)))  # nothing reaches 2
-    if policy.noise:
-        amount = policy.noise * draws[:, 13].view(-1, 1, 1, 1)
-        noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-        x = torch.addcmul(x, amount, noise).clamp_(0, 1)
-    return x[: len(images)], x[len(images) :]
+def _view(images, policy, draws, solarise_chance, noise, out):
+    "One view of each image into `out`, from its row of draws; it passes through memory as seldom as can be."
+    x = warp(to_float(images), affine_maps(policy, draws[:, :6], *images.shape[2:]))
+    recolour(x, *_jitter(policy, draws[:, 6:12], x), out)
+    if solarise_chance and out.device.type == "cpu":  # only those that are to be changed
+        chosen = (draws[:, 12] < solarise_chance).nonzero()[:, 0]
+        out[chosen] = solarise(out[chosen], out.new_full((len(chosen),), 0.5))
+    elif solarise_chance:  # without asking the GPU which
+        out.copy_(solarise(out, torch.where(draws[:, 12] < solarise_chance, 0.5, 2.0).to(x.dtype)))  # nothing reaches 2
+    if noise is not None:
+        out.addcmul_(policy.noise * draws[:, 13].view(-1, 1, 1, 1), noise).clamp_(0, 1)
 
 
 def _jitter(policy, draws, x):
@@ -216,13 +220,44 @@ def _jitter(policy, draws, x):
     with full_precision(x.device):
         return colour_maps(1 + change[0], 1 + change[1], saturation, change[3], x.mean((2, 3)))
 
+# %% ../../nbs/core/05_views.ipynb #8f4ea7f8
+_CPU_BLOCK = 1 << 20  # values at a time: what they need then fits into a processor's cache
+
+
+@torch.no_grad()
+def two_views(images, policy, generator):
+    """Two random views of each image, every image and view with its own draws, all from `generator`.
+
+    images: (B, C, H, W) uint8, or float in 0..1, on any device, on which `generator` lives too; policy: a `Policy` or
+    its name. Returns two float tensors (B, C, H, W) in 0..1, not normalised. The same generator state gives the same
+    bits. Saturation, hue and grey need 3 channels and are skipped otherwise. The order is crop with rotation and flip,
+    brightness, contrast, saturation, hue, grey, solarise, noise. `ValueError` for a generator on another device.
+    """
+    policy = find_policy(policy)
+    _check(images, generator, "two_views")
+    dtype, count = to_float(images[:0]).dtype, len(images)
+    draws = torch.rand(2 * count, 14, generator=generator, device=images.device, dtype=dtype)
+    shape, noise = (2 * count, *images.shape[1:]), None
+    if policy.noise:
+        noise = torch.randn(shape, generator=generator, device=images.device, dtype=dtype)
+    views = torch.empty(shape, device=images.device, dtype=dtype)
+    values = _CPU_BLOCK if images.device.type == "cpu" else images.numel()
+    block = max(values // max(images[0].numel() if count else 1, 1), 1)
+    for view, chance in enumerate(policy.solarise):
+        for first in range(0, count, block):
+            rows = slice(view * count + first, view * count + min(first + block, count))
+            some_noise = None if noise is None else noise[rows]
+            _view(images[first : first + block], policy, draws[rows], chance, some_noise, views[rows])
+    return views[:count], views[count:]
+
 # %% ../../nbs/core/05_views.ipynb #4e6ecf8e
 @torch.no_grad()
 def augment(x, policy, generator):
     """Each image shifted by whole pixels, up to `policy.shift` of its size either way, and mirrored where allowed.
 
-    x: (B, C, H, W) of any dtype on the device where `generator` lives; policy: a `Policy` or its name.
-    Returns the same shape and dtype. The border is filled by reflection.
+    x: (B, C, H, W) of any dtype on the device where `generator` lives; policy: a `Policy` or its name. Where images
+    have no up (a rotation of 180 degrees) they are turned upside down as often. Returns the same shape and dtype. The
+    border is filled by reflection.
     """
     policy = find_policy(policy)
     _check(x, generator, "augment")
@@ -231,6 +266,9 @@ def augment(x, policy, generator):
     rows = _shifted(draws[:, 0], height, policy.shift)
     columns = _shifted(draws[:, 1], width, policy.shift)
     columns = torch.where(draws[:, 2:] < policy.flip, columns.flip(1), columns)
+    if policy.rotation >= 180:
+        upside_down = torch.rand(count, 1, generator=generator, device=x.device) < policy.flip
+        rows = torch.where(upside_down, rows.flip(1), rows)
     image = torch.arange(count, device=x.device).view(-1, 1, 1, 1)
     channel = torch.arange(channels, device=x.device).view(1, -1, 1, 1)
     return x[image, channel, rows.view(count, 1, height, 1), columns.view(count, 1, 1, width)]
