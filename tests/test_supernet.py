@@ -1,5 +1,8 @@
 "The supernet against its definition: a loop over cells, edges and operations, written out here."
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +10,12 @@ import torch.nn.functional as F
 from ssnas_colab.core.genotype import PRIMITIVES, edges
 from ssnas_colab.core.network import DilConv, FactorizedReduce, ReLUConvBN, SepConv
 from ssnas_colab.core.runs import UserError
-from ssnas_colab.core.supernet import RELAXATIONS, FairRelaxation, MixedCell, Supernet
+from ssnas_colab.core.supernet import RELAXATIONS, FairRelaxation, MixedCell, PlainSupernet, Supernet
+
+sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
+from supernet_speed import cost  # noqa: E402
+
+BLENDS = ("fair", "darts", "partial", "path", "gumbel")  # those that are learned through the supernet's gradient
 
 
 def take(module, weights):
@@ -172,22 +180,113 @@ def test_fair_relaxation_is_the_sigmoid():
     assert set(RELAXATIONS) >= {"fair"}
 
 
-@pytest.mark.parametrize("resting", ["weights", "alphas"])
-def test_one_level_at_a_time(resting):
+def both(relaxation, **sizes):
+    "The plain and the shipped supernet in float64 with the same parameters and random alphas."
     torch.manual_seed(0)
-    net = Supernet(width=2, depth=3, in_channels=1)
+    plain = PlainSupernet(relaxation=relaxation, **sizes).double()
+    for alphas in plain.alphas.values():
+        torch.nn.init.normal_(alphas, std=2)
+    shipped = Supernet(relaxation=relaxation, **sizes).double()
+    missing = shipped.load_state_dict(plain.state_dict(), strict=False)
+    assert all(".pools." in name for name in missing.missing_keys) and missing.missing_keys
+    assert [n for n, _ in plain.named_parameters()] == [n for n, _ in shipped.named_parameters()]
+    return plain, shipped
+
+
+@pytest.mark.parametrize("level", ["weights", "alphas", None])
+@pytest.mark.parametrize("size", [(8, 8), (7, 10)])
+@pytest.mark.parametrize("relaxation", BLENDS)
+def test_same_as_the_plain_supernet(relaxation, size, level):
+    plain, shipped = both(relaxation, width=4, depth=4, in_channels=1, nodes=3)
+    shipped = shipped.to(memory_format=torch.channels_last)
+    image, results = torch.randn(3, 1, *size, dtype=torch.float64), []
+    for net in (plain, shipped):
+        torch.manual_seed(1)
+        if level is None:
+            results.append(net(image))
+        else:
+            with net.learning(level):
+                results.append(net(image))
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-9)
+    direction, touched = torch.randn_like(results[0]), 0
+    for result in results:
+        (result * direction).sum().backward()
+    for (name, a), b in zip(plain.named_parameters(), shipped.parameters(), strict=True):
+        a, b = (torch.zeros_like(p) if p.grad is None else p.grad for p in (a, b))
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-9, msg=name)
+        touched += int(a.abs().sum() > 0)
+    assert touched >= 2
+
+
+@pytest.mark.parametrize("level", ["weights", "alphas"])
+def test_one_level_at_a_time(level):
+    torch.manual_seed(0)
+    net, head = Supernet(width=2, depth=3, in_channels=1), torch.nn.Linear(16, 4)
+    head.bias.requires_grad_(False)
     x = torch.randn(2, 1, 8, 8)
-    net(x).square().sum().backward()
-    groups = {"weights": net.weight_parameters(), "alphas": net.alpha_parameters()}
+    groups = {"weights": [*net.weight_parameters(), head.weight], "alphas": net.alpha_parameters()}
+    head(net(x)[:, :16]).square().sum().backward()
     both = {name: [parameter.grad.clone() for parameter in group] for name, group in groups.items()}
     net.zero_grad(set_to_none=True)
-    for parameter in groups[resting]:
-        parameter.requires_grad_(False)
-    net(x).square().sum().backward()
-    learning = "alphas" if resting == "weights" else "weights"
-    assert all(parameter.grad is None for parameter in groups[resting])
-    for parameter, expected in zip(groups[learning], both[learning], strict=True):
+    head.zero_grad(set_to_none=True)
+    with net.learning(level, head):
+        head(net(x)[:, :16]).square().sum().backward()
+    resting = groups["alphas" if level == "weights" else "weights"]
+    assert all(parameter.grad is None for parameter in resting)
+    for parameter, expected in zip(groups[level], both[level], strict=True):
         torch.testing.assert_close(parameter.grad, expected)
+    with pytest.raises(ZeroDivisionError), net.learning(level, head):
+        raise ZeroDivisionError
+    assert all(p.requires_grad for p in net.parameters()) and head.weight.requires_grad and net.level is None
+    assert not head.bias.requires_grad
+    with pytest.raises(ValueError, match="choose 'weights' or 'alphas'"), net.learning("alpha"):
+        pass
+
+
+def test_weight_zero_is_not_computed_and_counts_as_zero():
+    plain, shipped = both("fair", width=2, depth=3, in_channels=1)
+    x = torch.randn(2, 1, 9, 9, dtype=torch.float64)
+    torch.manual_seed(3)
+    tables = {kind: torch.rand(14, 7).double() * (torch.rand(14, 7) < 0.3) for kind in ("normal", "reduce")}
+    torch.testing.assert_close(plain(x, tables), shipped(x, tables))
+    norm = shipped.cells[0].operations[0]["sep_conv_3x3"].norm
+    tables["normal"][:, 3] = 0
+    before = norm.running_mean.clone()
+    shipped(x, tables)
+    assert torch.equal(norm.running_mean, before), "an operation of weight 0 ran"
+    tables["normal"][0, 3] = 0.1
+    shipped(x, tables)
+    assert not torch.equal(norm.running_mean, before)
+    active = {kind: torch.rand(14, 7) < 0.5 for kind in tables}
+    own = {kind: table.detach() * active[kind] for kind, table in shipped.weights().items()}
+    torch.testing.assert_close(shipped(x, active=active), plain(x, own))
+    for net in (plain, shipped):
+        net(x, active=active).square().sum().backward()
+    for kind in tables:
+        torch.testing.assert_close(plain.alphas[kind].grad, shipped.alphas[kind].grad)
+        assert (shipped.alphas[kind].grad[~active[kind]] == 0).all()
+
+
+def test_the_bars_that_do_not_depend_on_the_machine():
+    "At most half of the plain supernet's operations, and 60 % of the bytes it keeps, over a step of both levels."
+    torch.manual_seed(0)
+    views = torch.randn(2, 4, 3, 16, 16)
+    nets = PlainSupernet(width=4, depth=8), Supernet(width=4, depth=8).to(memory_format=torch.channels_last)
+    costs = [[cost(net, views, level) for level in ("weights", "alphas")] for net in nets]
+    operations, kept = ([sum(c[i] for c in pair) for pair in costs] for i in (0, 1))
+    assert operations[1] <= 0.5 * operations[0], operations
+    assert kept[1] <= 0.6 * kept[0], kept
+
+
+@pytest.mark.parametrize("relaxation", BLENDS)
+def test_reduced_precision_in_every_relaxation(relaxation):
+    torch.manual_seed(0)
+    net = Supernet(width=4, depth=3, relaxation=relaxation).to(memory_format=torch.channels_last)
+    for level, group in (("weights", net.weight_parameters()), ("alphas", net.alpha_parameters())):
+        with net.learning(level), torch.autocast("cpu", dtype=torch.bfloat16):
+            net(torch.randn(4, 3, 16, 16)).float().square().mean().backward()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in group)
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in group)
 
 
 def test_state_can_be_stored_and_loaded():
@@ -211,5 +310,7 @@ def test_reduced_precision_gives_finite_gradients():
 def test_mistakes_are_told():
     with pytest.raises(UserError, match="choose one of fair"):
         Supernet(relaxation="softmacks")
+    with pytest.raises(UserError, match="take a multiple of 4"):
+        Supernet(width=6, relaxation="partial")
     with pytest.raises(UserError, match="1 or more"):
         Supernet(depth=0)
