@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from ssnas_colab.core.metrics import report_metrics
+from ssnas_colab.core.metrics import (
+    balanced_accuracy,
+    expected_calibration_error,
+    recall_intervals,
+    report_metrics,
+)
 
 
 def softmax(logits):
@@ -127,6 +132,62 @@ def test_everything_is_ready_for_json():
         assert json.loads(json.dumps(report, allow_nan=False)) == report
         for value in report.values():
             assert value is None or type(value) in (float, list)
+
+
+def test_balanced_accuracy_of_answers_is_that_of_the_report():
+    scores, targets = example(300, 5)
+    scores, targets = scores[targets != 2], targets[targets != 2]  # some answers name the absent class
+    assert (scores.argmax(1) == 2).any()
+    found = report_metrics(scores, targets)["balanced_accuracy"]
+    np.testing.assert_allclose(balanced_accuracy(targets, scores.argmax(1)), found, rtol=1e-12)
+    scores, targets = labels(300, 4)
+    targets[:, 1] = 0  # a label that no image has
+    found = report_metrics(scores, targets, "multi-label")["balanced_accuracy"]
+    np.testing.assert_allclose(balanced_accuracy(targets, scores > 0.5), found, rtol=1e-12)
+    assert balanced_accuracy(targets * 0, scores > 0.5) is None
+    with pytest.raises(ValueError, match="one shape"):
+        balanced_accuracy(targets, targets[:, 0])
+
+
+def test_recall_intervals_are_those_of_images_drawn_again():
+    scores, targets = example(400, 4)
+    report = report_metrics(scores, targets, seed=1)
+    chosen, rng = scores.argmax(1), np.random.default_rng(0)
+    for k, interval in enumerate(report["recall_interval_per_class"]):
+        right = chosen[targets == k] == k
+        drawn = rng.choice(right, size=(4000, len(right))).mean(1)
+        np.testing.assert_allclose(interval, np.quantile(drawn, [0.025, 0.975]), atol=1.5 / len(right))
+        assert interval[0] < report["recall_per_class"][k] < interval[1]
+    assert report == report_metrics(scores, targets, seed=1)
+    assert report["recall_interval_per_class"] != report_metrics(scores, targets, seed=2)["recall_interval_per_class"]
+
+
+def test_recall_intervals_of_absent_and_of_perfect_classes():
+    truth = np.array([[1, 0, 0], [1, 0, 1], [1, 0, 0]], bool)
+    chosen = np.array([[1, 0, 0], [1, 1, 0], [1, 1, 0]], bool)
+    assert recall_intervals(truth, chosen) == [[1.0, 1.0], None, [0.0, 0.0]]
+
+
+def test_calibration_error_is_its_formula():
+    scores, targets = example(500, 4, dtype=np.float64)
+    top, right, total = scores.max(1), scores.argmax(1) == targets, 0.0
+    for low in np.arange(15) / 15:
+        inside = (top > low) & (top <= low + 1 / 15)
+        if inside.any():
+            total += inside.mean() * abs(right[inside].mean() - top[inside].mean())
+    np.testing.assert_allclose(expected_calibration_error(scores, targets), total, rtol=1e-9)
+    np.testing.assert_allclose(report_metrics(scores, targets)["expected_calibration_error"], total, rtol=1e-9)
+
+
+def test_calibration_error_is_small_where_scores_are_chances():
+    rng = np.random.default_rng(0)
+    chances = rng.random((40_000, 2))
+    happened = rng.random(chances.shape) < chances
+    assert expected_calibration_error(chances, happened, "multi-label") < 0.01
+    bold = np.clip(0.5 + 2 * (chances - 0.5), 0, 1)
+    assert expected_calibration_error(bold, happened, "multi-label") > 0.1
+    assert expected_calibration_error(np.array([[1.0, 0.0]]), np.array([0])) == 0.0
+    assert expected_calibration_error(np.array([[1.5, 0.0]]), np.array([0])) is None
 
 
 @pytest.mark.parametrize(
