@@ -15,6 +15,7 @@ _HOMES = {
     "search": ("search",),
     "derivation": ("derive_stage",),
     "evaluation": ("evaluate",),
+    "explorer": ("explore",),
     "pipeline": ("run_pipeline",),
 }
 __all__ = sorted(name for names in _HOMES.values() for name in names)
