@@ -15,6 +15,7 @@ import hashlib
 import math
 import sys
 import time
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -238,40 +239,64 @@ def _terminal_or_notebook():
     return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 # %% ../../nbs/core/08_training.ipynb #cc3bd85a
-class Fit:
-    "The state of one stage's training: parts, place, history. Use `fit`."
+class _Place:
+    "Where one stage's training stands: parts, epoch and step, history; it can be saved and loaded."
 
-    def __init__(self, run, stage, parts, seed, epochs, steps_per_epoch):
-        self.run, self.stage, self.parts, self.seed = run, stage, parts, seed
+    def __init__(self, run, stage, parts, seed, epochs, steps_per_epoch, guard=None):
+        self.run, self.stage, self.seed, self.guard = run, stage, seed, guard
+        self.parts = parts | ({"guard": guard} if guard else {})
         self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
         self.epoch, self.step, self.sums, self.history, self.clock = 0, 0, {}, [], _Clock()
+        self.good = None
 
     @property
     def done(self) -> int:
         "Steps taken so far."
         return self.epoch * self.steps_per_epoch + self.step
 
+    @property
+    def over(self) -> bool:
+        "Whether all epochs are done, or the last one said to stop."
+        return self.epoch >= self.epochs or bool(self.history and self.history[-1].get("stopped"))
+
     def load(self):
         "Continue from the newest whole checkpoint, if there is one."
         found = self.run.load_checkpoint(self.stage)
         if found:
             state = found["state"]
-            for name, part in self.parts.items():
-                part.load_state_dict(state["parts"][name])
+            self.restore(state["parts"])
             self.epoch, self.step = found["epoch"], found["step"]
             self.sums, self.history = state["sums"], state["history"]
-            self.clock = _Clock(state["seconds"])
+            self.good, self.clock = state["good"], _Clock(state["seconds"])
+        elif self.guard:
+            self.keep()
+
+    def states(self):
+        "The `state_dict` of every part, by name."
+        return {name: part.state_dict() for name, part in self.parts.items()}
+
+    def restore(self, states):
+        "Put a state into every part."
+        for name, part in self.parts.items():
+            part.load_state_dict(copy.deepcopy(states[name]))
 
     def save(self):
         "Write a checkpoint of this very step boundary."
         with self.clock.saving():
             state = {
-                "parts": {name: part.state_dict() for name, part in self.parts.items()},
-                "sums": self.sums,
-                "history": self.history,
+                "parts": self.states(), "sums": self.sums, "history": self.history, "good": self.good,
                 "seconds": self.clock.seconds(),
-            }
+            }  # fmt: skip
             self.run.save_checkpoint(self.stage, state, epoch=self.epoch, step=self.step)
+
+# %% ../../nbs/core/08_training.ipynb #12bbefd6
+class Fit(_Place):
+    "The state of one stage's training, and how it moves on. Use `fit`."
+
+    def keep(self):
+        "Remember this epoch's beginning as the place to go back to, unless a number in it is not finite."
+        if _all_finite(states := self.states()):
+            self.good = {"epoch": self.epoch, "states": copy.deepcopy(states)}
 
     def advance(self, values, on_epoch):
         "Count a step with its `values`; at the end of an epoch add a row of means to the history."
@@ -282,6 +307,8 @@ class Fit:
         if self.step < self.steps_per_epoch:
             return
         row = {name: (total / self.steps_per_epoch).item() for name, total in self.sums.items()}
+        if self.guard and (complaint := self.guard.update({"epoch": self.epoch, **row})):
+            return self.go_back(complaint)
         lost = [name for name, value in row.items() if not math.isfinite(value)]
         if lost:
             raise RuntimeError(
@@ -291,35 +318,57 @@ class Fit:
         row.update(on_epoch(self.epoch, row) or {} if on_epoch else {})
         self.history.append({"epoch": self.epoch, **row})
         self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
+        if self.guard:
+            self.keep()
+
+    def go_back(self, complaint):
+        "Return to the newest epoch's beginning that was good, and write a checkpoint that knows of the retry."
+        warnings.warn(f"{self.stage}: {complaint}", stacklevel=4)
+        self.restore(self.good["states"])
+        self.epoch, self.step, self.sums = self.good["epoch"], 0, {}
+        del self.history[self.epoch :]
+        self.keep()
+        self.save()
+
+
+def _all_finite(state):
+    "Whether no floating-point tensor in nested lists and dictionaries holds an infinity or nan."
+    if isinstance(state, (dict, list, tuple)):
+        return all(map(_all_finite, state.values() if isinstance(state, dict) else state))
+    return not (isinstance(state, torch.Tensor) and state.is_floating_point()) or bool(state.isfinite().all())
 
 # %% ../../nbs/core/08_training.ipynb #1e997f5f
-def fit(run, stage, parts, step, *, epochs, steps_per_epoch, seed, on_epoch=None, describe=None, quiet=False):
+def fit(
+    run, stage, parts, step, *, epochs, steps_per_epoch, seed, on_epoch=None, describe=None, guard=None, quiet=False
+):  # fmt: skip
     """Train `stage` of `run` to its end, from wherever it stands; returns the history, one dict an epoch.
 
     `parts`: name -> object with `state_dict` and `load_state_dict`, all that a step changes. `step(moment, done)` takes
     one step, `done` the fraction of steps taken (0..1), and returns numbers or scalar tensors by name; the first is
     shown as the loss. `on_epoch(epoch, row)` may return more values for the epoch's row; it is called again where a
-    session ended before the next checkpoint. `describe()` gives text for the progress bar.
-    `RuntimeError` where a value is no longer finite.
+    session ended before the next checkpoint; with a sentence as "stopped" among them, training ends there. `describe()`
+    gives text for the progress bar. `guard`: a `Divergence`, which may send training back to the beginning of an epoch.
+    `RuntimeError` where a value is no longer finite, and the guard has no retry left.
     """
-    state = Fit(run, stage, parts, seed, epochs, steps_per_epoch)
+    state = Fit(run, stage, parts, seed, epochs, steps_per_epoch, guard)
     state.load()
     if run.finished(stage):
         return state.history
     total, lively = epochs * steps_per_epoch, _terminal_or_notebook()
     options = {"unit": "step", "mininterval": 1, "disable": quiet or not lively}
     with tqdm(total=total, initial=state.done, desc=stage, **options) as bar:
-        while state.epoch < epochs:
+        while not state.over:
             moment = Moment(seed, stage, state.epoch, state.step)
             torch.manual_seed(derived_seed(seed, stage, state.epoch, state.step))
             values = step(moment, state.done / total)
             state.advance(values, on_epoch)
-            bar.update()
-            if state.step == 0:
+            bar.update(state.done - bar.n)
+            if state.step == 0 and state.history:
                 _tell(state, bar, describe, quiet or lively)
-            if state.clock.due() or state.epoch == epochs:
+            if state.clock.due() or state.over:
                 state.save()
-    run.finish(stage, seconds=round(state.clock.seconds(), 2), epochs=epochs, steps=total)
+    ended = {"stopped": state.history[-1]["stopped"]} if state.history and state.history[-1].get("stopped") else {}
+    run.finish(stage, seconds=round(state.clock.seconds(), 2), epochs=state.epoch, steps=state.done, **ended)
     run.drop_checkpoints(stage, keep=1)
     return state.history
 
