@@ -87,12 +87,19 @@ def _weights_of(alphas, relaxation):
     return {kind: relaxed.weights(torch.as_tensor(alphas[kind])).numpy() for kind in ("normal", "reduce")}
 
 
-def genotype_over_time(alphas, *, relaxation="fair", method="threshold", threshold=0.85, max_edges=2, nodes=4) -> list:
+def _own_method(relaxation):
+    "The method of `derive` that reads the weights of a relaxation; an unknown one is refused later."
+    return RELAXATIONS[relaxation].derivation if relaxation in RELAXATIONS else "threshold"
+
+
+def genotype_over_time(alphas, *, relaxation="fair", method=None, threshold=0.85, max_edges=2, nodes=4) -> list:
     """The genotypes after 0, 1, ... epochs, without warnings.
 
     alphas: {"normal", "reduce"} to arrays (epochs + 1, edges, 7), as `alphas.npz` in a run folder; `relaxation`: a name
-    in `RELAXATIONS`; the rest as in `derive`. `ValueError` as from `derive`, `UserError` for an unknown relaxation.
+    in `RELAXATIONS`; method: None for the relaxation's own; the rest as in `derive`. `ValueError` as from
+    `derive`, `UserError` for an unknown relaxation.
     """
+    method = method or _own_method(relaxation)
     options = {"method": method, "threshold": threshold, "max_edges": max_edges, "nodes": nodes}
     rows = zip(alphas["normal"], alphas["reduce"], strict=True)
     return [_quietly(_weights_of({"normal": n, "reduce": r}, relaxation), **options)[0] for n, r in rows]
@@ -132,15 +139,20 @@ def _leave(run, genotype, facts):
     run.finish("derivation", **{name: facts[name] for name in ("method", "threshold", "max_edges")})
 
 # %% ../nbs/03_derivation.ipynb #fb27cff0
-def derive_stage(run, *, method="threshold", threshold=0.85, max_edges=2) -> Genotype:
+def derive_stage(run, *, method=None, threshold=0.85, max_edges=2) -> Genotype:
     """The genotype of a finished search, from the last row of its alphas; see `derive` for the settings.
 
+    method: None for that of the search's relaxation ("threshold" for "fair", "top2" for all others). Where the search
+    stopped because it collapsed, the alphas of its best epoch stand for the last ones.
     Reads `alphas.npz` and `search.json` of the run; leaves `genotype.json`, `genotype.png` and `derivation.json`
     (settings, epoch, share of decided weights, used edges of each cell, the epoch since which it is unchanged,
     warnings). Repeated with the same settings it returns the stored genotype. Its warnings are `derive`'s. `UserError`
     where the search is missing or not finished, for a setting out of range, or for other settings once a network has
     been trained.
     """
+    if method is None and run.finished("derivation") and not run.has("search.json"):
+        method = run.facts("derivation").get("method")
+    method = method or _own_method(run.load_json("search.json")["relaxation"])
     settings = {"method": method, "threshold": threshold, "max_edges": max_edges}
     if run.finished("derivation"):
         if settings == {name: run.facts("derivation").get(name) for name in settings}:
@@ -148,6 +160,8 @@ def derive_stage(run, *, method="threshold", threshold=0.85, max_edges=2) -> Gen
         _refuse_change(run, settings)
     facts, alphas = run.load_json("search.json"), run.load_arrays("alphas.npz")
     options = {**settings, "nodes": facts["nodes"]}
+    epoch = facts.get("epoch", len(alphas["normal"]) - 1)
+    alphas = {kind: rows[: epoch + 1] for kind, rows in alphas.items()}
     weights = _weights_of({kind: rows[-1] for kind, rows in alphas.items()}, facts["relaxation"])
     try:
         genotype, said = _quietly(weights, **options)
@@ -155,7 +169,9 @@ def derive_stage(run, *, method="threshold", threshold=0.85, max_edges=2) -> Gen
     except ValueError as error:
         raise UserError(f"No genotype for the run at {run.path}: {error}") from None
     used = {kind: len(genotype.used(kind)[0]) for kind in ("normal", "reduce")}
-    facts = {**settings, "epoch": len(story) - 1, "decided": _decided(weights), "edges": used}
+    watched = {row["epoch"] + 1: row.get("decided") for row in facts.get("history", [])}
+    decided = watched.get(len(story) - 1) or _decided(weights)
+    facts = {**settings, "epoch": len(story) - 1, "decided": decided, "edges": used}
     _leave(run, genotype, {**facts, "unchanged_since": unchanged_since(story), "warnings": said})
     for text in said:
         warnings.warn(text, stacklevel=2)

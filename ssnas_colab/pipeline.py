@@ -8,17 +8,23 @@ __all__ = ['PRESETS', 'pipeline_config', 'open_with_data', 'default_path', 'run_
 # %% ../nbs/06_pipeline.ipynb #cc1d0a8d
 import argparse
 import dataclasses
+import json
 import sys
 import warnings
 from pathlib import Path
 
+from .core.estimate import describe_estimate
 from .core.genotype import GENOTYPES, Genotype, plot_genotype
+from .core.looking import data_facts
 from .core.network import Network, count_macs, count_parameters
+from .core.objectives import OBJECTIVES
+from .core.relaxations import RELAXATIONS
 from .core.runs import Run, UserError, write_figure
+from .core.views import POLICIES
 from .derivation import derive_stage
 from .evaluation import EVALUATION_PRESETS, evaluate, evaluation_config
 from .loader import ImageData, data_stage, load_data
-from .search import SEARCH_PRESETS, search, search_config
+from .search import SEARCH_PRESETS, search, search_config, search_estimate
 
 # %% ../nbs/06_pipeline.ipynb #ee00f81f
 PRESETS = {
@@ -30,11 +36,12 @@ PRESETS = {
 
 def pipeline_config(
     data="digits", preset="quick", *, imbalance_factor=None, profile="exp", seed=0, image_size=None, policy=None,
-    max_parameters=None, device="auto",
+    max_parameters=None, device="auto", relaxation=None, objective=None, class_order=None, columns=None,
 ) -> dict:  # fmt: skip
     """All settings of a run as a dictionary for `Run.open`: "data", "preset", "seed", "search", "evaluation".
 
-    data: a name, a path or an `ImageData`; the digits are long-tailed by a factor of 10 unless told otherwise.
+    data: a name, a path or an `ImageData`; the digits are long-tailed by a factor of 10 unless told otherwise;
+    relaxation, objective: of the search (None: the preset's); class_order, columns: see `load_data`.
     `UserError` for an unknown preset.
     """
     if preset not in PRESETS:
@@ -43,29 +50,34 @@ def pipeline_config(
     if imbalance_factor is None and source == "digits" and not isinstance(data, ImageData):
         imbalance_factor = 10
     settings = {"imbalance_factor": imbalance_factor, "profile": profile, "image_size": image_size, "policy": policy}
+    more = {"class_order": class_order, "columns": columns}
+    settings |= {name: value for name, value in more.items() if value is not None}
     changes = {"seed": seed, "device": device}
+    chosen = {"relaxation": relaxation, "objective": objective}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
     budget = {} if max_parameters is None else {"max_parameters": max_parameters}
     return {
         "data": {"source": source, **settings},
         "preset": preset,
         "seed": seed,
-        "search": dataclasses.asdict(search_config(preset, **changes)),
+        "search": dataclasses.asdict(search_config(preset, **changes, **chosen)),
         "evaluation": dataclasses.asdict(evaluation_config(preset, **changes, **budget)),
     }
 
 # %% ../nbs/06_pipeline.ipynb #d12da6b0
-def open_with_data(data, path, config):
+def open_with_data(data, path, config, **places):
     """The run at `path`, made if need be, and the `ImageData` with stage 1 recorded in the run: a pair.
 
-    data: a name, a path or an `ImageData`; config: what `pipeline_config` gave. `UserError` where the run was made
-    with other settings or other images; a new folder is made only after the images were read.
+    data: a name, a path or an `ImageData`; config: what `pipeline_config` gave; places: `source`, `images` of
+    `load_data`. Sets too large for memory are kept in a file beside the run (on Google Drive: elsewhere). `UserError`
+    where the run was made with other settings or other images; a new folder is made only after the images were read.
     """
     path = Path(path)
     if path.exists():
         Run.check(path, config)
     if not isinstance(data, ImageData):
-        settings = {name: value for name, value in config["data"].items() if name != "source"}
-        data = load_data(data, seed=config["seed"], **settings)
+        settings = {name: value for name, value in config["data"].items() if name != "source"} | places
+        data = load_data(data, seed=config["seed"], cache=path.with_name(path.name + ".images"), **settings)
     run = Run.open(path, config)
     data_stage(data, run)
     return run, data
@@ -100,14 +112,28 @@ def _stages(run, data, quiet):
 # %% ../nbs/06_pipeline.ipynb #82bbf075
 def _settings(options):
     names = ("imbalance_factor", "profile", "seed", "image_size", "policy", "max_parameters", "device")
-    return {name: getattr(options, name) for name in names}
+    columns = {name: value.split(",") for name in ("label", "group") if (value := getattr(options, name))}
+    made = {name: getattr(options, name) for name in (*names, "relaxation", "objective", "class_order")}
+    return made | {"columns": columns or None}
+
+
+def _places(options):
+    return {name: value for name in ("source", "images") if (value := getattr(options, name))}
 
 
 def _open(options):
     out = options.out or default_path(options.data)
-    return open_with_data(options.data, out, pipeline_config(options.data, options.preset, **_settings(options)))
+    config = pipeline_config(options.data, options.preset, **_settings(options))
+    return open_with_data(options.data, out, config, **_places(options))
 
 
+def _load(options):
+    "The images alone, without a run."
+    config = pipeline_config(options.data, options.preset, **_settings(options))
+    settings = {name: value for name, value in config["data"].items() if name != "source"}
+    return load_data(options.data, seed=options.seed, **settings, **_places(options)), config
+
+# %% ../nbs/06_pipeline.ipynb #3b2de92c
 def _run_command(options):
     out = Path(options.out or default_path(options.data))
     if (out / "report.json").is_file():
@@ -122,19 +148,21 @@ def _run_command(options):
     else:
         print(f"The images have no labels: the genotype is {out / 'genotype.json'}, and there is nothing to evaluate.")
 
-
+# %% ../nbs/06_pipeline.ipynb #f9dd74b1
 def _data_command(options):
-    if options.out:
-        run, data = _open(options)
-        print(data.describe())
-        print(f"Kept in {run.path}: data.json, indices.npz, class_counts.png")
-        return
-    config = pipeline_config(options.data, options.preset, **_settings(options))
-    settings = {name: value for name, value in config["data"].items() if name != "source"}
-    print(load_data(options.data, seed=options.seed, **settings).describe())
+    options.data = options.path or options.data
+    run, data = _open(options) if options.out else (None, _load(options)[0])
+    print(json.dumps(data_facts(data)) if options.json else data.describe())
+    if run and not options.json:
+        kept = "data.json, indices.npz, class_counts.png, examples.png, views.png"
+        print(f"Kept in {run.path}: {kept}" + (", set_aside.txt" if data.set_aside else ""))
 
 # %% ../nbs/06_pipeline.ipynb #5303b8a1
 def _search_command(options):
+    if options.dry_run:
+        data, config = _load(options)
+        print(describe_estimate(search_estimate(data, config["search"])))
+        return
     run, data = _open(options)
     search(data, run, run.config["search"], quiet=options.quiet)
     print(f"The alphas of every epoch are {run.path / 'alphas.npz'}; next: ssnas derive {run.path}")
@@ -199,12 +227,19 @@ def _add_settings(parser, out_help="the run folder (default: runs/NAME)"):
     add("--out", help=out_help)
     add("--seed", type=int, default=0, help="of every random choice (default: 0)")
     add("--image-size", type=int, help="pixels; default: the images' own where they share one, else at most 64")
-    add("--policy", help="of the random views: natural or medical (default: by the images' channels)")
+    add("--policy", help=f"of the random views: {', '.join(POLICIES)} (default: by the set's name or its channels)")
+    add("--class-order", choices=("kept", "shuffled"), help="order of the classes along the tail (default: kept)")
+    add("--source", help="where covid_xray lies: a Drive link or id, an address, a zip or a folder")
+    add("--images", help="of a CSV: the folder or zip that its file names lie in (default: beside it)")
+    add("--label", help="of a CSV: the column, or columns with commas between, that hold the labels")
+    add("--group", help="of a CSV: the column (a patient, say) that must not be split between training and test")
+    add("--relaxation", choices=tuple(RELAXATIONS), help="of the search (default: the preset's)")
+    add("--objective", choices=tuple(OBJECTIVES), help="of the search (default: barlow_twins)")
     add("--max-parameters", type=int, help="of the searched network (default: 413,850, a 27th of ResNet-18)")
     add("--device", default="auto", help="cpu, cuda, ... (default: cuda where there is one)")
     add("--quiet", action="store_true", help="no progress")
 
-
+# %% ../nbs/06_pipeline.ipynb #c4d963cd
 def command_parser() -> argparse.ArgumentParser:
     "The parser of the `ssnas` command; each subcommand leaves its function in `command`."
     text = "Neural architecture search without labels, for uneven classes."
@@ -217,11 +252,16 @@ def command_parser() -> argparse.ArgumentParser:
         return made
 
     _add_settings(add("run", _run_command, "all stages: images in, a searched network and a report out"))
-    _add_settings(add("data", _data_command, "stage 1: what the images are"), "keep the choice of images in this run")
-    _add_settings(add("search", _search_command, "stage 2: search without labels"))
+    made = add("data", _data_command, "stage 1: what the images are")
+    made.add_argument("path", nargs="?", metavar="DATA", help="a name or path, instead of --data")
+    made.add_argument("--json", action="store_true", help="print all facts as JSON")
+    _add_settings(made, "keep the choice of images in this run")
+    made = add("search", _search_command, "stage 2: search without labels")
+    made.add_argument("--dry-run", action="store_true", help="only say what it would take in time and memory")
+    _add_settings(made)
     made = add("derive", _derive_command, "stage 3: from alphas to a genotype")
     made.add_argument("path", metavar="RUN", help="the run folder")
-    made.add_argument("--method", default="threshold", help="threshold (FairDARTS) or top2 (DARTS)")
+    made.add_argument("--method", help="threshold (FairDARTS) or top2 (DARTS); default: by the search's relaxation")
     made.add_argument("--threshold", type=float, default=0.85, help="least weight of an edge (default: 0.85)")
     made.add_argument("--max-edges", type=int, default=2, help="most edges into a node (default: 2)")
     _add_settings(add("evaluate", _evaluate_command, "stage 4: train and compare"))

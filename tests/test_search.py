@@ -1,17 +1,25 @@
 "The search: what it may see, what it keeps, and that it decides without freezing."
 
 import dataclasses
+import sys
+import warnings
 
 import numpy as np
 import pytest
 import torch
 
-from ssnas_colab.core.objectives import zero_one_loss
+from ssnas_colab.core.baselines import random_genotype
+from ssnas_colab.core.levels import Balance, Bilevel, Sampled, levels
+from ssnas_colab.core.network import Network
+from ssnas_colab.core.objectives import OBJECTIVES, zero_one_loss
 from ssnas_colab.core.runs import Run, UserError
+from ssnas_colab.core.supernet import RELAXATIONS
 from ssnas_colab.core.training import Moment
 from ssnas_colab.core.views import pixel_statistics
+from ssnas_colab.core.watching import CollapseRule, ConvergenceRule
+from ssnas_colab.derivation import derive_stage
 from ssnas_colab.loader import load_data
-from ssnas_colab.search import Balance, Bilevel, SearchConfig, decided_share, search, search_config
+from ssnas_colab.search import SearchConfig, current_genotype, decided_share, search, search_config
 
 TINY = {"width": 2, "depth": 3, "batch_size": 32, "steps": 6, "embedding": 16, "device": "cpu"}
 
@@ -25,8 +33,10 @@ def alphas_of(images, path, **changes):
     return search(images, Run.open(path, {}), TINY, quiet=True, **changes).arrays()
 
 
-def test_labels_do_not_change_a_bit(digits, tmp_path):
-    straight = alphas_of(digits, tmp_path / "straight")
+@pytest.mark.parametrize("relaxation", RELAXATIONS)
+def test_labels_do_not_change_a_bit(digits, tmp_path, relaxation):
+    changes = {"relaxation": relaxation, "width": 4}
+    straight = alphas_of(digits, tmp_path / "straight", **changes)
     shuffled = {split: np.random.default_rng(0).permutation(labels) for split, labels in digits.labels.items()}
     others = {
         "shuffled": dataclasses.replace(digits, labels=shuffled),
@@ -34,7 +44,7 @@ def test_labels_do_not_change_a_bit(digits, tmp_path):
         "an array": digits.images["train"],
     }
     for name, data in others.items():
-        found = alphas_of(data, tmp_path / name, policy=digits.policy)
+        found = alphas_of(data, tmp_path / name, policy=digits.policy, **changes)
         for kind in straight:
             np.testing.assert_array_equal(straight[kind], found[kind], err_msg=name)
 
@@ -114,3 +124,111 @@ def test_mistakes_are_sentences(digits, tmp_path):
         search_config({"widht": 3})
     with pytest.raises(UserError, match="no preset"):
         search_config("slow")
+
+
+@pytest.mark.parametrize("relaxation", RELAXATIONS)
+def test_every_relaxation_searches_to_a_genotype(digits, tmp_path, relaxation):
+    run = Run.open(tmp_path / "run", {})
+    history = search(digits, run, TINY | {"width": 4}, quiet=True, relaxation=relaxation)
+    genotype = derive_stage(run)
+    assert run.load_json("derivation.json")["method"] == RELAXATIONS[relaxation].derivation
+    assert Network(genotype, 10, in_channels=1, width=4, depth=3)(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    assert history.arrays()["normal"].shape[2] == RELAXATIONS[relaxation].columns
+    row = run.load_json("search.json")["history"][-1]
+    assert 0 <= row["decided"] <= 1 and np.isfinite([row["gap"], row["rank"], row["entropy"]]).all()
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("relaxation", ["fair", "sampled"])
+def test_every_objective_searches_to_a_genotype(digits, tmp_path, objective, relaxation):
+    run = Run.open(tmp_path / "run", {})
+    search(digits, run, TINY, quiet=True, relaxation=relaxation, objective=objective)
+    assert derive_stage(run).normal and run.load_json("search.json")["settings"]["objective"] == objective
+
+
+def test_supervised_reads_the_labels_and_says_so_without(digits, tmp_path):
+    changes = {"objective": "supervised", "relaxation": "sampled"}
+    straight = alphas_of(digits, tmp_path / "straight", **changes)["normal"]
+    rolled = {split: np.roll(labels, 7) for split, labels in digits.labels.items()}
+    other = alphas_of(dataclasses.replace(digits, labels=rolled), tmp_path / "rolled", **changes)["normal"]
+    assert not np.array_equal(straight, other)
+    with pytest.raises(UserError, match="needs labels"):
+        alphas_of(digits.images["train"], tmp_path / "none", **changes)
+
+
+def test_sampled_finds_what_the_objective_prefers(digits):
+    "With a loss that counts skip connections, the search must learn to avoid them."
+    config = SearchConfig(**TINY | {"steps": 150}, relaxation="sampled", policy="medical", alpha_learning_rate=0.2)
+    level = levels(digits.images["train"], config)
+    assert isinstance(level, Sampled)
+    level.value = lambda batch, weights: sum(table[:, 2].sum() for table in weights.values()) / 16
+    level.learn_weights = lambda batch, moment: 0.0
+    for step in range(150):
+        level(Moment(0, "search", step, 0), step / 150)
+    found = current_genotype(level.net)
+    assert all(edge.op != "skip_connect" for edge in found.normal + found.reduce)
+
+
+def test_warmup_leaves_the_alphas_alone(digits, tmp_path):
+    for relaxation in ("fair", "sampled"):
+        rows = alphas_of(digits, tmp_path / relaxation, relaxation=relaxation, warmup=0.5)["normal"]
+        assert np.array_equal(rows[0], rows[len(rows) // 2]) and not np.array_equal(rows[0], rows[-1])
+
+
+def test_parts_of_a_batch_add_up(digits):
+    "The gradient with two parts is the mean of the parts' gradients."
+    level = Bilevel(digits.images["train"], SearchConfig(**TINY, policy="medical", clip=1e9))
+    batch, moment = level.batch(Moment(0, "search", 0, 0), 0), Moment(0, "search", 0, 0)
+    gradients = []
+    for part in (slice(0, 16), slice(16, 32)):
+        level.lower.zero_grad()
+        views = [view[part] for view in batch[0]]
+        level.value((views, None)).backward()
+        gradients.append(level.net.stem[0].weight.grad.clone())
+    level.config = dataclasses.replace(level.config, accumulate=2)
+    level.engine.apply = lambda optimizer, clip: None
+    level.learn_weights(batch, moment)
+    torch.testing.assert_close(level.net.stem[0].weight.grad, sum(gradients) / 2)
+
+
+def test_a_converged_search_stops_and_says_so(digits, tmp_path, monkeypatch):
+    module = sys.modules["ssnas_colab.search"]
+    rule = ConvergenceRule(epochs=1, decided=0.0)
+    monkeypatch.setattr(module, "_rules", lambda config, epochs: {"convergence": rule})
+    monkeypatch.setattr(module, "current_genotype", lambda net: random_genotype(0))
+    run = Run.open(tmp_path / "run", {})
+    search(digits, run, TINY, quiet=True)
+    found = run.load_json("search.json")
+    assert found["stopped"].startswith("convergence") and found["epoch"] == len(found["history"]) == 2
+
+
+def test_after_a_collapse_the_best_epoch_counts(digits, tmp_path, monkeypatch):
+    rule = CollapseRule(parameterless=-1.0, patience=4, warmup=0)
+    monkeypatch.setattr(sys.modules["ssnas_colab.search"], "_rules", lambda config, epochs: {"collapse": rule})
+    run = Run.open(tmp_path / "run", {})
+    search(digits, run, TINY, quiet=True)
+    found = run.load_json("search.json")
+    assert found["stopped"].startswith("collapse") and len(found["history"]) == 4
+    values = [row["derived"] for row in found["history"]]
+    assert found["epoch"] == found["best_epoch"] == 1 + values.index(min(values))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        derive_stage(run)
+    assert run.load_json("derivation.json")["epoch"] == found["best_epoch"]
+
+
+def test_a_search_that_diverges_goes_back_with_half_the_learning_rate(digits, tmp_path):
+    run, calls = Run.open(tmp_path / "run", {}), []
+    whole = Bilevel.__call__
+
+    def step(self, moment, done):
+        values = whole(self, moment, done)
+        calls.append(self.lower.param_groups[0]["lr"])
+        return values | ({"loss": float("nan")} if moment.epoch == 2 and self.factor() == 1.0 else {})
+
+    with pytest.MonkeyPatch.context() as patch, pytest.warns(UserWarning, match="half the learning rate"):
+        patch.setattr(Bilevel, "__call__", step)
+        search(digits, run, TINY, quiet=True)
+    rows = run.load_json("search.json")["history"]
+    assert [row["epoch"] for row in rows] == list(range(len(rows))) and len(calls) == len(rows) + 1
+    assert calls[3] == pytest.approx(calls[2] / 2)
