@@ -129,6 +129,9 @@ def _watch(level, run, history, rules, epoch, row):
     if level.net.relaxation.decides:
         found["zero_one"] = zero_one_loss(level.net.weights()).item()
     seen = {**row, **found, "genotype": str(current_genotype(level.net))}
+    every = level.config.cluster_every
+    if every and (epoch + 1) % every == 0:
+        level.cluster(current_genotype(level.net), epoch)
     said = [sentence for rule in rules.values() if (sentence := rule.update(seen))]
     if said:
         found["stopped"] = said[0]

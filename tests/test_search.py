@@ -232,3 +232,25 @@ def test_a_search_that_diverges_goes_back_with_half_the_learning_rate(digits, tm
     rows = run.load_json("search.json")["history"]
     assert [row["epoch"] for row in rows] == list(range(len(rows))) and len(calls) == len(rows) + 1
     assert calls[3] == pytest.approx(calls[2] / 2)
+
+
+def test_even_clusters_survive_a_restart(digits, tmp_path):
+    "A search with clustering, stopped in the middle, ends with the bits of one that was not."
+    changes = {"relaxation": "sampled", "cluster_every": 2, "clusters": 4}
+    straight = alphas_of(digits, tmp_path / "straight", **changes)
+    whole, steps = Sampled.__call__, []
+
+    def step(self, moment, done):
+        steps.append(moment)
+        if len(steps) == 5:
+            raise KeyboardInterrupt
+        return whole(self, moment, done)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Sampled, "__call__", step)
+        patch.setattr("ssnas_colab.core.training.CHECKPOINT_SECONDS", 0.0)
+        alphas_of(digits, tmp_path / "stopped", **changes)
+    again = alphas_of(digits, tmp_path / "stopped", **changes)
+    assert all(np.array_equal(straight[kind], again[kind]) for kind in straight)
+    plain = alphas_of(digits, tmp_path / "plain", relaxation="sampled")
+    assert not np.array_equal(plain["normal"], straight["normal"])
