@@ -21,6 +21,7 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.preprocessing import StandardScaler
 
 from ssnas_colab.core.baselines import narrow_resnet, random_genotype, resnet18
+from ssnas_colab.core.genotype import Edge
 from ssnas_colab.core.network import Network
 from ssnas_colab.core.runs import Run
 from ssnas_colab.derivation import derive_stage
@@ -86,6 +87,16 @@ def trained(name, make, data, folder, seed):
     return found
 
 
+def mixed(genotype, seed):
+    "A random genotype with the operations of this one: as many of each in each cell, on random edges."
+    rng, cells, other = np.random.default_rng(1000 + seed), {}, random_genotype(1000 + seed)
+    for kind in ("normal", "reduce"):
+        operations = [edge.op for edge in getattr(genotype, kind)]
+        places = [edge[1:] for edge in getattr(other, kind)]
+        cells[kind] = tuple(Edge(op, *place) for op, place in zip(rng.permutation(operations).tolist(), places))
+    return dataclasses.replace(other, **cells)
+
+
 def contestant(arm, seed, data, folder):
     "Name, maker of the network, and facts."
     options = {"max_parameters": RECIPE["max_parameters"], "depth": SEARCH["depth"], "in_channels": data.channels}
@@ -96,6 +107,8 @@ def contestant(arm, seed, data, folder):
         return lambda: narrow_resnet(data.num_classes, data.channels, max_parameters=RECIPE["max_parameters"]), facts
     if arm == "random":
         genotype = random_genotype(seed)
+    elif arm == "mixed":
+        genotype = mixed(searched(data, folder, seed, "sampled")[0], seed)
     else:
         genotype, facts = searched(data, folder, seed, "sampled" if arm == "searched" else arm)
     return lambda: Network.within(genotype, data.num_classes, **options), facts | {"genotype": str(genotype)}

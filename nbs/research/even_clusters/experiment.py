@@ -26,15 +26,16 @@ from ssnas_colab.derivation import derive_stage
 from ssnas_colab.loader import load_data
 from ssnas_colab.search import search, search_config
 
-ARMS = {"plain": {}, "even": {"cluster_every": 2}, "even_100": {"cluster_every": 2, "clusters": 100}}
+ARMS = {"plain": {}, "even": {"cluster_every": 2}}
 warnings.simplefilter("ignore")
 
 
 @torch.no_grad()
 def features(level, images, genotype, measure):
-    "Features of the supernet with the genotype's weights; `measure`: batch norm's statistics are taken from them first."
+    "Features of the supernet with a genotype's weights; `measure`: batch norm's statistics are taken from them first."
     weights = one_hot(genotype)
-    parts = [level.engine.place(normalise(part, level.mean, level.std)) for part in torch.from_numpy(images).split(512)]
+    parts = torch.from_numpy(images).split(512)
+    parts = [level.engine.place(normalise(part, level.mean, level.std)) for part in parts]
     for part in parts if measure else []:
         level.net.train()(part, weights)
     return torch.cat([level.net.eval()(part, weights) for part in parts]).numpy()
