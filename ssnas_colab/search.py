@@ -192,13 +192,16 @@ def search(images, run, config=None, *, quiet=False, **changes):
 
     def describe():
         picture.update(epoch_end=True)
-        return summary(current_genotype(level.net))
+        waiting = all(torch.equal(history.rows[0][kind], history.rows[-1][kind]) for kind in history.rows[0])
+        return "the weights warm up" if waiting else summary(current_genotype(level.net))
 
     rows = fit(
         run, "search", level.parts | {"alphas": history} | rules, level, epochs=level.plan.epochs,
         steps_per_epoch=level.plan.steps_per_epoch, seed=config.seed, quiet=quiet, guard=guard,
         on_epoch=partial(_watch, level, run, history, rules), describe=describe,
     )  # fmt: skip
+    if picture.handle is not None:
+        picture.update(last=True)
     _record(run, config, images, history, rows)
     return history
 

@@ -204,7 +204,8 @@ class Levels:
     @property
     def parts(self):
         "Name to object with a `state_dict`."
-        return {name: getattr(self, name) for name in ("net", "objective", "lower", "upper", "groups")}
+        made = {name: getattr(self, name) for name in ("net", "objective", "lower", "upper", "groups")}
+        return made | ({"scaler": self.engine.scaler} if self.engine.scaler else {})
 
 # %% ../../nbs/core/28_levels.ipynb #dd46dcd6
 class Batches(Levels):
