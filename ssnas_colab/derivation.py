@@ -11,8 +11,8 @@ import warnings
 import numpy as np
 import torch
 
-from .core.derive import derive
-from .core.genotype import PRIMITIVES, Genotype, edges, plot_genotype
+from .core.derive import derive_quietly
+from .core.genotype import PRIMITIVES, Genotype, edges, nodes_of, plot_genotype
 from .core.runs import UserError
 from .core.supernet import RELAXATIONS
 
@@ -46,8 +46,8 @@ def _rectangle(*args, **options):
 
 def _nodes_of(table):
     "The number of nodes whose cell has as many edges as the table has rows."
-    nodes = next((n for n in range(1, 63) if len(edges(n)) >= len(table)), 63)
-    if table.ndim != 2 or len(edges(nodes)) != len(table) or table.shape[1] != len(PRIMITIVES):
+    nodes = nodes_of(len(table))
+    if table.ndim != 2 or not nodes or table.shape[1] != len(PRIMITIVES):
         raise ValueError(f"A table of weights cannot have the shape {table.shape}: four nodes need (14, 7)")
     return nodes
 
@@ -61,7 +61,7 @@ def plot_weights(weights, genotype: Genotype = None):
     from matplotlib import pyplot
 
     tables = {kind: np.asarray(torch.as_tensor(weights[kind]).detach().cpu()) for kind in ("normal", "reduce")}
-    genotype = genotype or _quietly(tables, nodes=_nodes_of(tables["normal"]))[0]
+    genotype = genotype or derive_quietly(tables, nodes=_nodes_of(tables["normal"]))[0]
     height = 1.2 + 0.24 * len(tables["normal"])
     figure, axes = pyplot.subplots(1, 2, figsize=(10.5, height), dpi=75, sharey=True, layout="constrained")
     pyplot.close(figure)  # shown once, where it is returned
@@ -69,14 +69,6 @@ def plot_weights(weights, genotype: Genotype = None):
         image = _draw_table(ax, table, kind, getattr(genotype, kind))
     figure.colorbar(image, ax=axes, label="weight", pad=0.01)
     return figure
-
-
-def _quietly(weights, **options):
-    "`derive` without its warnings, and their texts as a list."
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        genotype = derive(weights, **options)
-    return genotype, [str(warning.message) for warning in caught]
 
 # %% ../nbs/03_derivation.ipynb #47ef7da1
 def _weights_of(alphas, relaxation):
@@ -102,7 +94,7 @@ def genotype_over_time(alphas, *, relaxation="fair", method=None, threshold=0.85
     method = method or _own_method(relaxation)
     options = {"method": method, "threshold": threshold, "max_edges": max_edges, "nodes": nodes}
     rows = zip(alphas["normal"], alphas["reduce"], strict=True)
-    return [_quietly(_weights_of({"normal": n, "reduce": r}, relaxation), **options)[0] for n, r in rows]
+    return [derive_quietly(_weights_of({"normal": n, "reduce": r}, relaxation), **options)[0] for n, r in rows]
 
 
 def unchanged_since(genotypes) -> int:
@@ -164,7 +156,7 @@ def derive_stage(run, *, method=None, threshold=0.85, max_edges=2) -> Genotype:
     alphas = {kind: rows[: epoch + 1] for kind, rows in alphas.items()}
     weights = _weights_of({kind: rows[-1] for kind, rows in alphas.items()}, facts["relaxation"])
     try:
-        genotype, said = _quietly(weights, **options)
+        genotype, said = derive_quietly(weights, **options)
         story = genotype_over_time(alphas, relaxation=facts["relaxation"], **options)
     except ValueError as error:
         raise UserError(f"No genotype for the run at {run.path}: {error}") from None

@@ -65,6 +65,12 @@ def pipeline_config(
     }
 
 # %% ../nbs/06_pipeline.ipynb #d12da6b0
+def _loaded(data, config, **more):
+    "The `ImageData` that a name or path means, with the settings that `pipeline_config` gave."
+    settings = {name: value for name, value in config["data"].items() if name != "source"}
+    return load_data(data, seed=config["seed"], **settings, **more)
+
+
 def open_with_data(data, path, config, **places):
     """The run at `path`, made if need be, and the `ImageData` with stage 1 recorded in the run: a pair.
 
@@ -76,8 +82,7 @@ def open_with_data(data, path, config, **places):
     if path.exists():
         Run.check(path, config)
     if not isinstance(data, ImageData):
-        settings = {name: value for name, value in config["data"].items() if name != "source"} | places
-        data = load_data(data, seed=config["seed"], cache=path.with_name(path.name + ".images"), **settings)
+        data = _loaded(data, config, cache=path.with_name(path.name + ".images"), **places)
     run = Run.open(path, config)
     data_stage(data, run)
     return run, data
@@ -130,8 +135,7 @@ def _open(options):
 def _load(options):
     "The images alone, without a run."
     config = pipeline_config(options.data, options.preset, **_settings(options))
-    settings = {name: value for name, value in config["data"].items() if name != "source"}
-    return load_data(options.data, seed=options.seed, **settings, **_places(options)), config
+    return _loaded(options.data, config, **_places(options)), config
 
 # %% ../nbs/06_pipeline.ipynb #3b2de92c
 def _run_command(options):

@@ -9,15 +9,14 @@ __all__ = ['AlphaHistory', 'decided_share', 'derived_share', 'current_genotype',
 # %% ../nbs/02_search.ipynb #b21b7377
 import dataclasses
 import math
-import warnings
 from functools import partial
 
 import numpy as np
 import torch
 
-from .core.derive import derive
+from .core.derive import derive_quietly
 from .core.estimate import choose_parts, estimate
-from .core.genotype import OPERATION_COLOURS, PARAMETERLESS, PRIMITIVES, edges, summary
+from .core.genotype import OPERATION_COLOURS, PARAMETERLESS, PRIMITIVES, rows_by_node, summary
 from .core.levels import SEARCH_PRESETS, SearchConfig, levels, search_config  # noqa: F401
 from .core.objectives import zero_one_loss
 from .core.policy import one_hot
@@ -73,11 +72,10 @@ def derived_share(weights, genotype, nodes=4) -> float:
 
     weights: {"normal", "reduce"} to (edges, 7 or 8), not negative, as the `weights()` of a supernet.
     """
-    pairs, chosen, shares = edges(nodes), one_hot(genotype, nodes), []
+    chosen, shares = one_hot(genotype, nodes), []
     for kind, table in weights.items():
         table = torch.as_tensor(table).detach().double().cpu()
-        for node in range(2, 2 + nodes):
-            rows = [row for row, (_, target) in enumerate(pairs) if target == node]
+        for rows in rows_by_node(nodes):
             kept = (table[rows, : len(PRIMITIVES)] * chosen[kind][rows]).sum()
             shares.append((kept / table[rows].sum().clamp(min=1e-300)).item())
     return float(np.mean(shares))
@@ -85,20 +83,20 @@ def derived_share(weights, genotype, nodes=4) -> float:
 
 def current_genotype(net):
     "The `Genotype` that the supernet's alphas stand for now, by the rule of its relaxation, without warnings."
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return derive(net.weights(), method=net.relaxation.derivation, nodes=net.cells[0].nodes)
+    return derive_quietly(net.weights(), method=net.relaxation.derivation, nodes=net.cells[0].nodes)[0]
 
 # %% ../nbs/02_search.ipynb #ded7ea05
-def look(level) -> dict:
-    "The figures of an epoch (see above) of a `Levels`, as a dict of floats."
-    net, nodes = level.net, level.config.nodes
-    genotype, weights = current_genotype(net), net.weights()
+def look(level, genotype, own=None) -> dict:
+    """The figures of an epoch (see above) of a `Levels` and its current genotype, as a dict of floats.
+
+    own: the objective of what the search itself runs (None: that of the alphas' weights).
+    """
+    net, nodes, weights = level.net, level.config.nodes, level.net.weights()
     views, labels = level.batch(Moment(level.config.seed, "watch", 0, 0), 1)
     with torch.no_grad(), level.engine.autocast():
         features = [net(view, one_hot(genotype, nodes, level.engine.device)) for view in views]
         derived = level.objective(*features, labels).item()
-        own = derived if level.config.relaxation == "sampled" else level.value((views, labels), weights).item()
+        own = level.value((views, labels), weights).item() if own is None else own
         rank = effective_rank(level.objective.embed(features[0]).float())
     decides = net.relaxation.decides
     return {
@@ -124,14 +122,14 @@ def _rules(config, epochs):
 
 def _watch(level, run, history, rules, epoch, row):
     "What happens after an epoch: figures, rules, alphas on disk. Returns what to add to the epoch's row."
-    found = look(level)
-    found["gap"] = found["derived"] - row["alpha_loss"] if level.config.relaxation == "sampled" else found["gap"]
+    genotype = current_genotype(level.net)
+    found = look(level, genotype, row["alpha_loss"] if level.config.relaxation == "sampled" else None)
     if level.net.relaxation.decides:
         found["zero_one"] = zero_one_loss(level.net.weights()).item()
-    seen = {**row, **found, "genotype": str(current_genotype(level.net))}
+    seen = {**row, **found, "genotype": str(genotype)}
     every = level.config.cluster_every
     if every and (epoch + 1) % every == 0:
-        level.cluster(current_genotype(level.net), epoch)
+        level.cluster(genotype, epoch)
     said = [sentence for rule in rules.values() if (sentence := rule.update(seen))]
     if said:
         found["stopped"] = said[0]

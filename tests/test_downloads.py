@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from refusal import refused
 
 from ssnas_colab import loader
 from ssnas_colab.core import downloads
 from ssnas_colab.core.downloads import cache_folder, drive_id, fetch, fetch_from_drive
-from ssnas_colab.core.runs import UserError
 from ssnas_colab.loader import load_data
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
@@ -66,13 +66,6 @@ def server(tmp_path, monkeypatch):
     made.shutdown()
     made.server_close()
     thread.join()
-
-
-def refused(*words, act):
-    with pytest.raises(UserError) as caught:
-        act()
-    said = str(caught.value)
-    assert "\n" not in said and said[-1] not in ".!" and all(str(word) in said for word in words), said
 
 
 def zip_of(files):

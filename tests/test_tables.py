@@ -6,8 +6,8 @@ import zipfile
 import numpy as np
 import pytest
 from PIL import Image
+from refusal import refused
 
-from ssnas_colab.core.runs import UserError
 from ssnas_colab.core.tables import Names, read_table, table_rows
 from ssnas_colab.loader import load_data
 
@@ -32,13 +32,6 @@ def table(path, header, rows, separator=",", encoding="utf-8"):
 
 def named(i):
     return f"scan{i:02}.png"
-
-
-def refused(*words, act):
-    with pytest.raises(UserError) as caught:
-        act()
-    said = str(caught.value)
-    assert "\n" not in said and said[-1] not in ".!" and all(str(word) in said for word in words), said
 
 
 def test_one_column_of_classes(scans):

@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 
+from .sampling import taking_turns
 from .training import derived_seed
 
 # %% ../../nbs/core/20_clusters.ipynb #f3326464
@@ -54,6 +55,5 @@ def balanced_order(assignments, count=None, *keys, evenness=1.0) -> np.ndarray:
     drawn = []
     for c in np.flatnonzero(share):
         members = np.flatnonzero(assignments == c)
-        turns = [rng.permutation(members) for _ in range(-(-share[c] // len(members)))]
-        drawn.append(np.concatenate(turns)[: share[c]])
+        drawn.append(taking_turns(members, share[c], rng))
     return rng.permutation(np.concatenate(drawn)) if drawn else np.empty(0, np.int64)

@@ -9,12 +9,11 @@ __all__ = ['SEARCH', 'DERIVED', 'GIVEN', 'read_source', 'RunReader', 'Sizes', 'C
 # %% ../../nbs/core/31_exploring.ipynb #ba65788f
 import re
 import time
-import warnings
 from pathlib import Path
 
 import torch
 
-from .derive import derive
+from .derive import derive_quietly
 from .drawing import CELLS, EXPLANATIONS, draw_genotype, draw_weights, node_name
 from .genotype import GENOTYPES, PRIMITIVES, Genotype, edges, plot_genotype
 from .network import Network, count_macs, count_parameters
@@ -170,11 +169,8 @@ class Derived(Choices):
         if self.last_epoch is None:
             return None, []
         weights = self.reader.weights(min(self.epoch, self.last_epoch))
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            options = {"threshold": self.threshold, "max_edges": self.max_edges, "nodes": self.reader.nodes}
-            genotype = derive(weights, method=self.method, **options)
-        return genotype, [str(warning.message) for warning in caught]
+        options = {"threshold": self.threshold, "max_edges": self.max_edges, "nodes": self.reader.nodes}
+        return derive_quietly(weights, method=self.method, **options)
 
 # %% ../../nbs/core/31_exploring.ipynb #8ee2d0d5
 class Explorer(Derived):

@@ -304,9 +304,9 @@ class Bilevel(Search):
                 loss = self.value(piece, self.drawn(moment)) / len(pieces)
                 objective = [a + b for a, b in zip(objective, self.engine.gradients(loss, alphas))]
                 total = total + loss.detach()
-            decides = self.net.relaxation.decides
-            decide = zero_one_loss(self.net.weights()) if decides else sum(alpha.sum() for alpha in alphas)
-            decide = torch.autograd.grad(decide, alphas)
+            decide, decides = [torch.zeros_like(alpha) for alpha in alphas], self.net.relaxation.decides
+            if decides:
+                decide = torch.autograd.grad(zero_one_loss(self.net.weights()), alphas)
         ratio = zero_one_ratio(done, c.ratio_start, c.ratio_end, c.ratio) if decides else 0.0
         for alpha, gradient in zip(alphas, self.balance.combine(objective, decide, ratio)):
             alpha.grad = gradient

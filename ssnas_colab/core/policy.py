@@ -9,16 +9,10 @@ __all__ = ['PLACES', 'sample_genotype', 'one_hot', 'policy_entropy', 'ScoreFunct
 import numpy as np
 import torch
 
-from .genotype import PRIMITIVES, Edge, Genotype, edges
+from .genotype import PRIMITIVES, Edge, Genotype, edges, nodes_of, rows_by_node
 
 # %% ../../nbs/core/27_policy.ipynb #2fc4ab66
 PLACES = 2  # edges into a node, as the published genotypes have them
-
-
-def _node_rows(nodes):
-    "For each node the rows of its edges in a table of alphas."
-    pairs = edges(nodes)
-    return [[row for row, (_, target) in enumerate(pairs) if target == node] for node in range(2, 2 + nodes)]
 
 
 def _places(noisy):
@@ -56,7 +50,7 @@ def sample_genotype(alphas, generator=None, nodes=4):
         noise = torch.rand(table.shape, generator=generator, dtype=torch.float64).clamp_(min=1e-300)
         noisy = table.detach().double() - torch.log(-torch.log(noise))
         chosen = []
-        for rows in _node_rows(nodes):
+        for rows in rows_by_node(nodes):
             places = _places(noisy[rows])
             total = total + _log_probability(table[rows], places)
             chosen += sorted((rows[row], column) for row, column in places)
@@ -81,8 +75,7 @@ def policy_entropy(weights) -> float:
     shares = []
     for table in weights.values():
         table = torch.as_tensor(table).detach().double().cpu()
-        nodes = next(n for n in range(1, 64) if len(edges(n)) >= len(table))
-        for rows in _node_rows(nodes):
+        for rows in rows_by_node(nodes_of(len(table))):
             node = table[rows].flatten()
             shares.append((torch.special.entr(node).sum() / np.log(len(node))).item())
     return float(np.mean(shares))

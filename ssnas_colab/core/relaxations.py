@@ -10,7 +10,7 @@ __all__ = ['RELAXATIONS', 'Relaxation', 'FairRelaxation', 'DartsRelaxation', 'Pa
 import torch
 import torch.nn.functional as F
 
-from .genotype import PRIMITIVES, edges
+from .genotype import PRIMITIVES, nodes_of, rows_by_node
 from .runs import UserError
 
 # %% ../../nbs/core/14_relaxations.ipynb #e819b289
@@ -59,12 +59,12 @@ class DartsRelaxation(Relaxation):
     columns = len(PRIMITIVES) + 1
 
 # %% ../../nbs/core/14_relaxations.ipynb #5688a277
-def _targets(count):
-    "Target node of each of `count` edges, in the order of `edges`."
-    nodes = next((n for n in range(1, 64) if len(edges(n)) >= count), 0)
-    if not nodes or len(edges(nodes)) != count:
-        raise ValueError(f"No cell has {count} edges: alphas need 2, 5, 9, 14, ... rows")
-    return [target for _, target in edges(nodes)]
+def _by_node(table):
+    "A table with a row for each edge of a cell, cut into the parts that belong to one node each."
+    nodes = nodes_of(len(table))
+    if not nodes:
+        raise ValueError(f"No cell has {len(table)} edges: alphas need 2, 5, 9, 14, ... rows")
+    return table.split([len(rows) for rows in rows_by_node(nodes)])
 
 
 class PartialRelaxation(Relaxation):
@@ -78,9 +78,7 @@ class PartialRelaxation(Relaxation):
 
     def weights(self, alphas):
         "(edges, 9) alphas to weights (edges, 8) of which those of a node's incoming edges add up to 1."
-        targets = _targets(len(alphas))
-        sizes = [targets.count(node) for node in sorted(set(targets))]
-        normalised = torch.cat([part.softmax(0) for part in alphas[:, -1].split(sizes)])
+        normalised = torch.cat([part.softmax(0) for part in _by_node(alphas[:, -1])])
         return alphas[:, :-1].softmax(1) * normalised[:, None]
 
 # %% ../../nbs/core/14_relaxations.ipynb #f521d12f
@@ -139,10 +137,7 @@ class SampledRelaxation(Relaxation):
 
     def weights(self, alphas):
         "(edges, 7) alphas to the probability that an operation takes its node's first place, the same shape."
-        targets = _targets(len(alphas))
-        sizes = [targets.count(node) for node in sorted(set(targets))]
-        nodes = [part.flatten().softmax(0).view(part.shape) for part in alphas.split(sizes)]
-        return torch.cat(nodes)
+        return torch.cat([part.flatten().softmax(0).view(part.shape) for part in _by_node(alphas)])
 
 
 RELAXATIONS = {

@@ -268,8 +268,6 @@ class _Place:
             self.epoch, self.step = found["epoch"], found["step"]
             self.sums, self.history = state["sums"], state["history"]
             self.good, self.clock = state["good"], _Clock(state["seconds"])
-        elif self.guard:
-            self.keep()
 
     def states(self):
         "The `state_dict` of every part, by name."
@@ -278,20 +276,26 @@ class _Place:
     def restore(self, states):
         "Put a state into every part."
         for name, part in self.parts.items():
-            part.load_state_dict(copy.deepcopy(states[name]))
+            part.load_state_dict(states[name])
 
     def save(self):
         "Write a checkpoint of this very step boundary."
+        here = self.step == 0 and self.good and self.good["epoch"] == self.epoch  # the parts say it already
         with self.clock.saving():
             state = {
-                "parts": self.states(), "sums": self.sums, "history": self.history, "good": self.good,
-                "seconds": self.clock.seconds(),
+                "parts": self.states(), "sums": self.sums, "history": self.history,
+                "good": None if here else self.good, "seconds": self.clock.seconds(),
             }  # fmt: skip
             self.run.save_checkpoint(self.stage, state, epoch=self.epoch, step=self.step)
 
 # %% ../../nbs/core/08_training.ipynb #12bbefd6
 class Fit(_Place):
     "The state of one stage's training, and how it moves on. Use `fit`."
+
+    def load(self):
+        super().load()
+        if self.guard and not self.good:
+            self.keep()
 
     def keep(self):
         "Remember this epoch's beginning as the place to go back to, unless a number in it is not finite."
@@ -324,13 +328,13 @@ class Fit(_Place):
     def go_back(self, complaint):
         "Return to the newest epoch's beginning that was good, and write a checkpoint that knows of the retry."
         warnings.warn(f"{self.stage}: {complaint}", stacklevel=4)
-        self.restore(self.good["states"])
+        self.restore(copy.deepcopy(self.good["states"]))
         self.epoch, self.step, self.sums = self.good["epoch"], 0, {}
         del self.history[self.epoch :]
         self.keep()
         self.save()
 
-
+# %% ../../nbs/core/08_training.ipynb #d822e0ad
 def _all_finite(state):
     "Whether no floating-point tensor in nested lists and dictionaries holds an infinity or nan."
     if isinstance(state, (dict, list, tuple)):
