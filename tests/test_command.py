@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssnas_colab.pipeline import main
+from ssnas_colab.command import main
 
 
 def picture(size=(16, 16), mode="RGB", seed=0):

@@ -15,7 +15,7 @@ from ssnas_colab.loader import load_data
 
 TINY = {
     "pretrain_steps": 10, "finetune_steps": 20, "batch_size": 32, "embedding": 16, "max_parameters": 20_000,
-    "random_genotypes": 1, "resnet18": False, "device": "cpu",
+    "random_genotypes": 1, "resnet18": False, "mobilenet": False, "published": (), "device": "cpu",
 }  # fmt: skip
 
 
@@ -37,9 +37,9 @@ def reads(monkeypatch):
     "The (network, split) pairs that were scored, in order."
     seen, honest = [], Recipe.metrics
 
-    def metrics(self, split):
+    def metrics(self, split, *rest):
         seen.append((self.name, split))
-        return honest(self, split)
+        return honest(self, split, *rest)
 
     monkeypatch.setattr(Recipe, "metrics", metrics)
     return seen
@@ -62,7 +62,13 @@ def test_the_report_and_who_reads_the_test_set(digits, tmp_path, reads):
     assert "balanced accuracy" in run.load_text("report.md")
     before = len(reads)
     again = evaluate(digits, run, TINY, quiet=True)
-    assert len(reads) == before and again["models"] == report["models"]
+    assert len(reads) == before and again["models"] == report["models"] and report["seeds"] == [0]
+    assert set(report["differences"]) == {"resnet_small", "random_0", "random"}
+    assert report["curves"]["searched"]["validation"] == [row["balanced_accuracy"] for row in rows_of(run, "searched")]
+
+
+def rows_of(run, name):
+    return run.load_json(f"models/{name}.json")["finetuning"]
 
 
 def test_scores_are_those_of_the_kept_weights(digits, tmp_path):
@@ -121,8 +127,6 @@ def test_mistakes_are_sentences(digits, tmp_path):
 def tiny_presets(monkeypatch):
     monkeypatch.setitem(pipeline.SEARCH_PRESETS, "quick", {"width": 2, "depth": 3, "steps": 3, "embedding": 16})
     monkeypatch.setitem(evaluation.EVALUATION_PRESETS, "quick", TINY)
-    original = evaluation.evaluation_config
-    monkeypatch.setattr(pipeline, "evaluation_config", lambda c, **k: original(c, **k))
 
 
 def test_the_whole_way_and_a_finished_run_answers_at_once(tmp_path, tiny_presets, monkeypatch, capsys):
@@ -148,7 +152,8 @@ def test_stages_one_by_one_end_as_the_whole_way(tmp_path, tiny_presets):
     parts = Run.open(tmp_path / "parts").load_json("report.json")
 
     def timeless(report):
-        return {name: {k: v for k, v in m.items() if k != "seconds"} for name, m in report["models"].items()}
+        timed = ("seconds", "latency_ms")
+        return {name: {k: v for k, v in m.items() if k not in timed} for name, m in report["models"].items()}
 
     assert timeless(parts) == timeless(straight)
 
@@ -157,3 +162,96 @@ def test_images_without_labels_get_a_genotype(digits, tmp_path, tiny_presets):
     data = dataclasses.replace(digits, labels={}, task="unlabelled", class_names=(), name="no labels")
     assert pipeline.run_pipeline(data, tmp_path / "run", quiet=True, device="cpu") == {}
     assert (tmp_path / "run" / "genotype.json").is_file() and not (tmp_path / "run" / "report.json").exists()
+
+
+def test_other_seeds_lie_inside_and_are_searched_anew(tmp_path, tiny_presets):
+    report = pipeline.run_pipeline("digits", tmp_path / "run", seeds=2, quiet=True, device="cpu")
+    assert report["seeds"] == [0, 1] and not report["searched_once"]
+    runs = [Run.open(tmp_path / "run"), Run.open(tmp_path / "run" / "seed_1")]
+    alphas = [run.load_arrays("alphas.npz") for run in runs]
+    assert any((alphas[0][key] != alphas[1][key]).any() for key in alphas[0])
+    values = [run.load_json("models/searched.json")["balanced_accuracy"] for run in runs]
+    assert report["models"]["searched"]["balanced_accuracy"] == pytest.approx(np.mean(values))
+    rivals = [run.load_json("models/random_0.json")["genotype"] for run in runs]
+    assert rivals[0] != rivals[1]
+    small = report["differences"]["resnet_small"]
+    others = [run.load_json("models/resnet_small.json")["balanced_accuracy"] for run in runs]
+    assert small["difference"] == pytest.approx(np.mean(values) - np.mean(others)) and small["seeds"] == 2
+    alone = pipeline.run_pipeline("digits", tmp_path / "alone", quiet=True, device="cpu", seed=1)
+    assert alone["seeds"] == [1]
+    again = pipeline.run_pipeline("digits", tmp_path / "run", seeds=2, quiet=True, device="cpu")
+    assert again == report
+
+
+def test_one_search_may_serve_several_seeds(digits, tmp_path):
+    run = searched_run(tmp_path / "run")
+    report = evaluate(digits, run, TINY | {"random_genotypes": 0}, seeds=2, quiet=True)
+    assert report["searched_once"] and len(report["models"]["searched"]["seeds"]) == 2
+    sub = Run.open(tmp_path / "run" / "seed_1")
+    assert sub.load_text("genotype.json") == run.load_text("genotype.json")
+    first, second = (r.load_json("models/searched.json")["finetuning"] for r in (run, sub))
+    assert first != second
+
+
+def recipe_of(digits, path, **changes):
+    config = evaluation_config(TINY | changes)
+    make = contestants(GENOTYPES["FairDARTS_a"], digits, config, 3)["searched"]
+    return Recipe("searched", make, digits, searched_run(path), config, quiet=True)
+
+
+def test_scratch_skips_pretraining(digits, tmp_path):
+    made = recipe_of(digits, tmp_path / "run", recipe="scratch")
+    assert made.follow()["pretraining"] == [] and not made.run.finished("pretrain/searched")
+
+
+def test_retraining_leaves_the_features_alone(digits, tmp_path):
+    made, seen = recipe_of(digits, tmp_path / "run", recipe="crt", finetune_steps=40), {}
+    learn = made.learn
+
+    def watched(stage, loss, sampler, steps, frozen=False):
+        before = made.outputs(made.net.features, "val")
+        history = learn(stage, loss, sampler, steps, frozen)
+        seen[stage] = sampler, bool((made.outputs(made.net.features, "val") == before).all())
+        return history
+
+    made.learn = watched
+    assert set(made.follow()) == {"pretraining", "finetuning", "retraining"}
+    assert seen == {"finetune": ("natural", False), "retrain": ("class_balanced", True)}
+
+
+def test_a_balanced_sampler_shows_the_rare_class_as_often(digits, tmp_path):
+    made, shown = recipe_of(digits, tmp_path / "run", sampler="class_balanced", pretrain_steps=0), []
+    batch = made.batch
+    made.batch = lambda *a: shown.append(batch(*a)) or shown[-1]
+    made.follow()
+    counts = np.bincount(digits.labels["train"][torch.cat(shown).numpy()], minlength=10)
+    assert max(digits.counts()) / min(digits.counts()) > 5 and counts.max() / counts.min() < 2
+
+
+def test_ldam_learns_cosines_and_post_hoc_moves_the_scores(digits, tmp_path):
+    made = recipe_of(digits, tmp_path / "ldam", loss="ldam", pretrain_steps=0)
+    made.follow()
+    assert made.outputs(made.net, "val").abs().max() <= made.net.classifier.scale + 1e-3
+    made = recipe_of(digits, tmp_path / "hoc", loss="cross_entropy", post_hoc=True, pretrain_steps=0)
+    made.follow()
+    assert made.tau is not None
+    adjusted, made.tau = made.scores("test"), None if made.tau else 1.0
+    assert not np.allclose(adjusted, made.scores("test"))
+
+
+def test_probe_and_neighbours_train_no_network(digits, tmp_path):
+    for recipe in ("linear_probe", "knn"):
+        report = evaluate(digits, searched_run(tmp_path / recipe), TINY | {"recipe": recipe}, quiet=True)
+        model = report["models"]["searched"]
+        assert report["recipe"] == recipe and model["best_epoch"] is None and model["balanced_accuracy"] > 0.1
+        run = Run.open(tmp_path / recipe)
+        assert not run.finished("finetune/searched") and run.load_json("models/searched.json")["probing"]
+
+
+def test_multi_label_probes(digits, tmp_path):
+    labels = {split: np.stack([y % 2 == 0, y < 3, y == 0], 1).astype(np.uint8) for split, y in digits.labels.items()}
+    data = dataclasses.replace(digits, labels=labels, task="multi-label", class_names=("even", "small", "nought"))
+    for recipe in ("linear_probe", "knn", "crt"):
+        report = evaluate(data, searched_run(tmp_path / recipe), TINY | {"recipe": recipe}, quiet=True)
+        assert report["models"]["searched"]["macro_auc"] > 0.3
+        assert report["differences"]["random"]["metric"] == "macro_auc"

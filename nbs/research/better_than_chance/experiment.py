@@ -109,6 +109,8 @@ def contestant(arm, seed, data, folder):
         genotype = random_genotype(seed)
     elif arm == "mixed":
         genotype = mixed(searched(data, folder, seed, "sampled")[0], seed)
+    elif arm == "even":
+        genotype, facts = searched(data, folder / "even", seed, "sampled", cluster_every=2)
     else:
         genotype, facts = searched(data, folder, seed, "sampled" if arm == "searched" else arm)
     return lambda: Network.within(genotype, data.num_classes, **options), facts | {"genotype": str(genotype)}
