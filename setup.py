@@ -34,7 +34,7 @@ setup(
     packages=find_packages(include=["ssnas_colab", "ssnas_colab.*"]),
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),
-    extras_require={"dev": cfg["dev_requirements"].split()},
+    extras_require={name: cfg[f"{name}_requirements"].split() for name in ("dev", "onnx", "browser")},
     entry_points={
         "console_scripts": cfg["console_scripts"].split(),
         "nbdev": ["ssnas_colab=ssnas_colab._modidx:d"],

@@ -12,6 +12,7 @@ _HOMES = {
     "core.objectives": ("barlow_twins_loss", "nt_xent_loss", "zero_one_loss"),
     "core.derive": ("derive",),
     "core.runs": ("Run", "UserError"),
+    "core.using": ("load_model",),
     "search": ("search",),
     "derivation": ("derive_stage",),
     "evaluation": ("evaluate",),

@@ -7,13 +7,16 @@ __all__ = ['command_parser', 'main']
 
 # %% ../nbs/07_command.ipynb #0f4049a1
 import argparse
+import contextlib
 import json
 import os
 import sys
 import warnings
 from pathlib import Path
 
+from .core.comparing import compare
 from .core.estimate import describe_estimate
+from .core.exporting import export_onnx, export_run
 from .core.genotype import GENOTYPES, Genotype, plot_genotype
 from .core.looking import data_facts
 from .core.network import Network, count_macs, count_parameters
@@ -21,8 +24,11 @@ from .core.objectives import OBJECTIVES
 from .core.rebalancing import LOSSES
 from .core.recipes import RECIPES
 from .core.relaxations import RELAXATIONS
-from .core.runs import Run, UserError, write_figure
+from .core.runs import Run, UserError, describe_status, write_figure
 from .core.sampling import SAMPLERS
+from .core.session import guard, session
+from .core.stopping import Stopped
+from .core.using import load_model, predict_command
 from .core.views import POLICIES
 from .derivation import derive_stage
 from .evaluation import evaluate
@@ -70,10 +76,15 @@ def _places(options):
     return {name: value for name in ("source", "images") if (value := getattr(options, name))}
 
 
-def _open(options):
-    out = options.out or default_path(options.data)
+@contextlib.contextmanager
+def _opened(options):
+    "The run and its images, in a session of its own: nobody else writes, and the time budget counts."
+    out = Path(options.out or default_path(options.data))
     config = pipeline_config(options.data, options.preset, **_settings(options))
-    return open_with_data(options.data, out, config, **_places(options))
+    if out.exists():
+        Run.check(out, config)
+    with session(out, getattr(options, "time_budget", None)) as folder:
+        yield open_with_data(options.data, folder, config, **_places(options))
 
 
 def _load(options):
@@ -87,19 +98,24 @@ def _run_command(options):
     config = pipeline_config(options.data, options.preset, **_settings(options))
     report = known_report(out, config, options.seeds)
     if not report:
-        run, data = _open(options)
-        print(data.describe(), flush=True)
-        report = run_stages(run, data, options.seeds, options.quiet)
+        with _opened(options) as (run, data):
+            print(data.describe(), flush=True)
+            report = run_stages(run, data, options.seeds, options.quiet)
     if report:
         print((out / "report.md").read_text(encoding="utf-8"))
-        print(f"The report is {out / 'report.md'}, with a picture and the numbers beside it.")
+        print(f"The report is {out / 'report.html'}, one page to open in a browser; the numbers are beside it.")
     else:
         print(f"The images have no labels: the genotype is {out / 'genotype.json'}, and there is nothing to evaluate.")
 
 # %% ../nbs/07_command.ipynb #93643f9c
 def _data_command(options):
     options.data = options.path or options.data
-    run, data = _open(options) if options.out else (None, _load(options)[0])
+    run, data = None, None
+    if options.out:
+        with _opened(options) as (run, data):
+            pass
+    else:
+        data = _load(options)[0]
     print(json.dumps(data_facts(data)) if options.json else data.describe())
     if run and not options.json:
         kept = "data.json, indices.npz, class_counts.png, examples.png, views.png"
@@ -111,20 +127,23 @@ def _search_command(options):
         data, config = _load(options)
         print(describe_estimate(search_estimate(data, config["search"])))
         return
-    run, data = _open(options)
-    search(data, run, run.config["search"], quiet=options.quiet)
+    with _opened(options) as (run, data):
+        search(data, run, run.config["search"], quiet=options.quiet)
     print(f"The alphas of every epoch are {run.path / 'alphas.npz'}; next: ssnas derive {run.path}")
 
 
 def _derive_command(options):
     run = Run.open(options.path)
-    print(derive_stage(run, method=options.method, threshold=options.threshold, max_edges=options.max_edges))
+    with session(options.path) as folder:
+        run = guard(Run.open(folder))
+        with run.writing():
+            print(derive_stage(run, method=options.method, threshold=options.threshold, max_edges=options.max_edges))
     print(f"The genotype is {run.path / 'genotype.json'}, its picture beside it")
 
 
 def _evaluate_command(options):
-    run, data = _open(options)
-    evaluate(data, run, run.config["evaluation"], seeds=options.seeds, quiet=options.quiet)
+    with _opened(options) as (run, data):
+        evaluate(data, run, run.config["evaluation"], seeds=options.seeds, quiet=options.quiet)
     print(run.load_text("report.md"))
 
 # %% ../nbs/07_command.ipynb #40704520
@@ -157,15 +176,34 @@ def _show_command(options):
 
 
 def _status_command(options):
-    status = Run.open(options.path).status()
-    made = status["config"]
-    print(f"{status['path']}: preset {made.get('preset', 'none')}, seed {made.get('seed', 'none')}")
-    print("finished: " + (", ".join(status["finished"]) or "nothing yet"))
-    for stage, at in status["open"].items():
-        place = f"epoch {at['epoch'] + 1}, step {at['step']}"
-        print(f"under way: {stage} at {place}; checkpoint of {at['bytes'] / 1e6:.1f} MB, {at['age']:.0f} s old")
+    print(describe_status(Run.open(options.path).status(("search", "derivation", "evaluation"))))
 
 # %% ../nbs/07_command.ipynb #7b7017c0
+def _compare_command(options):
+    reports = {}
+    for path in map(Path, options.paths):
+        if not path.is_file():
+            reports[str(path)] = Run.open(path).load_json("report.json")
+            continue
+        try:
+            reports[str(path)] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            raise UserError(f"{path} is not a report: name run folders or their report.json") from None
+    print(compare(reports))
+
+
+def _predict_command(options):
+    print(predict_command(options.path, options.images, options.out, options.model))
+
+
+def _export_command(options):
+    if options.out.endswith(".onnx"):
+        difference = export_onnx(load_model(options.path, options.model), options.out)
+        print(f"Written: {options.out}; onnxruntime and torch differ by at most {difference:.1e}")
+    else:
+        print(f"Written: {export_run(options.path, options.out, options.model)}")
+
+# %% ../nbs/07_command.ipynb #c98925be
 def _add_settings(parser, out_help="the run folder (default: runs/NAME)"):
     add = parser.add_argument
     add("--data", default="digits", help="a name (digits, cifar10, ...) or the path of a folder, zip or npz")
@@ -189,9 +227,10 @@ def _add_settings(parser, out_help="the run folder (default: runs/NAME)"):
     add("--set", action="append", metavar="STAGE.NAME=VALUE", help="any other setting, say search.width=8 (repeatable)")
     add("--max-parameters", type=int, help="of the searched network (default: 413,850, a 27th of ResNet-18)")
     add("--device", default="auto", help="cpu, cuda, ... (default: cuda where there is one)")
+    add("--time-budget", help="stop cleanly after 3h30m, 90m, ...; the same command goes on (exit code 75)")
     add("--quiet", action="store_true", help="no progress")
 
-# %% ../nbs/07_command.ipynb #c98925be
+# %% ../nbs/07_command.ipynb #bc5be6ac
 def command_parser() -> argparse.ArgumentParser:
     "The parser of the `ssnas` command; each subcommand leaves its function in `command`."
     text = "Neural architecture search without labels, for uneven classes."
@@ -225,9 +264,28 @@ def command_parser() -> argparse.ArgumentParser:
     made.add_argument("what", metavar="WHAT", help=f"a run, a genotype file, or one of {', '.join(GENOTYPES)}")
     made.add_argument("--png", help="write its picture to this file")
     add("status", _status_command, "where a run stands").add_argument("path", metavar="RUN", help="the run folder")
+    _add_uses(add)
     return parser
 
-# %% ../nbs/07_command.ipynb #bc5be6ac
+
+def _add_uses(add):
+    "The commands for finished runs."
+    made = add("compare", _compare_command, "several runs in one table")
+    made.add_argument("paths", nargs="+", metavar="RUN", help="run folders, or their report.json")
+    for name, function, text in (
+        ("predict", _predict_command, "what a trained network says of images"),
+        ("export", _export_command, "one archive with the network (.zip), or its ONNX form (.onnx)"),
+    ):
+        made = add(name, function, text)
+        made.add_argument("path", metavar="RUN", help="the run folder, or (predict) an exported zip")
+        made.add_argument("--model", default="searched", help="searched, resnet18, ... (default: searched)")
+        if name == "predict":
+            made.add_argument("images", nargs="+", metavar="IMAGE", help="image files, folders or zips")
+            made.add_argument("--out", help="write a CSV with the probability of every class")
+        else:
+            made.add_argument("out", metavar="FILE", help="the file to write, ending in .zip or .onnx")
+
+# %% ../nbs/07_command.ipynb #26223fbb
 def _warn(message, category, filename, lineno, file=None, line=None):
     if issubclass(category, UserWarning):
         print(f"ssnas: warning: {message}", file=sys.stderr)
@@ -236,7 +294,8 @@ def _warn(message, category, filename, lineno, file=None, line=None):
 def main(arguments=None) -> int:
     """The `ssnas` command: takes its arguments (None: the process's), returns its exit code.
 
-    0 done; 2 the user's mistake, in one sentence; 1 the training failed; 130 stopped by the user, to be continued.
+    0 done; 75 stopped by the time budget, SIGTERM or Ctrl-C, to be continued; 2 the user's mistake, in one sentence;
+    1 the training failed; 130 stopped at once.
     """
     options = command_parser().parse_args(arguments)
     with warnings.catch_warnings():
@@ -249,6 +308,9 @@ def main(arguments=None) -> int:
         except UserError as error:
             print(f"ssnas: {error}", file=sys.stderr)
             return 2
+        except Stopped as stopped:
+            print(f"ssnas: {stopped}", file=sys.stderr)
+            return 75
         except RuntimeError as error:
             print(f"ssnas: {error}", file=sys.stderr)
             return 1

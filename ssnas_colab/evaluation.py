@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['contestants', 'latency', 'evaluate_network', 'evaluate_seed', 'assemble_report', 'seed_run', 'macro_auc',
-           'differences', 'evaluate', 'EVALUATION_PRESETS', 'EvaluationConfig', 'Recipe', 'chosen_by',
+           'differences', 'write_report', 'evaluate', 'EVALUATION_PRESETS', 'EvaluationConfig', 'Recipe', 'chosen_by',
            'evaluation_config']
 
 # %% ../nbs/04_evaluation.ipynb #747dd0b7
@@ -19,9 +19,12 @@ import torch
 from scipy.stats import rankdata
 
 from .core.baselines import mobilenet_v3_small, narrow_resnet, random_genotype, resnet18
+from .core.comparing import aggregate
 from .core.genotype import GENOTYPES, Genotype
 from .core.intervals import paired_difference_seeds
+from .core.maps import plot_maps
 from .core.network import Network, count_macs, count_parameters
+from .core.page import report_page, report_pictures
 from ssnas_colab.core.recipes import (  # noqa: F401
     EVALUATION_PRESETS,
     EvaluationConfig,
@@ -31,7 +34,9 @@ from ssnas_colab.core.recipes import (  # noqa: F401
 )
 from .core.report import plot_report, report_markdown
 from .core.runs import Run, UserError
+from .core.stopping import stopping
 from .core.training import choose_engine, derived_seed
+from .core.using import load_model
 
 _all_ = ["EVALUATION_PRESETS", "EvaluationConfig", "Recipe", "chosen_by", "evaluation_config"]
 
@@ -118,12 +123,16 @@ def evaluate_seed(data, run, config, quiet=False) -> dict:
     genotype = Genotype.from_json(run.load_text("genotype.json"))
     depth = config.depth or run.load_json("search.json")["depth"]
     made = contestants(genotype, data, config, depth)
-    models = {name: evaluate_network(name, make, data, run, config, quiet) for name, make in made.items()}
+    models = {}
+    with run.writing(), stopping() as stop:
+        for name, make in made.items():
+            stop.check(f"the network {name}")
+            models[name] = evaluate_network(name, make, data, run, config, quiet)
     if not run.finished("evaluation"):
         run.finish("evaluation", seconds=round(sum(model["seconds"] for model in models.values()), 2))
     return assemble_report(run, data, config, models)
 
-
+# %% ../nbs/04_evaluation.ipynb #36af3f59
 def assemble_report(run, data, config, models) -> dict:
     "The report of one seed as a dictionary for JSON: models, curves, data, settings, seconds, versions, device."
     seconds = {stage: run.facts(stage).get("seconds", 0.0) for stage in ("search", "derivation")}
@@ -176,7 +185,7 @@ def _version():
 def seed_run(run, extra: int) -> Run:
     "The run of another seed inside `run`: `seed_1` and so on, made if need be, with or without a search of its own."
     seed = run.config.get("seed", 0)
-    return Run.open(run.path / f"seed_{extra}", {**run.config, "seed": seed + extra, "images_of_seed": seed})
+    return run.inner(f"seed_{extra}", {**run.config, "seed": seed + extra, "images_of_seed": seed})
 
 
 def _borrow(run, other):
@@ -187,7 +196,7 @@ def _borrow(run, other):
         other.save_json("searched_once.json", {"genotype": "of the run that this one lies in"})
     return other
 
-
+# %% ../nbs/04_evaluation.ipynb #3ab8cde1
 def macro_auc(labels, scores):
     """Mean area under the ROC curve over the labels that are set for some images and not for others; None without any.
 
@@ -228,12 +237,28 @@ def differences(data, runs, names) -> dict:
         found[name] = {"metric": metric, "difference": difference, "low": low, "high": high, "seeds": len(runs)}
     return found
 
+# %% ../nbs/04_evaluation.ipynb #95f88309
+def write_report(run, data, report, config):
+    "Write `report.json`, `report.md`, `report.png`, `maps.png` (not for neighbours) and, last, `report.html`."
+    pictures = report_pictures(report)
+    run.save_figure("report.png", plot_report(report))
+    if config.recipe != "knn" and run.has("data.json"):
+        labels = data.labels["test"]
+        rare = np.argsort(data.counts("train"), kind="stable")
+        have = [np.flatnonzero(labels == k if labels.ndim == 1 else labels[:, k]) for k in rare]
+        chosen = list(dict.fromkeys(int(places[0]) for places in have if len(places)))[:8]
+        run.save_figure("maps.png", plot_maps(load_model(run), data.images["test"][chosen], labels[chosen]), dpi=80)
+        pictures["maps"] = (run.path / "maps.png").read_bytes()
+    run.save_text("report.md", report_markdown(report))
+    run.save_json("report.json", report)
+    run.save_text("report.html", report_page(report, pictures))
+
 # %% ../nbs/04_evaluation.ipynb #fe1c9988
 def evaluate(data, run, config=None, *, seeds=1, quiet=False, **changes) -> dict:
     """Train and test the run's genotype and its controls on `data` (an `ImageData`), and write the report.
 
     config: see `evaluation_config`; seeds: how many, from the settings' own upwards, the others in runs inside it.
-    Writes `models/*.json`, `report.json`, `report.md`, `report.png`; returns the report, means over the seeds.
+    Writes `models/*.json` and the report (see `write_report`), which is returned: means over the seeds.
     `UserError` for data without labels, or a run without a genotype.
     """
     config = evaluation_config(config, **changes)
@@ -244,12 +269,8 @@ def evaluate(data, run, config=None, *, seeds=1, quiet=False, **changes) -> dict
     runs = [run, *(_borrow(run, seed_run(run, extra)) for extra in range(1, seeds))]
     made = [dataclasses.replace(config, seed=config.seed + extra) for extra in range(seeds)]
     reports = [evaluate_seed(data, *pair, quiet) for pair in zip(runs, made, strict=True)]
-    if seeds > 1:
-        from ssnas_colab.core.comparing import aggregate
     report = aggregate(reports) if seeds > 1 else reports[0]
     report["searched_once"] = any(other.has("searched_once.json") for other in runs)
     report["differences"] = differences(data, runs, list(report["models"]))
-    run.save_json("report.json", report)
-    run.save_text("report.md", report_markdown(report))
-    run.save_figure("report.png", plot_report(report))
+    write_report(run, data, report, config)
     return report

@@ -11,6 +11,8 @@ import dataclasses
 from pathlib import Path
 
 from .core.runs import Run, UserError
+from .core.session import guard, session
+from .core.stopping import stopping
 from .derivation import derive_stage
 from .evaluation import EVALUATION_PRESETS, evaluate, evaluation_config, seed_run
 from .loader import ImageData, data_stage, load_data
@@ -71,8 +73,9 @@ def open_with_data(data, path, config, **places):
         Run.check(path, config)
     if not isinstance(data, ImageData):
         data = read_images(data, config, cache=path.with_name(path.name + ".images"), **places)
-    run = Run.open(path, config)
-    data_stage(data, run)
+    run = guard(Run.open(path, config))
+    with run.writing():
+        data_stage(data, run)
     return run, data
 
 
@@ -82,18 +85,26 @@ def default_path(data) -> Path:
     return Path("runs") / (name.split(".")[0] or "data")
 
 # %% ../nbs/06_pipeline.ipynb #7a6efb16
-def run_pipeline(data="digits", path=None, preset="quick", *, seeds=1, quiet=False, **settings) -> dict:
+def run_pipeline(
+    data="digits", path=None, preset="quick", *, seeds=1, time_budget=None, quiet=False, **settings
+) -> dict:  # fmt: skip
     """Images in, a searched network and a report out; continues from wherever the run at `path` stands.
 
     data: a name, a path or an `ImageData`; path: the run folder (None: `default_path`); preset: see `PRESETS`;
-    seeds: how many times the whole way is gone, with the same images, from the seed upwards; settings: see
-    `pipeline_config`. Returns the report, at once where the run is finished. For images without labels the search is
-    all there is: the report is then empty and the run holds a genotype. `UserError` for a user's mistake.
+    seeds: how many times the whole way is gone, with the same images, from the seed upwards; time_budget: '3h30m', say,
+    after which it stops with everything kept (`Stopped`); settings: see `pipeline_config`. Returns the report, at once
+    where the run is finished. For images without labels the search is all there is: the report is then empty and the
+    run holds a genotype. `UserError` for a user's mistake.
     """
     path = default_path(data) if path is None else Path(path)
     config = pipeline_config(data, preset, **settings)
     known = known_report(path, config, seeds)
-    return known or run_stages(*open_with_data(data, path, config), seeds, quiet)
+    if known:
+        return known
+    if path.exists():
+        Run.check(path, config)
+    with session(path, time_budget) as folder:
+        return run_stages(*open_with_data(data, folder, config), seeds, quiet)
 
 
 def known_report(path, config, seeds):
@@ -106,14 +117,16 @@ def known_report(path, config, seeds):
 
 def run_stages(run, data, seeds, quiet):
     "Stages 2 to 4 of an open run, for every seed; the report, empty for images without labels."
-    for extra in range(seeds):
-        one = seed_run(run, extra) if extra else run
-        settings = search_config(run.config["search"])
-        search(data, one, dataclasses.replace(settings, seed=settings.seed + extra), quiet=quiet)
-        derive_stage(one)
-    if data.task == "unlabelled":
-        return {}
-    return evaluate(data, run, run.config["evaluation"], seeds=seeds, quiet=quiet)
+    with run.writing(), stopping() as stop:
+        for extra in range(seeds):
+            stop.check("the search")
+            one = seed_run(run, extra) if extra else run
+            settings = search_config(run.config["search"])
+            search(data, one, dataclasses.replace(settings, seed=settings.seed + extra), quiet=quiet)
+            derive_stage(one)
+        if data.task == "unlabelled":
+            return {}
+        return evaluate(data, run, run.config["evaluation"], seeds=seeds, quiet=quiet)
 
 # %% ../nbs/06_pipeline.ipynb #dced7c58
 def main(arguments=None) -> int:

@@ -1,15 +1,21 @@
-"What the report says of a run: each way a comparison can end, on hand-made numbers, with nothing missing made up."
+"What the report says and draws of a run: each way a comparison can end, with nothing missing made up."
 
 import copy
 import json
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from ssnas_colab.core.report import plot_report, report_markdown, verdict
+from ssnas_colab.core.made_up import example_report
+from ssnas_colab.core.report import plot_confusion, plot_curves, plot_report, report_markdown, verdict
+from ssnas_colab.core.runs import UserError
+from ssnas_colab.core.verdict import shown
+
+FIRST_RUNS = sorted((Path(__file__).parent.parent / "nbs/research/first_runs").glob("*/report.json"))
 
 
 def model(value, parameters=400_000, classes=4, test=25, auc=0.9):
@@ -108,6 +114,104 @@ def test_differences_within_the_uncertainty_are_named():
     assert said.endswith("means nothing, as here those from the narrowed ResNet and random genotype 0.")
     assert verdict(report(0.80, 0.79, 0.60, ())).endswith("means nothing, as here that from the narrowed ResNet.")
     assert verdict(report(0.80, 0.70, 0.60, (0.3,))).endswith("means nothing.")
+
+
+def difference(value, low, high, metric="balanced_accuracy"):
+    return {"metric": metric, "difference": value, "low": low, "high": high, "seeds": 1}
+
+
+def of_seeds(made, differences, seeds=3, **more):
+    "The hand-made report as if it were the mean over seeds."
+    for one in made["models"].values():
+        one["seeds"] = [{"seed": s} for s in range(seeds)]
+        one["spread"] = {"balanced_accuracy": 0.012}
+    return made | {"seeds": list(range(seeds)), "differences": differences, "searched_once": False} | more
+
+
+def test_one_seed_gives_intervals_where_there_are_some():
+    apart = {"resnet18": difference(0.05, 0.01, 0.09), "resnet_small": difference(0.1, -0.02, 0.2)}
+    said = verdict(report() | {"differences": apart | {"random": difference(0.15, 0.1, 0.2)}})
+    assert said.startswith("On the test set the searched network") and "±" not in said
+    assert "ResNet-18 +5.0 points [+1.0, +9.0], the narrowed ResNet +10.0 points [−2.0, +20.0], the random" in said
+    assert "Not shown, since the interval holds 0: any difference from the narrowed ResNet." in said
+    assert said.endswith("This is one seed: the intervals know the luck of the test images, not that of training.")
+    undefined = {"resnet18": difference(0.05, None, None)}
+    assert verdict(report() | {"differences": undefined}) == verdict(report())
+
+
+def test_several_seeds_begin_with_what_was_shown():
+    found = {
+        "resnet18": difference(0.05, -0.01, 0.09), "resnet_small": difference(0.1, 0.05, 0.2),
+        "random": difference(0.15, 0.1, 0.2), "random_0": difference(0.1, -0.1, 0.2),
+    }  # fmt: skip
+    said = verdict(of_seeds(report(), found))
+    assert said.startswith(
+        "Shown over 3 seeds: the searched network (0.40 M parameters) has a higher balanced accuracy than the narrowed "
+        "ResNet and the random genotypes. Not shown: any difference from ResNet-18."
+    )
+    assert "has 80.0 ± 1.2 % (mean ± standard deviation)" in said and "Random genotype" not in said
+    assert "28 times fewer parameters than ResNet-18 (0.40 M against 11.20 M)" in said
+    assert said.endswith("Every seed searched anew; with 3 seeds intervals are, if anything, too narrow.")
+    once = verdict(of_seeds(report(), found, 8, searched_once=True))
+    assert once.endswith("One search served all seeds, so the luck of the search is not in the intervals.")
+
+
+def test_a_higher_mean_without_an_interval_is_not_a_result():
+    found = {"resnet18": difference(0.05, -0.01, 0.1), "resnet_small": difference(0.1, -0.001, 0.2)}
+    found["random"] = difference(0.15, 0.0004, 0.2)  # prints as 0.0
+    said = verdict(of_seeds(report(), found))
+    assert said.startswith("Nothing was shown over 3 seeds: any difference in balanced accuracy between the searched")
+    assert "ResNet-18, the narrowed ResNet and the random genotypes may be chance." in said
+    assert "That searching beats drawing at random is not shown." in said and "higher" not in said
+    assert verdict(of_seeds(report(), {})).startswith("Nothing was shown over 3 seeds: there is no interval")
+    assert "without an interval: ResNet-18" in verdict(of_seeds(report(), {"resnet_small": difference(0.1, 0.05, 0.2)}))
+
+
+def test_random_genotypes_that_do_as_well_are_said_plainly_over_seeds():
+    found = {"random": difference(-0.02, -0.05, 0.02)}
+    said = verdict(of_seeds(report(0.7, randoms=(0.72, 0.71)), found))
+    assert "The random genotypes do as well (they have 71.5 % on average): drawing at random did no worse" in said
+    said = verdict(of_seeds(report(0.7, randoms=(0.8, 0.78)), {"random": difference(-0.1, -0.15, -0.05)}))
+    assert said.split(". ")[0].endswith("has a lower balanced accuracy than the random genotypes")
+    assert "drawing at random beat searching" in said
+    said = verdict(of_seeds(report(0.7, randoms=(0.75, 0.5)), {"random": difference(0.07, 0.05, 0.1)}))
+    assert "Random genotype 0 does better by the mean over the seeds." in said and "is not shown" not in said
+
+
+def test_the_other_controls_are_named():
+    made = report()
+    made["models"] |= {"mobilenet_v3_small": model(0.9, 1_500_000), "DARTS_V2": model(0.6), "FairDARTS_b": model(None)}
+    said = verdict(made)
+    assert "MobileNetV3-small has 90.0 % (1.50 M parameters), higher than the searched network; the published" in said
+    assert "genotype DARTS_V2 has 60.0 % (0.40 M parameters), lower than the searched network." in said
+    assert "not compared: the published genotype FairDARTS_b." in said
+    assert "| DARTS_V2 (published) | 400,000 |" in report_markdown(made)
+
+
+def test_over_seeds_the_tables_have_spread_and_intervals():
+    made = example_report(classes=5, seeds=3, mobilenet=0.05, published=("DARTS_V2",))
+    page = report_markdown(made)
+    own = made["models"]["searched"]
+    values = [seed["accuracy"] for seed in own["seeds"]]
+    assert f"| {100 * np.mean(values):.1f} ± {100 * np.std(values, ddof=1):.1f} % |" in page
+    low, high = np.mean([seed["recall_interval_per_class"][0] for seed in own["seeds"]], axis=0)
+    assert f" [{100 * low:.1f}, {100 * high:.1f}] |" in page and "means over the seeds" in page
+    assert "| calibration error |" in page and "| latency (ms) |" in page and "over 3 seeds (0, 1, 2)" in page
+    words = {1: "better", -1: "worse", 0: "not shown"}
+    assert re.search(rf"\| all random genotypes \| .* \| {words[shown(made['differences']['random'])]} \|", page)
+    assert "the same recipe, pretrain+finetune:" in page and "read once for each seed" in page
+    own["counted"] = {"macro_auc": 2}
+    assert f"{own['macro_auc']:.3f} ± {own['spread']['macro_auc']:.3f} (2 of 3 seeds)" in report_markdown(made)
+
+
+@pytest.mark.parametrize("path", FIRST_RUNS, ids=lambda path: path.parent.name)
+def test_old_reports_are_still_read(path):
+    made = json.loads(path.read_text())
+    page = report_markdown(made)
+    assert page.count("## ") == 5 and "None" not in page and "latency" not in page and "±" not in page.split("##")[1]
+    assert len(drawn(plot_report(made)).axes) == 2 and plot_confusion(made)
+    with pytest.raises(UserError, match="There are no training curves"):
+        plot_curves(made)
 
 
 def test_multi_label_is_judged_by_macro_auc():
@@ -214,3 +318,51 @@ def test_pictures_of_reports_with_gaps():
         drawn(plot_report(made))
         assert "None" not in report_markdown(made)
     assert [t.get_text() for t in plot_report(gaps).axes[0].texts] == ["random genotype 0  50.0 %"]
+
+
+def test_error_bars_are_the_spread_over_seeds_else_the_standard_error():
+    made = report(0.8, "absent", "absent", ())
+    [bar] = plot_report(made).axes[0].containers
+    ends = bar.lines[2][0].get_segments()[0][:, 1]
+    assert np.allclose((ends[1] - ends[0]) / 2, math.sqrt(4 * 0.16 / 25) / 4)
+    [bar] = plot_report(of_seeds(made, {})).axes[0].containers
+    assert np.allclose(np.diff(bar.lines[2][0].get_segments()[0][:, 1]) / 2, 0.012)
+
+
+def test_intervals_of_the_recalls_are_drawn_for_the_searched_network():
+    made = example_report(classes=5)
+    [bars] = plot_report(made).axes[1].containers
+    ends = np.sort([np.sort(segment[:, 1]) for segment in bars.lines[2][0].get_segments()], axis=0)
+    assert np.allclose(ends, np.sort(made["models"]["searched"]["recall_interval_per_class"], axis=0))
+
+
+def test_rows_of_the_confusion_matrix_are_shares_from_the_largest_class():
+    made = report(classes=3, train=[10, 300, 20])
+    made["models"]["searched"]["confusion"] = [[0, 1, 3], [0, 5, 5], [0, 0, 0]]
+    ax = drawn(plot_confusion(made)).axes[0]
+    shares = np.ma.filled(ax.images[0].get_array(), np.nan)
+    assert np.allclose(shares, [[0.5, 0.5, 0], [np.nan] * 3, [0.25, 0.75, 0]], equal_nan=True)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["c1", "c2", "c0"]
+    assert sorted(text.get_text() for text in ax.texts) == sorted(["50", "50", "·", "25", "75", "·"])
+    for name in ("resnet18", "nothing"):
+        with pytest.raises(UserError, match=f"no confusion matrix of {name}"):
+            plot_confusion(made, name)
+    many = report(classes=30)
+    many["models"]["searched"]["confusion"] = np.eye(30, dtype=int).tolist()
+    assert not plot_confusion(many).axes[0].texts
+
+
+def test_curves_leave_out_panels_that_no_model_has():
+    curves = {"searched": {"finetuning_loss": [2.0, 1.0], "validation": [0.1, None]}, "resnet18": {}}
+    left, right = plot_curves({"curves": curves}).axes
+    assert left.lines[0].get_ydata().tolist() == [2.0, 1.0] and np.isnan(right.lines[0].get_ydata()[1])
+    for nothing in ({}, {"curves": {}}, {"curves": {"searched": {"validation": []}}}):
+        with pytest.raises(UserError, match="evaluate again"):
+            plot_curves(nothing)
+
+
+def test_class_names_are_not_read_as_mathematics():
+    made = example_report(classes=3)
+    made["data"]["class_names"] = ["$x^$", "100 $", r"\frac"]
+    drawn(plot_report(made))
+    drawn(plot_confusion(made))

@@ -200,6 +200,7 @@ class Trained(Candidate):
         return fit(
             self.run, f"{stage}/{self.name}", parts, one_step, epochs=schedule.epochs, seed=self.config.seed,
             steps_per_epoch=schedule.steps_per_epoch, on_epoch=validate if best else None, quiet=self.quiet,
+            engine=self.engine,
         )  # fmt: skip
 
 # %% ../../nbs/core/42_recipes.ipynb #db1d1078
@@ -303,8 +304,37 @@ def nearest(features, targets, classes, count):
 
     return scores
 
+# %% ../../nbs/core/42_recipes.ipynb #db599381
+class _Probing(Learner):
+    "Classifiers that are solved or looked up, not trained."
+
+    def probe(self):
+        "A linear probe of the features; its strength is chosen on validation."
+        return {"probing": self._chosen_on_validation("strength", (0.01, 0.1, 1.0), self._use_probe)}
+
+    def look_around(self):
+        "Neighbours by their features; how many is chosen on validation."
+        return {"probing": self._chosen_on_validation("neighbours", (1, 5, 20, 50), self._use_neighbours)}
+
+    def _chosen_on_validation(self, what, values, use):
+        features = self.outputs(self.net.features, "train").numpy()
+        rows = []
+        for value in values:
+            use(features, value)
+            scores = self.metrics("val")
+            rows.append({what: value, **{key: scores[key] for key in ("balanced_accuracy", "macro_auc")}})
+        use(features, max(rows, key=lambda row: chosen_by(row, self.data.task))[what])
+        return rows
+
+    def _use_probe(self, features, strength):
+        layer = linear_probe(features, self.data.labels["train"], self.data.num_classes, strength)
+        self.net.classifier = self.engine.place(layer)
+
+    def _use_neighbours(self, features, count):
+        self.neighbours = nearest(features, self.data.labels["train"], self.data.num_classes, count)
+
 # %% ../../nbs/core/42_recipes.ipynb #89253cbc
-class Recipe(Learner):
+class Recipe(_Probing):
     "A candidate that `follow`s the recipe of its settings; afterwards `scores` and `metrics` are the classifier's."
 
     best = None
@@ -336,28 +366,3 @@ class Recipe(Learner):
         first = self.learn("finetune", self.loss("cross_entropy"), "natural", c.finetune_steps)
         again = self.learn("retrain", self.loss("cross_entropy"), "class_balanced", max(c.finetune_steps // 4, 1), True)
         return {"finetuning": first, "retraining": again}
-
-    def probe(self):
-        "A linear probe of the features; its strength is chosen on validation."
-        return {"probing": self._chosen_on_validation("strength", (0.01, 0.1, 1.0), self._use_probe)}
-
-    def look_around(self):
-        "Neighbours by their features; how many is chosen on validation."
-        return {"probing": self._chosen_on_validation("neighbours", (1, 5, 20, 50), self._use_neighbours)}
-
-    def _chosen_on_validation(self, what, values, use):
-        features = self.outputs(self.net.features, "train").numpy()
-        rows = []
-        for value in values:
-            use(features, value)
-            scores = self.metrics("val")
-            rows.append({what: value, **{key: scores[key] for key in ("balanced_accuracy", "macro_auc")}})
-        use(features, max(rows, key=lambda row: chosen_by(row, self.data.task))[what])
-        return rows
-
-    def _use_probe(self, features, strength):
-        layer = linear_probe(features, self.data.labels["train"], self.data.num_classes, strength)
-        self.net.classifier = self.engine.place(layer)
-
-    def _use_neighbours(self, features, count):
-        self.neighbours = nearest(features, self.data.labels["train"], self.data.num_classes, count)
