@@ -17,6 +17,8 @@ def visible(notebook):
         marks = [line.replace(" ", "") for line in lines if line.startswith("#|")]
         if any(mark in ("#|hide", "#|eval:false", "#|default_exp") for mark in marks):
             continue
+        if cell.metadata.get("cellView") == "form":  # what people fill in in Colab
+            continue
         cell.source = "\n".join(line for line in lines if not line.startswith("#|"))
         cells.append(cell)
     notebook.cells = cells

@@ -71,7 +71,7 @@ def _setting(text):
     except ValueError:
         return stage, name, value
 
-
+# %% ../nbs/07_command.ipynb #083cf063
 def _places(options):
     return {name: value for name in ("source", "images") if (value := getattr(options, name))}
 
@@ -267,7 +267,7 @@ def command_parser() -> argparse.ArgumentParser:
     _add_uses(add)
     return parser
 
-
+# %% ../nbs/07_command.ipynb #8a940e7e
 def _add_uses(add):
     "The commands for finished runs."
     made = add("compare", _compare_command, "several runs in one table")

@@ -157,7 +157,7 @@ def assemble_report(run, data, config, models) -> dict:
         "device": str(choose_engine(config.device, config.precision).device), "threads": torch.get_num_threads(),
     }  # fmt: skip
 
-
+# %% ../nbs/04_evaluation.ipynb #d423540f
 _HISTORIES = "pretraining", "finetuning", "retraining", "probing"
 
 
