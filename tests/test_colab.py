@@ -63,6 +63,7 @@ class Machine:
         spec = self.paths / "kernels/colab/kernel.json"
         spec.parent.mkdir(parents=True)
         places = {"SSNAS_COLAB_DRIVE": str(self.drive), "SSNAS_COLAB_CALLS": str(self.calls)}
+        places["SSNAS_LOCAL"] = str(self.content / "ssnas_runs")  # Colab's own disk
         # The profile of whoever runs the tests is none of Colab's business.
         places |= {"PYTHONPATH": f"{ROOT / 'tests/colab'}{os.pathsep}{ROOT}", "IPYTHONDIR": str(folder / "ipython")}
         argv = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]

@@ -72,6 +72,7 @@ def resnet18(num_classes, in_channels=3):
 class MobileNet(nn.Module):
     """MobileNetV3-small (Howard 2019, arXiv 1905.02244) with a stem that keeps the image's size, as small images need.
 
+    Its batch norm follows the data as fast as in all other networks here (momentum 0.1; torchvision: 0.01).
     Maps (B, in_channels, H, W) to (B, num_classes) logits; `features` gives the (B, 1024) before dropout and the last
     layer.
     """
@@ -85,6 +86,9 @@ class MobileNet(nn.Module):
         options = {"kernel_size": 3, "stride": 1, "padding": 1, "bias": False}
         made.features[0][0] = nn.Conv2d(in_channels, stem.out_channels, **options)
         nn.init.kaiming_normal_(made.features[0][0].weight, mode="fan_out")
+        for layer in made.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.momentum = 0.1
         self.blocks, self.dropout = made.features, made.classifier[2]
         self.hidden, self.classifier = made.classifier[:2], made.classifier[3]
         self.feature_width = self.classifier.in_features

@@ -362,4 +362,4 @@ def _was_forked(path):
 def _is_ours(path):
     "Whether a folder holds nothing but what this package keeps for itself: a lock, hidden files, halves."
     names = [one.name for one in path.iterdir()]
-    return all(name == "run.json.partial" or name.startswith((".", "lock")) for name in names)
+    return all(name == "run.json.partial" or name.startswith((".", "lock", "published.")) for name in names)
