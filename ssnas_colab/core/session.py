@@ -81,4 +81,5 @@ def guard(run):
         run.before_write.append(lock.check)
         if publisher is not None:
             run.on_write.append(publisher.written)
+            publisher.written("run.json")  # written before there was somebody to tell
     return run
