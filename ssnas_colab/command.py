@@ -35,6 +35,7 @@ from .evaluation import evaluate
 from ssnas_colab.pipeline import (
     PRESETS,
     default_path,
+    fork_run,
     known_report,
     open_with_data,
     pipeline_config,
@@ -81,6 +82,8 @@ def _opened(options):
     "The run and its images, in a session of its own: nobody else writes, and the time budget counts."
     out = Path(options.out or default_path(options.data))
     config = pipeline_config(options.data, options.preset, **_settings(options))
+    if getattr(options, "fork", None) and not (out / "run.json").is_file():
+        fork_run(options.fork, out, config)
     if out.exists():
         Run.check(out, config)
     with session(out, getattr(options, "time_budget", None)) as folder:
@@ -227,6 +230,7 @@ def _add_settings(parser, out_help="the run folder (default: runs/NAME)"):
     add("--set", action="append", metavar="STAGE.NAME=VALUE", help="any other setting, say search.width=8 (repeatable)")
     add("--max-parameters", type=int, help="of the searched network (default: 413,850, a 27th of ResNet-18)")
     add("--device", default="auto", help="cpu, cuda, ... (default: cuda where there is one)")
+    add("--fork", metavar="RUN", help="begin with what still holds of this run; --out names the new one")
     add("--time-budget", help="stop cleanly after 3h30m, 90m, ...; the same command goes on (exit code 75)")
     add("--quiet", action="store_true", help="no progress")
 
