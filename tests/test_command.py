@@ -1,6 +1,8 @@
 """The `ssnas` command as a person types it: exit codes, sentences, and nothing overwritten."""
 
 import io
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -119,3 +121,40 @@ def test_show_and_status(say, tmp_path, capsys):
     (tmp_path / "g.json").write_text('{"normal": [["skip", 0, 2]]}')
     one_sentence(say("show", tmp_path / "g.json")[1], "g.json")
     one_sentence(say("status", tmp_path / "nowhere")[1], "nowhere")
+
+
+def test_a_reader_that_has_seen_enough_is_no_mistake():
+    code = "import sys; from ssnas_colab.command import main; sys.exit(main(['data', 'digits', '--json']))"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()  # as `head` does
+        said = process.stderr.read().decode()
+    assert "Traceback" not in said and "BrokenPipe" not in said and process.returncode == 0
+
+
+def test_a_time_budget_ends_with_75_and_the_same_command_goes_on(say, tmp_path):
+    arguments = ["search", "--out", tmp_path / "run", "--quiet", "--device", "cpu", "--set", "search.width=2"]
+    arguments += ["--set", "search.depth=3", "--set", "search.steps=40", "--set", "search.embedding=16"]
+    code, said = say(*arguments, "--time-budget", "1.5s")
+    assert code == 75 and not (tmp_path / "run" / "search.json").exists()
+    one_sentence(said, "time budget", "repeat the command")
+    assert say(*arguments)[0] == 0 and (tmp_path / "run" / "search.json").is_file()
+    one_sentence(say(*arguments, "--time-budget", "soon")[1], "soon")
+
+
+def test_a_setting_by_name_and_a_wrong_one(say, tmp_path):
+    one_sentence(say("search", "--set", "search.widht=3", "--out", tmp_path / "run")[1], "widht", "width")
+    one_sentence(say("search", "--set", "width=3", "--out", tmp_path / "run")[1], "search.NAME=VALUE")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_another_session_writes_is_refused(say, tmp_path):
+    hold = "import sys; from ssnas_colab.core.session import session\n"
+    hold += "with session(sys.argv[1]): print('held', flush=True); sys.stdin.read()"
+    arguments = [sys.executable, "-c", hold, tmp_path / "run"]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        code, said = say("data", "--out", tmp_path / "run")
+        process.stdin.close()
+    assert code == 2
+    one_sentence(said, "is being written by", "s ago")
+    assert say("data", "--out", tmp_path / "run")[0] == 0

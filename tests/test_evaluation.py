@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import ssnas_colab.evaluation as evaluation
 import ssnas_colab.pipeline as pipeline
@@ -142,6 +143,18 @@ def test_the_whole_way_and_a_finished_run_answers_at_once(tmp_path, tiny_presets
     assert pipeline.main(["status", str(tmp_path / "run")]) == 0
     said = capsys.readouterr().out
     assert "evaluation" in said and "under way" not in said
+    run = str(tmp_path / "run")
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "<svg" in page and "data:image/png;base64" in page and "http://" not in page.replace("http://www.w3.org", "")
+    assert pipeline.main(["compare", run, f"{run}/report.json"]) == 0 and "balanced accuracy" in capsys.readouterr().out
+    assert pipeline.main(["export", run, str(tmp_path / "net.zip")]) == 0
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / "new.png")
+    said = []
+    for where in (run, str(tmp_path / "net.zip")):
+        capsys.readouterr()
+        assert pipeline.main(["predict", where, str(tmp_path / "new.png")]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] and "%" in said[0]
 
 
 def test_stages_one_by_one_end_as_the_whole_way(tmp_path, tiny_presets):
