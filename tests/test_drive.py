@@ -17,7 +17,7 @@ import pytest
 from refusal import refused
 
 from ssnas_colab.core import drive
-from ssnas_colab.core.drive import Publisher, _Rounds, _Thread, mount
+from ssnas_colab.core.drive import Publisher, _Attempts, _Batches, mount
 from ssnas_colab.core.remote import NOTHING, SLOTS, Files, Shelf, digest, seal, unseal
 from ssnas_colab.core.restoring import PRIVATE, Restoring
 
@@ -139,7 +139,7 @@ def test_writes_that_fail(monkeypatch, tmp_path):
         self.stopped = str(error)
         self.tell(self.stopped)
 
-    fails_without(monkeypatch, scenario, tmp_path, (_Thread, "_lose", give_up))
+    fails_without(monkeypatch, scenario, tmp_path, (_Attempts, "_lose", give_up))
 
 
 class Hanging(Quick):
@@ -275,13 +275,13 @@ def test_writes_that_were_forgotten(monkeypatch, tmp_path):
         assert publisher.close(5) == []
         place.is_whole()
 
-    lose = _Thread._lose
+    lose = _Attempts._lose
 
     def trusts(self, error):
         lose(self, error)
         self.everything = False
 
-    fails_without(monkeypatch, scenario, tmp_path, (_Thread, "_lose", trusts))
+    fails_without(monkeypatch, scenario, tmp_path, (_Attempts, "_lose", trusts))
 
 
 class Small(Quick):
@@ -498,7 +498,7 @@ def test_names_that_differ_in_case_only(monkeypatch, tmp_path):
         size, checksum = digest(Files().blocks(link))
         return {"bytes": size, "sha256": checksum, "at": name}
 
-    fails_without(monkeypatch, scenario, tmp_path / "UPPER", (_Rounds, "_entry", direct))
+    fails_without(monkeypatch, scenario, tmp_path / "UPPER", (_Batches, "_entry", direct))
 
 
 # ---- always whole, in order
@@ -556,7 +556,7 @@ def test_drive_holds_a_whole_state_at_every_moment(monkeypatch, tmp_path):
         size, checksum = digest(Files().blocks(link))
         return {"bytes": size, "sha256": checksum, "at": name}
 
-    fails_without(monkeypatch, scenario, tmp_path, (_Rounds, "_entry", in_place))
+    fails_without(monkeypatch, scenario, tmp_path, (_Batches, "_entry", in_place))
 
 
 def test_old_checkpoints_go_only_after_the_newer_one_counts(monkeypatch, tmp_path):
@@ -575,7 +575,7 @@ def test_old_checkpoints_go_only_after_the_newer_one_counts(monkeypatch, tmp_pat
         assert place.restored("meanwhile")["alphas.npz"] == "alphas 3"
         publisher.close(5)
 
-    publish = _Rounds._publish
+    publish = _Batches._publish
 
     def removes_first(self, batch):
         for name, link in batch.items():
@@ -583,7 +583,7 @@ def test_old_checkpoints_go_only_after_the_newer_one_counts(monkeypatch, tmp_pat
                 (self.remote / name).unlink(missing_ok=True)
         publish(self, batch)
 
-    fails_without(monkeypatch, scenario, tmp_path, (_Rounds, "_publish", removes_first))
+    fails_without(monkeypatch, scenario, tmp_path, (_Batches, "_publish", removes_first))
 
 
 def test_what_waits_is_a_state_that_was(monkeypatch, tmp_path):
