@@ -30,6 +30,14 @@ CODE = """import warnings
 warnings.simplefilter("ignore")
 from ssnas_colab.explorer import explore
 explore("run")"""
+BOARDS = """import warnings
+warnings.simplefilter("ignore")
+from IPython.display import display
+from ssnas_colab.core.made_up import example_report
+from ssnas_colab.core.widgets import look, show_report
+from ssnas_colab.loader import load_data
+display(look(load_data("digits", imbalance_factor=10)))
+display(show_report(example_report(seeds=3, published=("FairDARTS_b",))))"""
 PICTURE, TABLE, STATUS = "svg.ssnas >> nth=0", "svg.ssnas:has(g.row)", "[role=status] >> nth=0"
 
 
@@ -45,9 +53,9 @@ def a_run(folder):
     run.save_arrays("alphas.npz", **(np.load(stored) if stored.is_file() else drift))
 
 
-def notebook(path):
-    "A notebook with one cell that explores the run beside it."
-    cell = {"cell_type": "code", "id": "a", "metadata": {}, "execution_count": None, "outputs": [], "source": CODE}
+def notebook(path, code=CODE):
+    "A notebook with one cell, which explores the run beside it."
+    cell = {"cell_type": "code", "id": "a", "metadata": {}, "execution_count": None, "outputs": [], "source": code}
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     content = {"cells": [cell], "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
     path.write_text(json.dumps(content))
@@ -67,6 +75,7 @@ def server(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     a_run(folder / "run")
     notebook(folder / "explorer.ipynb")
+    notebook(folder / "boards.ipynb", BOARDS)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -102,6 +111,11 @@ def server(request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(server):
     "A page of the browser with the explorer on it, everything run; `page.complaints` collects errors."
+    yield from opened(server, "explorer.ipynb", PICTURE, TABLE)
+
+
+def opened(server, name, *wanted):
+    "The page of a notebook whose cells have run, once all of `wanted` is seen."
     from playwright.sync_api import sync_playwright
 
     front_end, address, _ = server
@@ -116,15 +130,15 @@ def page(server):
         if front_end == "voila":
             page.goto(address, timeout=90_000)
         else:
-            page.goto(f"{address}lab/tree/explorer.ipynb?token=t&reset", timeout=90_000)
+            page.goto(f"{address}lab/tree/{name}?token=t&reset", timeout=90_000)
             page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell", timeout=60_000)
             page.wait_for_selector(".jp-StatusBar-TextItem:has-text('| Idle')", timeout=60_000)
             page.wait_for_timeout(1000)  # JupyterLab asks for a kernel where "Run" comes before its session is known
             page.click(".lm-MenuBar-itemLabel:text-is('Run')")
             page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
         try:
-            page.wait_for_selector(PICTURE, timeout=40_000)
-            page.wait_for_selector(TABLE, timeout=20_000)
+            for selector in wanted:
+                page.wait_for_selector(selector, timeout=40_000)
         except Exception as error:
             if os.environ.get("SSNAS_SCREENSHOTS"):
                 page.screenshot(path=f"{os.environ['SSNAS_SCREENSHOTS']}/{front_end}_failed.png")
@@ -308,3 +322,60 @@ def test_no_errors_in_the_console(page):
         away += ["ERR_NAME_NOT_RESOLVED", "ERR_INTERNET_DISCONNECTED", "reading 'Queue'"]
     ours = [said for said in page.complaints if not any(name in said for name in away)]
     assert not ours, ours
+
+
+# The data and the report as widgets
+
+@pytest.fixture(scope="module")
+def boards(server, page):
+    "A page with the two boards on it; opened after the explorer's page was used, which is closed first."
+    if server[0] != "jupyterlab":
+        pytest.skip("Voila shows one notebook, which is the explorer's")
+    page.goto(f"{server[1]}lab/tree/boards.ipynb?token=t&reset", timeout=90_000)
+    page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell", timeout=60_000)
+    page.wait_for_selector(".jp-StatusBar-TextItem:has-text('| Idle')", timeout=60_000)
+    page.wait_for_timeout(1000)
+    page.click(".lm-MenuBar-itemLabel:text-is('Run')")
+    page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
+    page.wait_for_selector("label:text-is('Sort by')", timeout=60_000)
+    page.wait_for_timeout(1000)
+    return page
+
+
+def board(page, label):
+    "The selector of the board that has a control with this label."
+    return f".widget-vbox:has(label:text-is('{label}'))"
+
+
+def test_the_data_board_by_keyboard(boards):
+    said = f"{board(boards, 'Split')} >> [role=status] >> nth=0"
+    screenshot(boards, "data", board(boards, "Split"))
+    assert "9.85 times as many as the smallest" in boards.inner_text(said)
+    bars = f"{board(boards, 'Split')} >> svg >> nth=0"
+    assert press(boards, chosen_list(boards, "Axis"), DOWN, bars)
+    press(boards, chosen_list(boards, "Axis"), UP, bars)
+    press(boards, chosen_list(boards, "Split"), DOWN, bars)
+    press(boards, chosen_list(boards, "Split"), UP, bars)
+    pictures = f"{board(boards, 'Split')} >> img >> nth=0"
+    before = boards.get_attribute(pictures, "src")
+    boards.locator("button:has-text('Other examples and views')").focus()
+    boards.keyboard.press("Enter")
+    boards.wait_for_function("([s, b]) => document.querySelector(s) && document.querySelector(s).src != b",
+                             arg=[".widget-vbox img", before], timeout=15_000)  # fmt: skip
+
+
+def test_the_report_board_by_keyboard(boards):
+    here = board(boards, "Sort by")
+    table, said = f"{here} >> svg >> nth=0", f"{here} >> [role=status] >> nth=0"
+    assert "searched network" in boards.inner_text(said)
+    screenshot(boards, "report", here)
+    press(boards, boards.locator(f"{here} >> .widget-dropdown:has(label:text-is('Sort by')) select"), DOWN, table)
+    bars = f"{here} >> svg >> nth=1"
+    press(boards, chosen_list(boards, "Model"), DOWN, bars)
+    press(boards, chosen_list(boards, "Compare with"), DOWN, bars)
+    assert "training images" in press(boards, boards.locator(
+        f"{here} >> .widget-dropdown:has(label:text-is('Class')) select"), DOWN, said)  # fmt: skip
+
+
+def test_the_boards_make_no_errors(boards):
+    assert not [one for one in boards.complaints if "favicon" not in one], boards.complaints
