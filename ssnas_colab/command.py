@@ -24,7 +24,8 @@ from .core.objectives import OBJECTIVES
 from .core.rebalancing import LOSSES
 from .core.recipes import RECIPES
 from .core.relaxations import RELAXATIONS
-from .core.runs import Run, UserError, describe_status, write_figure
+from .core.remaining import standing
+from .core.runs import Run, UserError, write_figure
 from .core.sampling import SAMPLERS
 from .core.session import guard, session
 from .core.stopping import Stopped
@@ -179,7 +180,7 @@ def _show_command(options):
 
 
 def _status_command(options):
-    print(describe_status(Run.open(options.path).status(("search", "derivation", "evaluation"))))
+    print(standing(Run.open(options.path)))
 
 # %% ../nbs/07_command.ipynb #7b7017c0
 def _compare_command(options):

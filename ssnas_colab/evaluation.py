@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['contestants', 'latency', 'evaluate_network', 'evaluate_seed', 'assemble_report', 'seed_run', 'macro_auc',
-           'differences', 'write_report', 'evaluate', 'EVALUATION_PRESETS', 'EvaluationConfig', 'Recipe', 'chosen_by',
-           'evaluation_config']
+           'differences', 'write_report', 'evaluation_parts', 'evaluate', 'EVALUATION_PRESETS', 'EvaluationConfig',
+           'Recipe', 'chosen_by', 'evaluation_config']
 
 # %% ../nbs/04_evaluation.ipynb #747dd0b7
 import dataclasses
@@ -20,6 +20,7 @@ from scipy.stats import rankdata
 
 from .core.baselines import mobilenet_v3_small, narrow_resnet, random_genotype, resnet18
 from .core.comparing import aggregate
+from .core.foreseeing import foreseen, network_parts
 from .core.genotype import GENOTYPES, Genotype
 from .core.intervals import paired_difference_seeds
 from .core.maps import plot_maps
@@ -32,6 +33,7 @@ from ssnas_colab.core.recipes import (  # noqa: F401
     chosen_by,
     evaluation_config,
 )
+from .core.remaining import announce, followed, following
 from .core.report import plot_report, report_markdown
 from .core.runs import Run, UserError
 from .core.stopping import stopping
@@ -254,6 +256,31 @@ def write_report(run, data, report, config):
     run.save_text("report.html", report_page(report, pictures))
 
 # %% ../nbs/04_evaluation.ipynb #fe1c9988
+def evaluation_parts(data, run, config, seeds=1) -> list:
+    "The `Part`s of `evaluate` for so many seeds, from two timed steps of each network; before the search: of its like."
+    known = run.has("genotype.json")
+    genotype = Genotype.from_json(run.load_text("genotype.json")) if known else None
+    settings = run.load_json("search.json") if known else run.config["search"]
+    genotype = genotype or random_genotype(config.seed, nodes=settings["nodes"])
+    parts = network_parts(contestants(genotype, data, config, config.depth or settings["depth"]), data, config)
+    inner = [f"seed_{extra}/" * bool(extra) for extra in range(seeds)]
+    return [dataclasses.replace(part, stage=prefix + part.stage) for prefix in inner for part in parts]
+
+
+def _following(data, runs, config, quiet):
+    "Context in which the time left is known: by the forecast that is followed already, or one of the evaluation alone."
+    run, seeds = runs[0], len(runs)
+    if followed() or not run.has("genotype.json") or all(one.finished("evaluation") for one in runs):
+        return following(None)
+    engine = choose_engine(config.device, config.precision)
+    names = {"evaluation": dataclasses.asdict(config) | {"published": list(config.published)}, "seeds": seeds}
+    forecast = foreseen(run, names, lambda: evaluation_parts(data, run, config, seeds), engine.device)
+    if not quiet:
+        with stopping() as stop:
+            announce(forecast, stop.left())
+    return following(forecast)
+
+# %% ../nbs/04_evaluation.ipynb #01050fc6
 def evaluate(data, run, config=None, *, seeds=1, quiet=False, **changes) -> dict:
     """Train and test the run's genotype and its controls on `data` (an `ImageData`), and write the report.
 
@@ -268,7 +295,8 @@ def evaluate(data, run, config=None, *, seeds=1, quiet=False, **changes) -> dict
         )
     runs = [run, *(_borrow(run, seed_run(run, extra)) for extra in range(1, seeds))]
     made = [dataclasses.replace(config, seed=config.seed + extra) for extra in range(seeds)]
-    reports = [evaluate_seed(data, *pair, quiet) for pair in zip(runs, made, strict=True)]
+    with run.writing(), _following(data, runs, config, quiet):
+        reports = [evaluate_seed(data, *pair, quiet) for pair in zip(runs, made, strict=True)]
     report = aggregate(reports) if seeds > 1 else reports[0]
     report["searched_once"] = any(other.has("searched_once.json") for other in runs)
     report["differences"] = differences(data, runs, list(report["models"]))

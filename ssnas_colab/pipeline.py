@@ -4,19 +4,23 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'pipeline_config', 'read_images', 'open_with_data', 'default_path', 'fork_run', 'run_pipeline',
-           'known_report', 'run_stages', 'main']
+           'known_report', 'stage_parts', 'run_stages', 'main']
 
 # %% ../nbs/06_pipeline.ipynb #cc1d0a8d
 import dataclasses
+from functools import partial
 from pathlib import Path
 
+from .core.foreseeing import foreseen
+from .core.remaining import Part, announce, following
 from .core.runs import Run, UserError
 from .core.session import guard, session
 from .core.stopping import stopping
+from .core.training import choose_engine
 from .derivation import derive_stage
-from .evaluation import EVALUATION_PRESETS, evaluate, evaluation_config, seed_run
+from .evaluation import EVALUATION_PRESETS, evaluate, evaluation_config, evaluation_parts, seed_run
 from .loader import ImageData, data_stage, load_data
-from .search import SEARCH_PRESETS, search, search_config
+from .search import SEARCH_PRESETS, search, search_config, search_estimate
 
 # %% ../nbs/06_pipeline.ipynb #ee00f81f
 PRESETS = {
@@ -137,10 +141,30 @@ def known_report(path, config, seeds):
     report = Run.open(path, config).load_json("report.json")
     return report if len(report.get("seeds", [0])) >= seeds else None
 
+# %% ../nbs/06_pipeline.ipynb #732b06e6
+def stage_parts(run, data, seeds) -> list:
+    "The `Part`s of all that a run has ahead: a search for each seed, then every network for each."
+    found = run.facts("search") or search_estimate(data, run.config["search"])
+    inner = [f"seed_{extra}/" * bool(extra) for extra in range(seeds)]
+    parts = [Part(f"{prefix}search", found["steps"], found["seconds"]) for prefix in inner]
+    if data.task == "unlabelled":
+        return parts
+    return parts + evaluation_parts(data, run, evaluation_config(run.config["evaluation"]), seeds)
+
 
 def run_stages(run, data, seeds, quiet):
     "Stages 2 to 4 of an open run, for every seed; the report, empty for images without labels."
+    device = choose_engine(run.config["search"]["device"]).device
     with run.writing(), stopping() as stop:
+        forecast = foreseen(run, {"stages": [2, 3, 4], "seeds": seeds}, partial(stage_parts, run, data, seeds), device)
+        if not quiet:
+            announce(forecast, stop.left())
+        with following(forecast):
+            return _run_stages(run, data, seeds, quiet)
+
+
+def _run_stages(run, data, seeds, quiet):
+    with stopping() as stop:
         for extra in range(seeds):
             stop.check("the search")
             one = seed_run(run, extra) if extra else run

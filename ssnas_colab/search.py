@@ -54,6 +54,13 @@ class AlphaHistory:
         "All rows as NumPy arrays."
         return {kind: torch.stack([row[kind] for row in self.rows]).numpy() for kind in self.rows[0]}
 
+    def facts(self) -> dict:
+        "What the run's status should know: the lowest objective of a derived genotype so far, and its epoch (from 0)."
+        rows = [row for row in self.history if math.isfinite(row.get("derived", math.nan))]
+        best = min(rows, key=lambda row: row["derived"], default=None)
+        told = "objective of the derived genotype"
+        return {"best": best["derived"], "best_epoch": best["epoch"], "best_of": told} if best else {}
+
     def state_dict(self):
         return {"rows": self.rows, "history": self.history}
 

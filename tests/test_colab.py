@@ -133,8 +133,8 @@ def test_settings_that_differ_from_the_run_are_named_in_one_sentence(tmp_path):
     Run.open(machine.run, pipeline_config("digits", "quick")).save_json("search.json", {})
     codes = [cell.source for cell in read("03_derivation").cells if cell.cell_type == "code"]
     form = codes[0].replace('PRESET = "quick"', 'PRESET = "cpu"')
-    [stage] = [source for source in codes if "plain_mistakes()" in source]
-    made = notebook(form, "from ssnas_colab.core.runs import Run", stage, "print('went on')")
+    where, stage = [source for source in codes if "place(default_path" in source]
+    made = notebook(form, "from ssnas_colab.core.runs import Run", where, stage, "print('went on')")
     with pytest.raises(CellExecutionError, match="preset: quick -> cpu"):
         machine.run_all(made)
     said = shown(made)

@@ -101,7 +101,40 @@ class _Aside(Sides):
         )
 
 # %% ../../nbs/core/44_restoring.ipynb #cc08aeac
-class Restoring(_Aside):
+class _Finding(_Aside):
+    "What is there to be brought."
+
+    def _unlisted(self):
+        "The index of a run that somebody copied there, or an old version wrote, without one; in a list, or nothing."
+        files = {}
+        try:
+            names = self.shelf.files.sizes(self.remote)
+        except OSError:
+            return []
+        if "run.json" not in names:
+            return []
+        try:
+            for name in filter(publishable, names):
+                size, checksum = digest(self.shelf.files.blocks(self.remote / name))
+                files[name] = {"bytes": size, "sha256": checksum, "at": name}
+        except OSError as error:
+            reason = f"The run at {self.remote} cannot be read now ({error.strerror or error})"
+            raise UserError(f"{reason}: repeat the command when it can; nothing was changed") from error
+        return [{**NOTHING, "files": files}]
+
+    def _is_newer(self, index):
+        "Whether the remote has something that this folder never had."
+        if not (self.local / "run.json").is_file():
+            return "run.json" in index["files"]
+        return index["writer"] != self.writer() and index != self.base()
+
+    def _fetch(self, index):
+        "Copy the files of `index` beside the run; the names of those that are damaged or missing."
+        wanted = {name: entry for name, entry in index["files"].items() if publishable(name)}
+        return [n for n, entry in wanted.items() if not self.shelf.fetch(n, entry, self.private / "incoming" / n)]
+
+# %% ../../nbs/core/44_restoring.ipynb #938beb77
+class Restoring(_Finding):
     "From the remote to the local folder."
 
     def restore(self) -> bool:
@@ -114,6 +147,8 @@ class Restoring(_Aside):
             found = [index for _, index in self.shelf.indexes()]
         except OSError:
             found = []
+        if not found and not (self.local / "run.json").is_file():
+            found = self._unlisted()
         if not found or not self._is_newer(found[0]):
             return False
         for index in found:
@@ -134,14 +169,3 @@ class Restoring(_Aside):
         shutil.rmtree(self.private / "incoming", ignore_errors=True)
         (self.private / "base.json").write_bytes(seal(found[0]))
         return True
-
-    def _is_newer(self, index):
-        "Whether the remote has something that this folder never had."
-        if not (self.local / "run.json").is_file():
-            return "run.json" in index["files"]
-        return index["writer"] != self.writer() and index != self.base()
-
-    def _fetch(self, index):
-        "Copy the files of `index` beside the run; the names of those that are damaged or missing."
-        wanted = {name: entry for name, entry in index["files"].items() if publishable(name)}
-        return [n for n, entry in wanted.items() if not self.shelf.fetch(n, entry, self.private / "incoming" / n)]

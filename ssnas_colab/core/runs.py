@@ -149,8 +149,8 @@ class Standing(Progress):
 
         "path", "config", "finished" (names, in order), "open" (stage -> "epoch" and "step" to go on with, counted from
         0, "name", "bytes" and "age" in seconds of its newest checkpoint, and what `fit` adds: "epochs",
-        "steps_per_epoch", "seconds", "loss", "best", "best_epoch"), "stage" (the open one that was written last, or
-        None), "next" (the first of `stages` that is neither finished nor open, or None), "bytes" of all files,
+        "steps_per_epoch", "seconds", "loss", "best", "best_epoch", "best_of"), "stage" (the open one that was written
+        last, or None), "next" (the first of `stages` that is neither finished nor open, or None), "bytes" of all files,
         "seconds" of training over all sessions (as far as checkpoints tell).
         """
         records, places = self._records(), (self.path / "checkpoints").rglob("*.pt")
@@ -179,7 +179,8 @@ def describe_status(status) -> str:
         of = (f" of {at['epochs']}" if "epochs" in at else "", f" of {at['steps_per_epoch']}" if "epochs" in at else "")
         text = f"under way: {stage}, epoch {at['epoch'] + 1}{of[0]}, {at['step']}{of[1]} steps of it done"
         if at.get("best") is not None:
-            text += f"; best so far {at['best']:.4g}, after epoch {at['best_epoch'] + 1}"
+            of = f" ({at['best_of']})" if "best_of" in at else ""
+            text += f"; best so far {at['best']:.4g}{of}, after epoch {at['best_epoch'] + 1}"
         lines.append(f"{text}\nlast checkpoint: {at['name']}, {_size(at['bytes'])}, {span(at['age'])} ago")
     ahead = f"; next: {status['next']}" if status["next"] else ""
     return "\n".join([*lines, f"trained for {span(status['seconds'])} over all sessions{ahead}"])

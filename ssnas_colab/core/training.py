@@ -21,7 +21,8 @@ import torch
 from tqdm.auto import tqdm
 
 from .engine import Engine, choose_engine  # noqa: F401
-from .runs import UserError
+from .remaining import seconds_after
+from .runs import UserError, span
 from .stopping import Clock, Stopped, stopping
 
 # %% ../../nbs/core/08_training.ipynb #1df1c4cc
@@ -132,6 +133,10 @@ class Best:
         if self.state is not None:
             self.module.load_state_dict(self.state)
 
+    def facts(self) -> dict:
+        "What the run's status should know: the best value so far and its epoch (from 0), once there is one."
+        return {"best": self.value, "best_epoch": self.epoch} if self.epoch >= 0 else {}
+
     def state_dict(self):
         return {"value": self.value, "epoch": self.epoch, "state": self.state}
 
@@ -172,13 +177,12 @@ class _Standing:
 
     def facts(self) -> dict:
         "What the run's status should know of this place."
-        facts = {"epochs": self.epochs, "steps_per_epoch": self.steps_per_epoch}
-        best, seconds = self.parts.get("best"), round(self.clock.seconds(), 2)
-        if getattr(best, "epoch", -1) >= 0:
-            facts |= {"best": best.value, "best_epoch": best.epoch}
+        facts, seconds = {"epochs": self.epochs, "steps_per_epoch": self.steps_per_epoch}, self.clock.seconds()
+        for part in self.parts.values():
+            facts |= part.facts() if hasattr(part, "facts") else {}
         if self.history:
             facts["loss"] = next(value for name, value in self.history[-1].items() if name != "epoch")
-        return {**facts, "seconds": seconds}
+        return {**facts, "seconds": round(seconds, 2)}
 
 # %% ../../nbs/core/08_training.ipynb #12bbefd6
 class _Place(_Standing):
@@ -345,8 +349,11 @@ def _tell(state, bar, describe, bar_shows):
     "After an epoch: the loss and what `describe` says, in the bar, or without one as a line every tenth of the way."
     name, value = next((k, v) for k, v in state.history[-1].items() if k != "epoch")
     text = f"{name} {value:.4g}" + (f", {describe()}" if describe else "")
-    bar.set_postfix_str(text)
+    later = seconds_after(state.run, state.stage)
+    follow = f", then {span(later)} of other stages" if later else ""
+    bar.set_postfix_str(text + follow)
     tenths = 10 * state.epoch // state.epochs
     if not bar_shows and tenths > 10 * (state.epoch - 1) // state.epochs:
         left = state.clock.seconds() * (state.epochs - state.epoch) / state.epoch
-        print(f"{state.stage}: epoch {state.epoch} of {state.epochs}, {text}, about {left:.0f} s left", flush=True)
+        ahead = f"about {span(left)} left{follow}"
+        print(f"{state.stage}: epoch {state.epoch} of {state.epochs}, {text}, {ahead}", flush=True)
