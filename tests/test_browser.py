@@ -4,6 +4,7 @@ Needs `chromium` on the path and playwright with jupyterlab (or voila) beside th
 missing, elsewhere. Screenshots go to the folder that SSNAS_SCREENSHOTS names, if it is set.
 """
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -24,7 +25,10 @@ MISSING = [name for name in ("playwright", "ipykernel") if importlib.util.find_s
 MISSING += [] if CHROMIUM else ["chromium (apt-get install chromium)"]
 FRONT_ENDS = [name for name in ("jupyterlab", "voila") if importlib.util.find_spec(name)]
 MISSING += [] if FRONT_ENDS else ["jupyterlab or voila"]
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+pytestmark = [
+    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
+    pytest.mark.xdist_group("browser"),  # one page for all, in their order
+]
 
 CODE = """import warnings
 warnings.simplefilter("ignore")
@@ -61,9 +65,9 @@ def notebook(path, code=CODE):
     path.write_text(json.dumps(content))
 
 
-def command(front_end, port):
+def command(front_end, port, folder):
     if front_end == "voila":
-        return ["voila", "explorer.ipynb", "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1",
+        return ["voila", str(folder), "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1",
                 "--VoilaConfiguration.enable_nbextensions=True"]  # fmt: skip
     quiet = ["--allow-root", "--IdentityProvider.token=t", "--LabApp.news_url=None"]
     return ["jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.root_dir=.", *quiet]
@@ -83,7 +87,7 @@ def server(request, tmp_path_factory):
     places = {f"JUPYTER_{name}_DIR": str(folder / ".jupyter" / name) for name in ("CONFIG", "DATA", "RUNTIME")}
     with open(folder / "server.log", "w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", *command(request.param, port)], cwd=folder, stdout=log, stderr=log,
+            [sys.executable, "-m", *command(request.param, port, folder)], cwd=folder, stdout=log, stderr=log,
             env={**os.environ, **places, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}, start_new_session=True,
         )  # fmt: skip
     address = f"http://127.0.0.1:{port}/"
@@ -100,7 +104,8 @@ def server(request, tmp_path_factory):
                 time.sleep(0.1)
         yield request.param, address, folder
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:
@@ -114,34 +119,39 @@ def page(server):
     yield from opened(server, "explorer.ipynb", PICTURE, TABLE)
 
 
+def show(page, server, name):
+    "Open a notebook in the page and have all its cells run."
+    front_end, address, _ = server
+    if front_end == "voila":
+        page.goto(f"{address}voila/render/{name}", timeout=90_000)
+        return
+    page.goto(f"{address}lab/tree/{name}?token=t&reset", timeout=90_000)
+    page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell", timeout=60_000)
+    page.wait_for_selector(".jp-StatusBar-TextItem:has-text('| Idle')", timeout=60_000)
+    page.wait_for_timeout(1000)  # JupyterLab asks for a kernel where "Run" comes before its session is known
+    page.click(".lm-MenuBar-itemLabel:text-is('Run')")
+    page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
+
+
 def opened(server, name, *wanted):
     "The page of a notebook whose cells have run, once all of `wanted` is seen."
     from playwright.sync_api import sync_playwright
 
-    front_end, address, _ = server
     with sync_playwright() as player:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
         browser = player.chromium.launch(executable_path=CHROMIUM, args=flags)
         page = browser.new_page(viewport={"width": 1400, "height": 1250})
-        page.complaints, page.front_end = [], front_end
+        page.complaints, page.front_end = [], server[0]
         page.on("pageerror", lambda error: page.complaints.append(str(error)))
         page.on("console", lambda said: said.type == "error" and page.complaints.append(f"{said.text} {said.location}"))
         page.on("response", lambda r: page.complaints.append(f"{r.status} {r.url}") if r.status >= 400 else None)
-        if front_end == "voila":
-            page.goto(address, timeout=90_000)
-        else:
-            page.goto(f"{address}lab/tree/{name}?token=t&reset", timeout=90_000)
-            page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell", timeout=60_000)
-            page.wait_for_selector(".jp-StatusBar-TextItem:has-text('| Idle')", timeout=60_000)
-            page.wait_for_timeout(1000)  # JupyterLab asks for a kernel where "Run" comes before its session is known
-            page.click(".lm-MenuBar-itemLabel:text-is('Run')")
-            page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
+        show(page, server, name)
         try:
             for selector in wanted:
                 page.wait_for_selector(selector, timeout=40_000)
         except Exception as error:
             if os.environ.get("SSNAS_SCREENSHOTS"):
-                page.screenshot(path=f"{os.environ['SSNAS_SCREENSHOTS']}/{front_end}_failed.png")
+                page.screenshot(path=f"{os.environ['SSNAS_SCREENSHOTS']}/{page.front_end}_failed.png")
             raise AssertionError(f"{page.inner_text('body')[-1500:]} {page.complaints}") from error
         yield page
         browser.close()
@@ -316,27 +326,23 @@ def test_every_control_has_a_name_and_can_be_focused(page):
 
 def test_no_errors_in_the_console(page):
     "Comes last: what the page complained of in all tests before."
-    # Voila's own page wants fonts and MathJax from the net, which may not be there.
+    assert not complaints(page), complaints(page)
+
+
+def complaints(page):
+    "What the page complained of, but for what Voila's own page wants from the net: fonts and MathJax."
     away = ["favicon"]
     if page.front_end == "voila":
         away += ["ERR_NAME_NOT_RESOLVED", "ERR_INTERNET_DISCONNECTED", "reading 'Queue'"]
-    ours = [said for said in page.complaints if not any(name in said for name in away)]
-    assert not ours, ours
+    return [said for said in page.complaints if not any(name in said for name in away)]
 
 
 # The data and the report as widgets
 
 @pytest.fixture(scope="module")
 def boards(server, page):
-    "A page with the two boards on it; opened after the explorer's page was used, which is closed first."
-    if server[0] != "jupyterlab":
-        pytest.skip("Voila shows one notebook, which is the explorer's")
-    page.goto(f"{server[1]}lab/tree/boards.ipynb?token=t&reset", timeout=90_000)
-    page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell", timeout=60_000)
-    page.wait_for_selector(".jp-StatusBar-TextItem:has-text('| Idle')", timeout=60_000)
-    page.wait_for_timeout(1000)
-    page.click(".lm-MenuBar-itemLabel:text-is('Run')")
-    page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
+    "A page with the two boards on it, which takes the place of the explorer's."
+    show(page, server, "boards.ipynb")
     page.wait_for_selector("label:text-is('Sort by')", timeout=60_000)
     page.wait_for_timeout(1000)
     return page
@@ -366,11 +372,11 @@ def test_the_data_board_by_keyboard(boards):
 
 def test_the_report_board_by_keyboard(boards):
     here = board(boards, "Sort by")
-    table, said = f"{here} >> svg >> nth=0", f"{here} >> [role=status] >> nth=0"
+    table, said = f"{here} >> table >> nth=0", f"{here} >> [role=status] >> nth=0"
     assert "searched network" in boards.inner_text(said)
     screenshot(boards, "report", here)
     press(boards, boards.locator(f"{here} >> .widget-dropdown:has(label:text-is('Sort by')) select"), DOWN, table)
-    bars = f"{here} >> svg >> nth=1"
+    bars = f"{here} >> svg >> nth=0"
     press(boards, chosen_list(boards, "Model"), DOWN, bars)
     press(boards, chosen_list(boards, "Compare with"), DOWN, bars)
     assert "training images" in press(boards, boards.locator(
@@ -378,4 +384,4 @@ def test_the_report_board_by_keyboard(boards):
 
 
 def test_the_boards_make_no_errors(boards):
-    assert not [one for one in boards.complaints if "favicon" not in one], boards.complaints
+    assert not complaints(boards), complaints(boards)

@@ -204,7 +204,7 @@ def draw_table(head, rows, title, *, column=None, descending=False, marked=None,
         body.append(f'<tr style="{look}">{first}{rest}</tr>')
     page = f"background: {css['paper']}; color: {css['ink']}; font: 13px Arial, Helvetica, sans-serif; line-height: 1.4"
     look = f"text-align: left; padding: 4px 10px; font-weight: bold; color: {css['ink']}"
-    held = f'<div class="ssnas" style="overflow-x: auto; {page}" tabindex="0" role="region" '
+    held = f'<div class="ssnas" style="overflow-x: auto; contain: inline-size; {page}" tabindex="0" role="region" '
     held += f'aria-label="{escape(title)}">'
     held += f"<style>{theme_sheet() if theme == 'auto' else ''}</style>"
     table = f'<table style="border-collapse: collapse"><caption style="{look}">{escape(title)}</caption>'
