@@ -9,6 +9,7 @@ __all__ = ['AlphaHistory', 'decided_share', 'derived_share', 'current_genotype',
 # %% ../nbs/02_search.ipynb #b21b7377
 import dataclasses
 import math
+import time
 from functools import partial
 
 import numpy as np
@@ -21,7 +22,7 @@ from .core.levels import SEARCH_PRESETS, SearchConfig, levels, search_config  # 
 from .core.objectives import zero_one_loss
 from .core.policy import one_hot
 from .core.relaxations import relaxation_of
-from .core.runs import UserError
+from .core.runs import UserError, span
 from .core.training import Moment, fit
 from ssnas_colab.core.watching import (
     CollapseRule,
@@ -180,6 +181,26 @@ def search_estimate(images, config=None, **changes) -> dict:
     return estimate(images, config, labels, **classes)
 
 # %% ../nbs/02_search.ipynb #706c1418
+class _News:
+    "What is said of a search under way: the current genotype, how far it is, and the time that is left."
+
+    def __init__(self, level, history):
+        self.level, self.history, self.start, self.before = level, history, time.monotonic(), None
+
+    def genotype(self):
+        "The genotype that would be derived now, in a line."
+        first, last = self.history.rows[0], self.history.rows[-1]
+        waiting = all(torch.equal(first[kind], last[kind]) for kind in first)
+        return "the weights warm up" if waiting else summary(current_genotype(self.level.net))
+
+    def __str__(self):
+        done, epochs = len(self.history.history), self.level.plan.epochs
+        self.before = done - 1 if self.before is None else self.before  # epochs of earlier sessions
+        left = (time.monotonic() - self.start) * (epochs - done) / max(done - self.before, 1)
+        ahead = f", about {span(left)} left" if done < epochs else ""
+        return f"epoch {done} of {epochs}{ahead}: {self.genotype()}"
+
+# %% ../nbs/02_search.ipynb #4020080f
 def search(images, run, config=None, *, quiet=False, **changes):
     """Search for the cells that suit `images`, from wherever the run stands; returns the `AlphaHistory`.
 
@@ -193,12 +214,14 @@ def search(images, run, config=None, *, quiet=False, **changes):
     level.config = config = dataclasses.replace(config, accumulate=_parts(level, run))
     level.factor = lambda: guard.factor
     history, rules = AlphaHistory(level.net), _rules(config, level.plan.epochs)
-    picture = LivePicture(lambda: plot_search(history.history, history.arrays(), config.relaxation), quiet=quiet)
+    news = _News(level, history)
+    picture = LivePicture(
+        lambda: plot_search(history.history, history.arrays(), config.relaxation, str(news)), quiet=quiet
+    )
 
     def describe():
         picture.update(epoch_end=True)
-        waiting = all(torch.equal(history.rows[0][kind], history.rows[-1][kind]) for kind in history.rows[0])
-        return "the weights warm up" if waiting else summary(current_genotype(level.net))
+        return news.genotype()
 
     rows = fit(
         run, "search", level.parts | {"alphas": history} | rules, level, epochs=level.plan.epochs,
@@ -229,10 +252,11 @@ def _record(run, config, images, history, rows):
     run.save_figure("search.png", plot_search(rows, history.arrays(), config.relaxation))
 
 # %% ../nbs/02_search.ipynb #e5434616
-def plot_search(history, alphas, relaxation="fair"):
+def plot_search(history, alphas, relaxation="fair", news=""):
     """A matplotlib figure of a search: objective, choice, embeddings or gradients, and every weight over the epochs.
 
-    history: `search.json`'s, one dict an epoch; alphas: `AlphaHistory.arrays()`; relaxation: a name in `RELAXATIONS`.
+    history: `search.json`'s, one dict an epoch; alphas: `AlphaHistory.arrays()`; relaxation: a name in `RELAXATIONS`;
+    news: a line to stand above all.
     """
     from matplotlib import pyplot
 
@@ -260,6 +284,8 @@ def plot_search(history, alphas, relaxation="fair"):
     for kind in ("normal", "reduce"):
         _plot_weights_over_time(axes[kind], alphas[kind], kind, relaxation)
     figure.legend(*axes["normal"].get_legend_handles_labels(), loc="outside lower center", ncol=7, fontsize=8)
+    if news:
+        figure.suptitle(news, fontsize=9)
     return figure
 
 # %% ../nbs/02_search.ipynb #2417995a

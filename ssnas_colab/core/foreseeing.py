@@ -52,7 +52,8 @@ def network_parts(made, data, config, prefix="") -> list:
         for name, make in made.items():
             net = make()
             engine = choose_engine(config.device, config.precision, depthwise=isinstance(net, Network))
-            each = image_seconds(net, (data.channels, *data.size), engine, min(16, count))
+            images = min(count, 16 if engine.device.type == "cpu" else config.batch_size)  # a GPU is slow at little
+            each = image_seconds(net, (data.channels, *data.size), engine, images)
             for stage in stages.get(config.recipe, ["pretrain"]):
                 steps, learning = plans[stage], {"pretrain": 2, "retrain": 1 / 3}.get(stage, 1)
                 seen = learning * steps.steps * steps.batch_size

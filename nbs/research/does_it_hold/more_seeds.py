@@ -1,6 +1,6 @@
 """More seeds of a run of research/05 for the networks of its search space: is the searched one better than random ones?
 
-python nbs/research/does_it_hold/more_seeds.py DATA --imbalance-factor 100 --run cifar10_lt100 --out more_seeds --seeds 6
+python nbs/research/does_it_hold/more_seeds.py DATA --imbalance-factor 100 --run cifar10_lt100 --out more --seeds 6
 
 Settings are those of RUN, of which the first seeds' answers are read; ResNet-18, MobileNetV3-small and the published
 genotypes are left out. Results: OUT/results.json, with the paired differences over all seeds.
