@@ -172,15 +172,16 @@ class Panel(Drawn):
             files.download(str(path))
 
 # %% ../nbs/05_explorer.ipynb #0b879a28
-def explore(run_or_genotype, **options) -> Panel:
+def explore(run_or_genotype, *, clicks=True, **options) -> Panel:
     """A widget to explore a search or a genotype; it trains nothing, and writes only what is saved by its buttons.
 
     run_or_genotype: a `Run` (also one whose search is still running) or its folder, a `Genotype`, the name of a
     published one, or a JSON file. options of the networks whose size is told: num_classes, in_channels, size (height,
     width), depth, width (of the fixed one), max_parameters (of the widest); by default as the run's data and search.
+    clicks=False: without the part that makes the pictures clickable, for pages that cannot load anywidget.
     Saved files go to the current folder under names that are not taken. `UserError` for anything else.
     """
     try:
-        return Panel(Explorer(run_or_genotype, **options))
+        return Panel(Explorer(run_or_genotype, **options), clicks)
     except TypeError as error:
         raise UserError(f"explore does not know one of its options: {error}") from None

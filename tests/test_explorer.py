@@ -142,7 +142,7 @@ def test_clicks_choose_and_let_go(run):
 
 
 def test_without_clicks_pictures_have_no_buttons(run):
-    panel = Panel(Explorer(run), clicks=False)
+    panel = explore(run, clicks=False)
     assert panel.listener is None and 'role="button"' not in panel.pictures[0].value
 
 
