@@ -11,7 +11,7 @@ from ssnas_colab.core.exploring import DERIVED, GIVEN, SEARCH, Explorer, explain
 from ssnas_colab.core.genotype import GENOTYPES, Genotype
 from ssnas_colab.core.network import Network, count_macs, count_parameters
 from ssnas_colab.core.runs import Run, UserError
-from ssnas_colab.explorer import Panel, explore
+from ssnas_colab.explorer import explore
 
 
 def alphas(epochs, seed=0):
