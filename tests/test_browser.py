@@ -148,7 +148,7 @@ def opened(server, name, *wanted):
         show(page, server, name)
         try:
             for selector in wanted:
-                page.wait_for_selector(selector, timeout=40_000)
+                page.wait_for_selector(selector, timeout=90_000)
         except Exception as error:
             if os.environ.get("SSNAS_SCREENSHOTS"):
                 page.screenshot(path=f"{os.environ['SSNAS_SCREENSHOTS']}/{page.front_end}_failed.png")
@@ -170,12 +170,21 @@ def handle(page, label):
 def changed(page, selector, before):
     "The element's HTML once it differs from `before`."
     found = page.locator(selector)
-    for _ in range(150):
+    for _ in range(400):
         now = found.first.inner_html()
         if now != before:
             return now
         page.wait_for_timeout(100)
-    raise AssertionError(f"{selector} has not changed in 15 seconds: {before[:200]}")
+    raise AssertionError(f"{selector} has not changed in 40 seconds: {before[:200]}")
+
+
+def until(page, condition, what):
+    "Wait until `condition()` holds, at most 40 seconds."
+    for _ in range(400):
+        if condition():
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(what)
 
 
 def press(page, control, keys, selector):
@@ -211,16 +220,14 @@ def test_epoch_and_threshold_by_keyboard(page):
     handle(page, "Threshold").focus()
     for _ in range(12):
         page.keyboard.press("ArrowRight")
-    page.wait_for_timeout(500)
-    press(page, handle(page, "Threshold"), "ArrowRight", PICTURE)
-    page.wait_for_timeout(1500)
-    assert page.locator(f"{PICTURE} >> g.edge").count() < edges, "a higher threshold keeps fewer edges"
+    page.keyboard.press("ArrowRight")
+    kept = page.locator(f"{PICTURE} >> g.edge")
+    until(page, lambda: kept.count() < edges, "a higher threshold keeps fewer edges")
     assert "parameters" in page.inner_text(STATUS) and "multiply-adds" in page.inner_text(STATUS)
     handle(page, "Threshold").focus()
     for _ in range(13):
         page.keyboard.press("ArrowLeft")
-    page.wait_for_timeout(1500)
-    assert page.locator(f"{PICTURE} >> g.edge").count() == edges
+    until(page, lambda: kept.count() == edges, "the old threshold keeps the old edges")
 
 
 def test_an_edge_chosen_in_the_list_is_seen_everywhere(page):
@@ -275,8 +282,8 @@ def test_in_a_dark_jupyterlab(page):
     page.hover(".lm-Menu-itemLabel:text-is('Theme')")
     page.click(".lm-Menu-itemLabel:text-is('JupyterLab Dark')")
     page.wait_for_selector("body[data-jp-theme-light=false]", state="attached")
-    page.wait_for_timeout(500)
-    assert page.evaluate("getComputedStyle(document.querySelector('svg.ssnas rect')).fill") == "rgb(22, 24, 29)"
+    paper = "getComputedStyle(document.querySelector('svg.ssnas rect')).fill"
+    until(page, lambda: page.evaluate(paper) == "rgb(22, 24, 29)", "the picture is not dark")
     chosen_list(page, "Compare with").select_option(label="FairDARTS_b")
     page.wait_for_timeout(1500)
     screenshot(page, "dark")
@@ -291,8 +298,7 @@ def test_play_moves_the_epochs(page):
     button.focus()
     page.keyboard.press("Enter")
     assert "epoch 18 of 20" in changed(page, PICTURE, before) or "epoch 19" in page.inner_html(PICTURE)
-    page.wait_for_timeout(3500)
-    assert "epoch 20 of 20" in page.inner_html(PICTURE)
+    until(page, lambda: "epoch 20 of 20" in page.inner_html(PICTURE), "playing did not come to the end")
 
 
 def test_save_and_refresh_by_keyboard(page, server):
