@@ -6,11 +6,9 @@
 __all__ = ['Controls', 'Pictured', 'Drawn', 'Panel', 'explore']
 
 # %% ../nbs/05_explorer.ipynb #b3cff205
-from html import escape
-
 import ipywidgets
 
-from .core.controls import click_listener
+from .core.controls import button, chooser, click_listener, in_rows, said, slider
 from .core.derive import METHODS
 from .core.drawing import CELLS, EXPLANATIONS, node_name
 from .core.exploring import SEARCH, Explorer, explain_edge, news, refresh, save, story
@@ -19,67 +17,46 @@ from .core.runs import UserError, in_colab
 from .core.style import THEMES
 
 # %% ../nbs/05_explorer.ipynb #22474c42
-def _list(description, options, value, width="auto"):
-    look = {"style": {"description_width": "initial"}, "layout": ipywidgets.Layout(width=width)}
-    return ipywidgets.Dropdown(description=description, options=options, value=value, **look)
-
-
-def _slider(kind, description, **options):
-    look = {"style": {"description_width": "initial"}, "layout": ipywidgets.Layout(width="320px")}
-    return kind(description=description, **options, **look)
-
-
-def _button(description, icon):
-    return ipywidgets.Button(description=description, icon=icon, layout=ipywidgets.Layout(width="auto"))
-
-
 def _edge_label(edge):
     return f"{CELLS[edge[0]]}: {node_name(edge[1])} to {node_name(edge[2])}"
 
-# %% ../nbs/05_explorer.ipynb #35f9bc73
+
 class Controls(ipywidgets.VBox):
     "The controls of an `Explorer`, set to its state; they do nothing yet."
 
     def __init__(self, explorer, clicks=True):
         self.explorer, self.busy, names = explorer, False, explorer.names()
-        self.shown = _list("Show", names, explorer.shown)
-        self.other = _list("Compare with", [("nothing", ""), *((name, name) for name in names)], "")
-        self.theme = _list("Page", ["auto", *THEMES], "auto")
+        self.shown = chooser("Show", names, explorer.shown)
+        self.other = chooser("Compare with", [("nothing", ""), *((name, name) for name in names)], "")
+        self.theme = chooser("Page", ["auto", *THEMES], "auto")
         last, epoch = explorer.last_epoch or 0, explorer.epoch
         self.play = ipywidgets.Play(min=0, max=last, value=epoch, interval=700)
-        self.epoch = _slider(ipywidgets.IntSlider, "Epoch", min=0, max=last, value=epoch)
+        self.epoch = slider(ipywidgets.IntSlider, "Epoch", min=0, max=last, value=epoch)
         self.link = ipywidgets.jslink((self.play, "value"), (self.epoch, "value"))
         options = {"min": 0.0, "max": 1.0, "step": 0.01, "value": explorer.threshold}
-        self.threshold = _slider(ipywidgets.FloatSlider, "Threshold", **options)
-        self.rule = _list("Rule", list(METHODS), explorer.method)
-        self.edge = _list("Edge", [("none", "")], "")  # None would be no choice at all
-        self.operation = _list("What is", list(PRIMITIVES), PRIMITIVES[0])
+        self.threshold = slider(ipywidgets.FloatSlider, "Threshold", **options)
+        self.rule = chooser("Rule", list(METHODS), explorer.method)
+        self.edge = chooser("Edge", [("none", "")], "")  # None would be no choice at all
+        self.operation = chooser("What is", list(PRIMITIVES), PRIMITIVES[0])
         self.listener = click_listener() if clicks else None
         self.pictures = [ipywidgets.HTML() for _ in range(3)]
-        self.text, self.note, self.again = ipywidgets.HTML(), ipywidgets.HTML(), _button("Refresh", "refresh")
-        self.saves = {form: _button(f"Save {form.upper()}", "download") for form in ("json", "svg", "png")}
+        self.text, self.note, self.again = ipywidgets.HTML(), ipywidgets.HTML(), button("Refresh", "refresh")
+        self.saves = {form: button(f"Save {form.upper()}", "download") for form in ("json", "svg", "png")}
         super().__init__(_rows(self))
         self.add_class("ssnas-panel")
 
 
 def _rows(c):
     "Controls and pictures in rows; what belongs to a search only where there is one."
-    wrap = ipywidgets.Layout(flex_flow="row wrap", align_items="center")
     play = ipywidgets.Label("Play the epochs")  # the buttons of Play have no names of their own
     searched = [[play, c.play, c.epoch, c.threshold, c.rule]] if c.explorer.reader else []
     last = [*([c.again] if c.explorer.reader else []), *c.saves.values()]
     rows = [[c.shown, c.other, c.theme], *searched, [c.edge, c.operation], last]
-    boxes = [ipywidgets.HBox(row, layout=wrap) for row in rows]
+    boxes = in_rows(rows)
     listener = [c.listener] if c.listener else []
     return [*boxes[:-1], *c.pictures[:2], c.text, c.pictures[2], boxes[-1], c.note, *listener]
 
 # %% ../nbs/05_explorer.ipynb #7171ed13
-def _said(sentences):
-    "Sentences as HTML that a screen reader reads out when they change."
-    told = "".join(f'<p style="margin: 4px 0; line-height: 1.4">{escape(text)}</p>' for text in sentences if text)
-    return f'<div role="status" aria-live="polite">{told}</div>'
-
-
 class Pictured(Controls):
     "Controls that can draw the state of the explorer."
 
@@ -103,7 +80,7 @@ class Pictured(Controls):
         for control in (self.play, self.epoch, self.threshold, self.rule):
             control.disabled = e.shown != SEARCH
         operation = self.operation.value
-        self.text.value = _said([*told, f"{operation}: {EXPLANATIONS[operation]}."])
+        self.text.value = said([*told, f"{operation}: {EXPLANATIONS[operation]}."])
 
 # %% ../nbs/05_explorer.ipynb #37b4bb54
 class Drawn(Pictured):
@@ -125,7 +102,7 @@ class Drawn(Pictured):
             e.shown, e.other, e.chosen = self.shown.value, self.other.value or None, self.edge.value or None
             e.epoch, e.threshold, e.method = self.epoch.value, self.threshold.value, self.rule.value
             self.update()
-            self.note.value = _said([news(e)])
+            self.note.value = said([news(e)])
 
     def pick(self, change):
         "An edge was clicked: choose it, or none if it was chosen before."
@@ -141,12 +118,12 @@ class Panel(Drawn):
     def __init__(self, explorer, clicks=True):
         super().__init__(explorer, clicks)
         self.again.on_click(lambda _: self.read())
-        for form, button in self.saves.items():
-            button.on_click(lambda _, form=form: self.keep(form))
+        for form, save_as in self.saves.items():
+            save_as.on_click(lambda _, form=form: self.keep(form))
 
     def read(self):
         "Refresh: read the run anew."
-        said = refresh(self.explorer)
+        found = refresh(self.explorer)
         e, self.busy = self.explorer, True
         for control in (self.play, self.epoch):
             control.max = e.last_epoch or 0
@@ -156,15 +133,15 @@ class Panel(Drawn):
         self.other.options = [("nothing", ""), *((name, name) for name in names)]
         self.other.value = e.other or ""
         self.update()
-        self.note.value = _said([said])
+        self.note.value = said([found])
 
     def keep(self, form):
         "Save the genotype that is shown; in Colab also hand it to the browser."
         try:
             path = save(self.explorer, form)
-            self.note.value = _said([f"Saved as {path}."])
+            self.note.value = said([f"Saved as {path}."])
         except (UserError, OSError) as error:
-            self.note.value = _said([str(error)])
+            self.note.value = said([str(error)])
             return
         if in_colab():
             from google.colab import files

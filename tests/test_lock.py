@@ -161,7 +161,7 @@ def test_of_many_who_take_over_at_once_one_wins(tmp_path, monkeypatch, guarded):
         content = module.content_of
         monkeypatch.setattr(module, "content_of", lambda path: [content(path), time.sleep(0.02)][0])
     won = []
-    for turn in range(2 if guarded else 1):
+    for turn in range(2 if guarded else 8):  # a busy machine may let them act one after the other
         folder, start = tmp_path / str(turn), time.time() + 0.15
         elsewhere(folder, beat=time.time() - 999, every=0.02)
 
@@ -180,7 +180,9 @@ def test_of_many_who_take_over_at_once_one_wins(tmp_path, monkeypatch, guarded):
         for number, _ in children:
             os.waitpid(number, 0)
         won.append(sum(json.loads(os.fdopen(reader).read()) for _, reader in children))
-    assert won == [1, 1] if guarded else won[0] > 1, won
+        if not guarded and won[-1] > 1:
+            break
+    assert won == [1, 1] if guarded else won[-1] > 1, won
 
 
 def test_on_drive_the_earlier_of_two_locks_counts(tmp_path):

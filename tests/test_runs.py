@@ -169,9 +169,13 @@ def test_status_and_its_words(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_training_after_the_step(tmp_path, straight, number, monkeypatch):
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 3600.0)
-    run = Run.open(tmp_path / "run", {})
-    with stopping(), pytest.raises(Stopped, match="before step 4 of epoch 2"):
-        train(run, until=6, do=lambda: os.kill(os.getpid(), number))
+    run, before = Run.open(tmp_path / "run", {}), signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored in what it runs in the background
+    try:
+        with stopping(), pytest.raises(Stopped, match="before step 4 of epoch 2"):
+            train(run, until=6, do=lambda: os.kill(os.getpid(), number))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert run.status()["open"]["s"]["step"] == 3
     assert train(run) == straight
 

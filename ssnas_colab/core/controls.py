@@ -33,7 +33,7 @@ def button(description, icon):
 
 def in_rows(rows):
     "Boxes of controls side by side, which wrap where the page is narrow."
-    wrap = ipywidgets.Layout(flex_flow="row wrap", align_items="center")
+    wrap = ipywidgets.Layout(flex_flow="row wrap", align_items="center", grid_gap="0 10px")
     return [ipywidgets.HBox(row, layout=wrap) for row in rows if row]
 
 
