@@ -46,7 +46,8 @@ def main():
         return [pair[which].load_arrays(f"models/{name}.npz")["answers"] for pair in runs]
 
     own, differences = answers("searched", 0), {}
-    pairs = {"shorter searches": (own, answers("searched")), "random": (own * 2, answers("random_0") + answers("random_1"))}
+    drawn = answers("random_0") + answers("random_1")
+    pairs = {"shorter searches": (own, answers("searched")), "random": (own * 2, drawn)}
     for name, (new, old) in pairs.items():
         found = paired_difference_seeds(data.labels["test"], new, old)
         differences[name] = dict(zip(("difference", "low", "high"), found, strict=True))
