@@ -150,7 +150,7 @@ def assemble_report(run, data, config, models) -> dict:
             "policy": data.policy, "set_aside": len(data.set_aside),
         },
         "settings": _of_the_run(run.config)
-        | {"data": data.settings | {"source": Path(data.settings["source"]).name}}
+        | {"data": _without_places(data.settings)}
         | {"search": run.load_json("search.json")["settings"]}
         | {"evaluation": dataclasses.asdict(config) | {"published": list(config.published)}},
         "seeds": [config.seed], "searched_once": False, "recipe": config.recipe,
@@ -171,6 +171,12 @@ def _curves(model):
         "finetuning_loss": [row["loss"] for row in rows],
         "validation": [row["balanced_accuracy"] for row in rows],
     }
+
+
+def _without_places(settings):
+    "Settings of the data as a report, which travels, may keep them: of places the last part."
+    places = ("source", "place", "table_images")
+    return {name: Path(value).name if name in places and value else value for name, value in settings.items()}
 
 
 def _of_the_run(config):
