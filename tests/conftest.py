@@ -2,7 +2,7 @@
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "colab: all notebooks as Colab runs them; `pytest -m colab tests/test_colab.py`")
+    config.addinivalue_line("markers", "colab: all notebooks as Colab runs them; `pytest -m colab tests/sessions`")
     config.addinivalue_line("markers", "soak: a hundred kills, a quarter of an hour; run with `pytest -m soak`")
 
 

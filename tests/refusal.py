@@ -2,7 +2,7 @@
 
 import pytest
 
-from ssnas_colab.core.runs import UserError
+from ssnas_colab.core.basics import UserError
 
 
 def refused(*words, act):

@@ -16,7 +16,7 @@ from PIL import Image
 LOAD = """
 import sys, threading, time
 from pathlib import Path
-from ssnas_colab.loader import load_data
+from ssnas_colab.stages.loader import load_data
 
 def own():
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())

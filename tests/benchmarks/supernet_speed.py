@@ -15,8 +15,8 @@ from collections import Counter
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ssnas_colab.core.network import count_macs
-from ssnas_colab.core.supernet import PlainSupernet, Supernet
+from ssnas_colab.models.network import count_macs
+from ssnas_colab.nas.supernet import PlainSupernet, Supernet
 
 
 class Dispatched(TorchDispatchMode):

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
-from ssnas_colab import Run, load_model, run_pipeline
 from ssnas_colab.core.drive import Publisher
 from ssnas_colab.core.engine import Engine
 from ssnas_colab.core.exporting import export_run
 from ssnas_colab.core.levels import Search
 from ssnas_colab.core.stopping import Stopped
+
+from ssnas_colab import Run, load_model, run_pipeline
 
 OUT = Path(sys.argv[1])
 SEARCH = {"width": 2, "depth": 3, "nodes": 2, "batch_size": 32, "steps": 48, "embedding": 8}
@@ -73,7 +73,7 @@ def outcome(path):
         state = run.load_checkpoint(f"models/{name}")["state"]["model"]
         sum_ = hashlib.sha256(b"".join(np.ascontiguousarray(v.numpy()).tobytes() for v in state.values())).hexdigest()
         keys = "accuracy", "balanced_accuracy", "macro_auc", "recall_per_class", "parameters", "macs"
-        curves = {name: rows for name, rows in report["curves"][name].items()}
+        curves = dict(report["curves"][name])
         found["models"][name] = {key: model[key] for key in keys} | {"weights_sha256": sum_, "curves": curves}
     return found
 

@@ -20,14 +20,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.preprocessing import StandardScaler
 
-from ssnas_colab.core.baselines import narrow_resnet, random_genotype, resnet18
-from ssnas_colab.core.genotype import Edge
-from ssnas_colab.core.network import Network
-from ssnas_colab.core.runs import Run
-from ssnas_colab.derivation import derive_stage
-from ssnas_colab.evaluation import Recipe, evaluation_config
-from ssnas_colab.loader import load_data
-from ssnas_colab.search import search, search_config
+from ssnas_colab.config import evaluation_config, search_config
+from ssnas_colab.experiment.run import Run
+from ssnas_colab.models.baselines import narrow_resnet, random_genotype, resnet18
+from ssnas_colab.models.genotype import Edge
+from ssnas_colab.models.network import Network
+from ssnas_colab.stages.derivation import derive_stage
+from ssnas_colab.stages.loader import load_data
+from ssnas_colab.stages.search import search
+from ssnas_colab.training.recipes import Recipe
 
 SEARCH = {"width": 8, "depth": 5, "batch_size": 64, "steps": 700, "embedding": 256}
 RELAXED = {"fair": 200, "darts": 200}  # steps of the arms that blend all operations: a step costs several times as much

@@ -11,12 +11,12 @@ import dataclasses
 import json
 from pathlib import Path
 
-from ssnas_colab.core.genotype import Genotype
-from ssnas_colab.core.intervals import paired_difference_seeds
-from ssnas_colab.core.recipes import evaluation_config
-from ssnas_colab.core.runs import Run
-from ssnas_colab.evaluation import contestants, evaluate_network
-from ssnas_colab.loader import load_data
+from ssnas_colab.config import evaluation_config
+from ssnas_colab.experiment.run import Run
+from ssnas_colab.models.genotype import Genotype
+from ssnas_colab.stages.evaluation import contestants, evaluate_network
+from ssnas_colab.stages.loader import load_data
+from ssnas_colab.training.metrics import paired_difference_seeds
 
 
 def main():

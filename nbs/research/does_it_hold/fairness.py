@@ -9,9 +9,9 @@ import argparse
 import json
 from pathlib import Path
 
-from ssnas_colab.core.runs import Run
-from ssnas_colab.evaluation import evaluate
-from ssnas_colab.loader import load_data
+from ssnas_colab.experiment.run import Run
+from ssnas_colab.stages.evaluation import evaluate
+from ssnas_colab.stages.loader import load_data
 
 ARMS = {
     "rates 5e-4": {"pretrain_rate": 5e-4, "finetune_rate": 5e-4},

@@ -11,13 +11,13 @@ import dataclasses
 import json
 from pathlib import Path
 
-from ssnas_colab.core.intervals import paired_difference_seeds
-from ssnas_colab.core.recipes import evaluation_config
-from ssnas_colab.core.runs import Run
-from ssnas_colab.derivation import derive_stage
-from ssnas_colab.evaluation import contestants, evaluate_network
-from ssnas_colab.loader import load_data
-from ssnas_colab.search import search, search_config
+from ssnas_colab.config import evaluation_config, search_config
+from ssnas_colab.experiment.run import Run
+from ssnas_colab.stages.derivation import derive_stage
+from ssnas_colab.stages.evaluation import contestants, evaluate_network
+from ssnas_colab.stages.loader import load_data
+from ssnas_colab.stages.search import search
+from ssnas_colab.training.metrics import paired_difference_seeds
 
 
 def main():

@@ -18,13 +18,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.preprocessing import StandardScaler
 
-from ssnas_colab.core.levels import levels
-from ssnas_colab.core.policy import one_hot
-from ssnas_colab.core.runs import Run
-from ssnas_colab.core.views import normalise
-from ssnas_colab.derivation import derive_stage
-from ssnas_colab.loader import load_data
-from ssnas_colab.search import search, search_config
+from ssnas_colab.config import search_config
+from ssnas_colab.data.augment import normalise
+from ssnas_colab.experiment.run import Run
+from ssnas_colab.nas.bilevel import levels
+from ssnas_colab.nas.relaxations import one_hot
+from ssnas_colab.stages.derivation import derive_stage
+from ssnas_colab.stages.loader import load_data
+from ssnas_colab.stages.search import search
 
 ARMS = {"plain": {}, "even": {"cluster_every": 2}}
 warnings.simplefilter("ignore")

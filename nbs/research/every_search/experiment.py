@@ -8,12 +8,13 @@ import json
 import warnings
 from pathlib import Path
 
-from ssnas_colab.core.objectives import OBJECTIVES
-from ssnas_colab.core.relaxations import RELAXATIONS
-from ssnas_colab.core.runs import Run
-from ssnas_colab.derivation import derive_stage
-from ssnas_colab.loader import load_data
-from ssnas_colab.search import search, search_config
+from ssnas_colab.config import search_config
+from ssnas_colab.experiment.run import Run
+from ssnas_colab.nas.relaxations import RELAXATIONS
+from ssnas_colab.stages.derivation import derive_stage
+from ssnas_colab.stages.loader import load_data
+from ssnas_colab.stages.search import search
+from ssnas_colab.training.ssl_losses import OBJECTIVES
 
 warnings.simplefilter("ignore")
 

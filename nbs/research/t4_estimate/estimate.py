@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ssnas_colab.core.baselines import random_genotype
-from ssnas_colab.core.genotype import GENOTYPES
-from ssnas_colab.core.levels import levels, search_config
-from ssnas_colab.core.network import Network, count_macs
-from ssnas_colab.core.recipes import evaluation_config
-from ssnas_colab.core.training import Moment
-from ssnas_colab.evaluation import contestants
+from ssnas_colab.config import evaluation_config, search_config
+from ssnas_colab.core.seeding import Moment
+from ssnas_colab.models.baselines import random_genotype
+from ssnas_colab.models.genotype import GENOTYPES
+from ssnas_colab.models.network import Network, count_macs
+from ssnas_colab.nas.bilevel import levels
+from ssnas_colab.stages.evaluation import contestants
 
 T4_FLOPS = 8.1e12  # float32, NVIDIA's data sheet
 

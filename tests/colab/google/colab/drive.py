@@ -10,14 +10,14 @@ from google.colab import called
 
 
 def mount(mountpoint, force_remount=False, timeout_ms=120000, readonly=False):
-    from ssnas_colab.core import drive
+    from ssnas_colab.sessions import colab
 
     called(f"drive.mount {mountpoint}")
     there = os.environ.get("SSNAS_COLAB_DRIVE")
     if not there:
         raise ValueError("mount failed")  # what Colab says to who does not allow it
-    drive.DRIVE = Path(there)
-    (drive.DRIVE / "MyDrive").mkdir(parents=True, exist_ok=True)
+    colab.DRIVE = Path(there)
+    (colab.DRIVE / "MyDrive").mkdir(parents=True, exist_ok=True)
     print(f"Mounted at {mountpoint}")
 
 

@@ -1,0 +1,227 @@
+"A run folder under damage, from a copyist's view, with one writer, and stopped in a notebook."
+
+import os
+import shutil
+import signal
+import time
+import warnings
+
+import pytest
+import torch
+
+from ssnas_colab.core import files
+from ssnas_colab.core.basics import UserError
+from ssnas_colab.experiment.interrupts import Stopped, stopping
+from ssnas_colab.experiment.run import Run, describe_status
+from ssnas_colab.training import loop as training
+from ssnas_colab.training.loop import fit
+
+
+@pytest.fixture(autouse=True)
+def every_step(monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    yield
+    assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+
+def train(run, stage="s", until=None, do=None, **options):
+    "Twelve steps of a random walk, which `do` disturbs at step `until`; where it ended."
+    place = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(place.weight)
+
+    def step(moment, done):
+        if round(done * 12) == until:
+            do()
+        with torch.no_grad():
+            place.weight += torch.randn(1, 1, generator=moment.generator())
+        return {"loss": place.weight.abs().sum()}
+
+    fit(run, stage, {"place": place}, step, epochs=3, steps_per_epoch=4, seed=0, quiet=True, **options)
+    return place.weight.item()
+
+
+def killed():
+    raise MemoryError
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    return train(Run.open(tmp_path_factory.mktemp("straight"), {}))
+
+
+def half_way(path, until=7):
+    run = Run.open(path, {})
+    with pytest.raises(MemoryError):
+        train(run, until=until, do=killed)
+    return run, sorted((run.path / "checkpoints" / "s").glob("*.pt"))
+
+
+DAMAGES = {
+    "flipped": lambda data: data[:-30] + bytes([data[-30] ^ 4]) + data[-29:],
+    "cut": lambda data: data[:100],
+    "empty": lambda data: b"",
+    "zeroes": lambda data: bytes(len(data)),
+    "newer": lambda data: data.replace(b"-1 ", b"-9 ", 1),
+    "missing": lambda data: None,
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+@pytest.mark.parametrize("count", [1, 2])
+def test_damaged_checkpoints(tmp_path, straight, kind, count):
+    run, paths = half_way(tmp_path / "run")
+    for path in paths[2 - count :]:
+        data = DAMAGES[kind](path.read_bytes())
+        path.unlink() if data is None else path.write_bytes(data)
+    if count == 1:
+        with pytest.warns(UserWarning, match="missing" if kind == "missing" else "set aside"):
+            assert train(run) == straight
+        assert sorted(p.suffix for p in (run.path / "checkpoints" / "s").iterdir()) == [".json", ".pt"]
+        return
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    for _ in range(2):  # it is not forgotten, and nothing is changed by asking
+        with pytest.raises(UserError, match=r"000006\.pt.*000007\.pt|000007\.pt.*000006\.pt"):
+            train(run)
+    assert before == {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    shutil.move(run.path / "checkpoints" / "s", tmp_path / "elsewhere")
+    assert train(run) == straight
+
+
+def test_a_damaged_or_missing_manifest_does_not_matter(tmp_path, straight):
+    for number, content in enumerate((None, b"", b"[1]", b'{"format": 1, "checkpoints": [{"name": "x"}]}')):
+        run, _ = half_way(tmp_path / str(number))
+        manifest = run.path / "checkpoints" / "s" / "manifest.json"
+        manifest.unlink() if content is None else manifest.write_bytes(content)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert train(run) == straight
+
+
+def test_a_write_that_reads_back_differently_never_counts(tmp_path, monkeypatch, straight):
+    run, _ = half_way(tmp_path / "run")
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    monkeypatch.setattr(files, "_read_from_disk", lambda path: path.read_bytes()[:-1] + b"?")
+    with pytest.raises(UserError, match="reads back differently"):
+        train(run)
+    assert before == {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    monkeypatch.undo()
+    assert train(run) == straight
+
+
+def test_a_copy_made_in_the_order_of_the_announcements_is_whole_at_every_moment(tmp_path, straight):
+    run, seen = Run.open(tmp_path / "run", {}), []
+    copy = tmp_path / "copy"
+    shutil.copytree(run.path, copy)
+
+    def publish(name):
+        if (run.path / name).exists():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(run.path / name, copy / name)
+        else:
+            (copy / name).unlink()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # that a checkpoint is missing, for instance
+            found = Run.open(copy).load_checkpoint("s")
+        seen.append(found["step"] + 4 * found["epoch"])
+        if Run.open(copy).finished("s"):
+            assert seen[-1] == 12
+
+    run.on_write.append(publish)
+    assert train(run) == straight
+    assert seen == sorted(seen) and set(seen) == set(range(1, 13))
+    names = [path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.is_file()]
+    assert sorted(names) == sorted(p.relative_to(copy).as_posix() for p in copy.rglob("*") if p.is_file())
+
+
+def test_fit_writes_only_under_the_lock(tmp_path):
+    run, held, entered = Run.open(tmp_path / "run", {}), [], []
+
+    class Lock:
+        def __enter__(self):
+            held.append(True)
+            entered.append(True)
+
+        def __exit__(self, *_):
+            held.clear()
+
+    run.lock, leftover = Lock, run.path / "checkpoints" / "s" / "000001.pt.partial"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_bytes(b"half")
+    run.on_write.append(lambda name: held or pytest.fail(f"{name} was written without the lock"))
+    train(run)
+    with run.writing():
+        train(run, "t")
+    assert len(entered) == 2 and not held and not leftover.exists()
+
+
+def test_status_and_its_words(tmp_path):
+    run, _ = half_way(tmp_path / "run")
+    status = Run.open(run.path).status(["data", "s", "t"])
+    assert status["stage"] == "s" and status["next"] == "data" and status["finished"] == []
+    at = status["open"]["s"]
+    assert (at["epoch"], at["step"], at["epochs"], at["name"]) == (1, 3, 3, "000007.pt") and at["loss"] > 0
+    assert "s, epoch 2 of 3, 3 of 4 steps" in describe_status(status)
+    train(run)
+    status = run.status(["s", "t"])
+    assert status["open"] == {} and status["stage"] is None and status["next"] == "t" and status["seconds"] > 0
+    assert run.facts("s")["checkpoints"]["written"] == 12 and run.facts("s")["checkpoints"]["bytes"] > 1000
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_training_after_the_step(tmp_path, straight, number, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 3600.0)
+    run, before = Run.open(tmp_path / "run", {}), signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored in what it runs in the background
+    try:
+        with stopping(), pytest.raises(Stopped, match="before step 4 of epoch 2"):
+            train(run, until=6, do=lambda: os.kill(os.getpid(), number))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert run.status()["open"]["s"]["step"] == 3
+    assert train(run) == straight
+
+
+def test_a_time_budget_holds(tmp_path, straight):
+    run, sessions = Run.open(tmp_path / "run", {}), 0
+    while not run.finished("s"):
+        sessions, begin = sessions + 1, time.monotonic()
+        try:
+            with stopping("1.2s"):
+                end = train(run, until=4 * sessions, do=lambda: time.sleep(0.6))
+        except Stopped as error:
+            assert "time budget of 1.2 s" in str(error) and time.monotonic() - begin < 1.2
+        assert sessions < 5
+    assert end == straight and sessions >= 2
+
+
+NOTEBOOK = """
+import time
+from ssnas_colab.experiment.run import Run
+from ssnas_colab.training.loop import fit
+def step(moment, done):
+    print(moment.step, flush=True)
+    time.sleep(0.3)
+    return {"loss": 0.0}
+fit(Run.open(PATH, {}), "s", {}, step, epochs=1, steps_per_epoch=1000, seed=0, quiet=True)
+"""
+
+
+def test_stop_in_a_notebook(tmp_path):
+    manager = pytest.importorskip("jupyter_client").manager
+    kernel, client = manager.start_new_kernel(kernel_name="python3")
+    try:
+        asked = client.execute(NOTEBOOK.replace("PATH", repr(str(tmp_path / "run"))))
+        while True:
+            message = client.get_iopub_msg(timeout=120)
+            if message["parent_header"].get("msg_id") != asked:
+                continue
+            if message["msg_type"] == "stream" and message["content"]["text"].startswith("0"):
+                kernel.interrupt_kernel()
+            if message["msg_type"] == "error":
+                break
+        assert message["content"]["ename"] == "Stopped" and "was interrupted" in message["content"]["evalue"]
+    finally:
+        client.stop_channels()
+        kernel.shutdown_kernel(now=True)
+    assert Run.open(tmp_path / "run").status()["open"]["s"]["step"] >= 1

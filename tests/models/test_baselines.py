@@ -1,0 +1,115 @@
+"The controls: ResNet-18, its narrow twin, random genotypes."
+
+from collections import Counter
+
+import pytest
+import torch
+
+from ssnas_colab.core.basics import UserError
+from ssnas_colab.models.baselines import ResNet, narrow_resnet, random_genotype, resnet18
+from ssnas_colab.models.genotype import GENOTYPES, PRIMITIVES, Edge, Genotype
+from ssnas_colab.models.network import Network, count_macs, count_parameters
+
+
+def resnet_parameters(width, num_classes, in_channels):
+    "Parameters of a ResNet-18 of that width, added up by hand."
+    total = in_channels * width * 9 + 2 * width + 4 * (9 * width**2 + 2 * width)
+    for c in (width, 2 * width, 4 * width):
+        d = 2 * c
+        total += 9 * c * d + 3 * 9 * d * d + c * d + 5 * 2 * d
+    return total + 8 * width * num_classes + num_classes
+
+
+def test_resnet18_size():
+    model = resnet18(10)
+    assert count_parameters(model) == resnet_parameters(64, 10, 3) == 11_173_962
+    # by hand: 4 convolutions of 64 channels at 32x32; later stages keep the product c * c * h * w, the first layer of
+    # a stage reads half the channels, and the 1x1 shortcut does a ninth of that
+    full = 64 * 64 * 9 * 32 * 32
+    by_hand = 3 * 64 * 9 * 1024 + 4 * full + 3 * (3 * full + full // 2 + full // 18) + 5120
+    assert count_macs(model) == by_hand
+
+
+@pytest.mark.parametrize("classes, channels", [(10, 3), (2, 1), (100, 3), (1000, 3)])
+@pytest.mark.parametrize("limit", [413_850, 50_000])
+def test_narrow_resnet_is_the_widest_that_fits(classes, channels, limit):
+    width = max(w for w in range(1, 64) if resnet_parameters(w, classes, channels) <= limit)
+    model = narrow_resnet(classes, channels, limit)
+    assert count_parameters(model) == resnet_parameters(width, classes, channels)
+    assert next(model.parameters()).device.type == "cpu"
+
+
+def test_narrow_resnet_says_when_nothing_fits():
+    with pytest.raises(UserError, match="max_parameters=1,000"):
+        narrow_resnet(10, max_parameters=1000)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (28, 28), (9, 5), (1, 1)])
+def test_images_of_any_size(size):
+    model = ResNet((1, 1, 1, 1), 4, 3, in_channels=1)
+    x = torch.randn(4, 1, *size)
+    model(x).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert model.features(x).shape == (4, model.feature_width) == (4, 32)
+    torch.testing.assert_close(model.eval()(x), model.classifier(model.features(x)))
+
+
+def test_resnet_block_against_its_definition():
+    "One block with stride: relu(conv(relu(conv(x))) + conv1x1(x)), batch norms in evaluation mode being the identity."
+    torch.manual_seed(0)
+    block = ResNet((1, 1), 4, 2).double().eval().blocks[1]
+    first, second = block.body[0].weight, block.body[3].weight
+    x = torch.randn(2, 4, 7, 7, dtype=torch.float64)
+    inner = torch.relu(torch.conv2d(x, first, stride=2, padding=1) / (1 + 1e-5) ** 0.5)
+    outer = torch.conv2d(inner, second, padding=1) / (1 + 1e-5) ** 0.5
+    around = torch.conv2d(x, block.shortcut[0].weight, stride=2) / (1 + 1e-5) ** 0.5
+    torch.testing.assert_close(block(x), torch.relu(outer + around))
+
+
+def test_random_genotype_is_deterministic():
+    assert random_genotype(7) == random_genotype(7) != random_genotype(8)
+    assert random_genotype(2**62 + 1) == random_genotype(2**62 + 1)
+    like = GENOTYPES["FairDARTS_b"]
+    assert random_genotype(7, like=like) == random_genotype(7, like=like) != random_genotype(7)
+
+
+def test_random_genotype_is_uniform():
+    drawn = [random_genotype(seed) for seed in range(1500)]
+    for kind in ("normal", "reduce"):
+        cells = [getattr(genotype, kind) for genotype in drawn]
+        assert all(Counter(edge.target for edge in cell) == {2: 2, 3: 2, 4: 2, 5: 2} for cell in cells)
+        assert all(len({(edge.source, edge.target) for edge in cell}) == 8 for cell in cells)
+        operations = Counter(edge.op for cell in cells for edge in cell)
+        for name in PRIMITIVES:
+            assert abs(operations[name] / 12_000 - 1 / 7) < 0.014
+        pairs = Counter(tuple(sorted(edge.source for edge in cell if edge.target == 4)) for cell in cells)
+        assert len(pairs) == 6 and all(abs(count / 1500 - 1 / 6) < 0.05 for count in pairs.values())
+        # the operation does not depend on the source
+        first = Counter(edge.op for cell in cells for edge in cell if edge.source == 0)
+        assert all(abs(first[name] / sum(first.values()) - 1 / 7) < 0.025 for name in PRIMITIVES)
+
+
+def test_other_numbers_of_nodes():
+    genotype = random_genotype(0, nodes=3)
+    assert len(genotype.normal) == len(genotype.reduce) == 6 and genotype.normal_concat == (2, 3, 4)
+
+
+@pytest.mark.parametrize("name", GENOTYPES)
+def test_like_keeps_the_number_of_edges_of_each_node(name):
+    like = GENOTYPES[name]
+    for seed in range(40):
+        drawn = random_genotype(seed, like=like)
+        for kind in ("normal", "reduce"):
+            (theirs, concat), (ours, drawn_concat) = like.used(kind), drawn.used(kind)
+            assert Counter(e.target for e in ours) == Counter(e.target for e in theirs) and drawn_concat == concat
+            assert len(getattr(drawn, kind)) == len(ours)  # no edge is lost
+    assert count_parameters(Network.within(random_genotype(0, like=like), 10)) <= 413_850
+
+
+def test_like_with_several_operations_on_one_edge():
+    many = [Edge(op, 0, 2) for op in PRIMITIVES[:4]]
+    like = Genotype(tuple(many), (Edge("skip_connect", 1, 3),), (2,), (3,))
+    for seed in range(20):
+        drawn = random_genotype(seed, like=like)
+        assert len(set(drawn.normal)) == 4 and {edge.target for edge in drawn.normal} == {2}
+        assert len(drawn.reduce) == 1 and drawn.reduce[0].source in (0, 1) and drawn.reduce_concat == (3,)

@@ -1,0 +1,317 @@
+"The supernet against its definition: a loop over cells, edges and operations, written out here."
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ssnas_colab.core.basics import UserError
+from ssnas_colab.models.genotype import PRIMITIVES, edges
+from ssnas_colab.models.operations import DilConv, FactorizedReduce, ReLUConvBN, SepConv
+from ssnas_colab.nas.relaxations import RELAXATIONS, FairRelaxation
+from ssnas_colab.nas.supernet import MixedCell, PlainSupernet, Supernet
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from supernet_speed import cost  # noqa: E402
+
+BLENDS = ("fair", "darts", "partial", "path", "gumbel")  # those that are learned through the supernet's gradient
+
+
+def take(module, weights):
+    "`module` in float64 with the next parameters from the iterator `weights` copied into it."
+    module = module.double()
+    for parameter in module.parameters():
+        parameter.data = next(weights).detach().clone()
+    return module
+
+
+class Definition(torch.nn.Module):
+    "The supernet as DARTS and FairDARTS define it; its parameters are copied in the order in which `net` has its own."
+
+    def __init__(self, net, in_channels, width, depth, nodes):
+        super().__init__()
+        weights = iter(list(net.parameters()))
+        convolution = torch.nn.Conv2d(in_channels, 3 * width, 3, padding=1, bias=False)
+        stem = torch.nn.Sequential(convolution, torch.nn.BatchNorm2d(3 * width))
+        self.parts = torch.nn.ModuleList([take(stem, weights)])
+        self.plan, self.edges = [], edges(nodes)
+        sizes, c, halve = [3 * width, 3 * width], width, False
+        for i in range(depth):
+            reduction = i in (depth // 3, 2 * depth // 3)
+            c = 2 * c if reduction else c
+            first = FactorizedReduce(sizes[0], c, False) if halve else ReLUConvBN(sizes[0], c, False)
+            cell = [self.add(take(first, weights)), self.add(take(ReLUConvBN(sizes[1], c, False), weights)), []]
+            for source, _ in self.edges:
+                stride = 2 if reduction and source < 2 else 1
+                skip = FactorizedReduce(c, c, False) if stride == 2 else torch.nn.Identity()
+                operations = [self.pool(torch.nn.MaxPool2d(3, stride, 1), c), None, take(skip, weights)]
+                operations[1] = self.pool(torch.nn.AvgPool2d(3, stride, 1, count_include_pad=False), c)
+                operations += [take(SepConv(c, k, stride, False), weights) for k in (3, 5)]
+                operations += [take(DilConv(c, k, stride, False), weights) for k in (3, 5)]
+                cell[2].append([self.add(operation) for operation in operations])
+            self.plan.append(("reduce" if reduction else "normal", cell))
+            sizes, halve = [sizes[1], nodes * c], reduction
+        self.alphas = torch.nn.ParameterDict({kind: a.detach().clone() for kind, a in net.alphas.items()})
+
+    def pool(self, pool, channels):
+        return torch.nn.Sequential(pool, torch.nn.BatchNorm2d(channels, affine=False)).double()
+
+    def add(self, module):
+        self.parts.append(module)
+        return len(self.parts) - 1
+
+    def forward(self, x):
+        before, now = [self.parts[0](x)] * 2
+        for kind, (first, second, mixed) in self.plan:
+            weights = 1 / (1 + torch.exp(-self.alphas[kind]))
+            states = {0: self.parts[first](before), 1: self.parts[second](now)}
+            for (source, target), row, operations in zip(self.edges, weights, mixed, strict=True):
+                for weight, operation in zip(row, operations, strict=True):
+                    states[target] = states.get(target, 0) + weight * self.parts[operation](states[source])
+            before, now = now, torch.cat([states[node] for node in sorted(states) if node > 1], 1)
+        return F.adaptive_avg_pool2d(now, 1).flatten(1)
+
+
+CASES = [  # in_channels, width, depth, nodes, size
+    (3, 4, 3, 4, (8, 8)),
+    (1, 3, 4, 4, (9, 9)),
+    (1, 2, 5, 4, (7, 10)),
+    (2, 4, 3, 2, (5, 5)),
+    (3, 2, 1, 4, (6, 6)),
+]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("channels, width, depth, nodes, size", CASES)
+def test_same_as_the_definition(channels, width, depth, nodes, size, layout):
+    "Features, gradients of every parameter and of the image, and running statistics."
+    torch.manual_seed(depth)
+    net = Supernet(width=width, depth=depth, nodes=nodes, in_channels=channels).double()
+    for alphas in net.alphas.values():
+        torch.nn.init.normal_(alphas, std=2)
+    definition = Definition(net, channels, width, depth, nodes)
+    net = net.to(memory_format=layout)
+    image = torch.randn(4, channels, *size, dtype=torch.float64)
+    images = [image.clone().requires_grad_(), image.to(memory_format=layout, copy=True).requires_grad_()]
+    results = [definition(images[0]), net(images[1])]
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-9)
+    direction = torch.randn_like(results[0])
+    for result in results:
+        (result * direction).sum().backward()
+    torch.testing.assert_close(images[0].grad, images[1].grad, rtol=1e-5, atol=1e-9)
+    pairs = list(zip(definition.parameters(), net.parameters(), strict=True))
+    assert len(pairs) > 100
+    for expected, got in pairs:
+        torch.testing.assert_close(got.grad, expected.grad, rtol=1e-5, atol=1e-9)
+    torch.testing.assert_close(net.eval()(images[1]), definition.eval()(images[0]), rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("reduction", [False, True])
+@pytest.mark.parametrize("name", PRIMITIVES)
+@pytest.mark.parametrize("edge", [0, 1, 6])
+def test_one_hot_weight_gives_exactly_that_operation(name, reduction, edge):
+    "One weight is 1, all others 0: the edge's target is that operation of the edge's source, every other node is 0."
+    torch.manual_seed(0)
+    cell = MixedCell((5, 5), 4, reduction=reduction)
+    a, b = torch.randn(2, 3, 5, 7, 7)
+    source, target = edges()[edge]
+    weights = torch.zeros(14, 7)
+    weights[edge, PRIMITIVES.index(name)] = 1
+    state = (cell.first(a), cell.second(b))[source]
+    stride = 2 if reduction else 1
+    if name == "max_pool_3x3":
+        expected = F.batch_norm(F.max_pool2d(state, 3, stride, 1), None, None, training=True)
+    elif name == "avg_pool_3x3":
+        pooled = F.avg_pool2d(state, 3, stride, 1, count_include_pad=False)
+        expected = F.batch_norm(pooled, None, None, training=True)
+    elif name == "skip_connect" and not reduction:
+        expected = state
+    else:
+        expected = cell.operations[edge][name](state)
+    output = cell(a, b, weights)
+    nodes = dict(zip(range(2, 6), output.split(4, 1), strict=True))
+    assert torch.equal(nodes.pop(target), expected)
+    assert all((node == 0).all() for node in nodes.values())
+
+
+def test_forced_weights_replace_the_alphas():
+    torch.manual_seed(0)
+    net = Supernet(width=2, depth=3, in_channels=1)
+    x = torch.randn(2, 1, 8, 8)
+    own = {kind: weights.detach() for kind, weights in net.weights().items()}
+    assert torch.equal(net(x), net(x, weights=own))
+    swapped = {"normal": own["reduce"], "reduce": own["normal"]}
+    assert not torch.equal(net(x), net(x, weights=swapped))
+    net(x, weights=own).sum().backward()
+    assert all(alphas.grad is None for alphas in net.alphas.values())
+
+
+def test_shapes_and_groups():
+    for nodes, channels, size in ((4, 1, (8, 8)), (4, 3, (28, 28)), (3, 3, (11, 6))):
+        net = Supernet(width=3, depth=3, nodes=nodes, in_channels=channels)
+        rows = sum(range(2, nodes + 2))
+        assert net(torch.randn(2, channels, *size)).shape == (2, net.feature_width) == (2, nodes * 12)
+        assert [tuple(alphas.shape) for alphas in net.alphas.values()] == [(rows, 7), (rows, 7)]
+        assert list(net.alphas) == ["normal", "reduce"]
+        every = {id(parameter) for parameter in net.parameters()}
+        groups = [{id(p) for p in group} for group in (net.weight_parameters(), net.alpha_parameters())]
+        assert groups[0] | groups[1] == every and not groups[0] & groups[1]
+    net = Supernet()
+    assert sum(alphas.numel() for alphas in net.alpha_parameters()) == 196 and net.feature_width == 256
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) and m.affine for m in net.cells.modules())
+
+
+def test_initial_alphas_are_small_and_seeded():
+    torch.manual_seed(5)
+    first = Supernet(width=2, depth=3)
+    torch.manual_seed(5)
+    second = Supernet(width=2, depth=3)
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
+    values = torch.cat([alphas.detach().flatten() for alphas in first.alpha_parameters()])
+    assert 0.8e-3 < values.std().item() < 1.2e-3 and values.abs().max() < 5e-3
+
+
+def test_fair_relaxation_is_the_sigmoid():
+    alphas = torch.tensor([[0.0, 100.0, -100.0, 1.0]], dtype=torch.float64)
+    expected = torch.tensor([[0.5, 1.0, 0.0, 0.7310585786300049]], dtype=torch.float64)
+    torch.testing.assert_close(FairRelaxation().weights(alphas), expected)
+    assert set(RELAXATIONS) >= {"fair"}
+
+
+def both(relaxation, **sizes):
+    "The plain and the shipped supernet in float64 with the same parameters and random alphas."
+    torch.manual_seed(0)
+    plain = PlainSupernet(relaxation=relaxation, **sizes).double()
+    for alphas in plain.alphas.values():
+        torch.nn.init.normal_(alphas, std=2)
+    shipped = Supernet(relaxation=relaxation, **sizes).double()
+    missing = shipped.load_state_dict(plain.state_dict(), strict=False)
+    assert all(".pools." in name for name in missing.missing_keys) and missing.missing_keys
+    assert [n for n, _ in plain.named_parameters()] == [n for n, _ in shipped.named_parameters()]
+    return plain, shipped
+
+
+@pytest.mark.parametrize("level", ["weights", "alphas", None])
+@pytest.mark.parametrize("size", [(8, 8), (7, 10)])
+@pytest.mark.parametrize("relaxation", BLENDS)
+def test_same_as_the_plain_supernet(relaxation, size, level):
+    plain, shipped = both(relaxation, width=4, depth=4, in_channels=1, nodes=3)
+    shipped = shipped.to(memory_format=torch.channels_last)
+    image, results = torch.randn(3, 1, *size, dtype=torch.float64), []
+    for net in (plain, shipped):
+        torch.manual_seed(1)
+        if level is None:
+            results.append(net(image))
+        else:
+            with net.learning(level):
+                results.append(net(image))
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-9)
+    direction, touched = torch.randn_like(results[0]), 0
+    for result in results:
+        (result * direction).sum().backward()
+    for (name, a), b in zip(plain.named_parameters(), shipped.parameters(), strict=True):
+        a, b = (torch.zeros_like(p) if p.grad is None else p.grad for p in (a, b))
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-9, msg=name)
+        touched += int(a.abs().sum() > 0)
+    assert touched >= 2
+
+
+@pytest.mark.parametrize("level", ["weights", "alphas"])
+def test_one_level_at_a_time(level):
+    torch.manual_seed(0)
+    net, head = Supernet(width=2, depth=3, in_channels=1), torch.nn.Linear(16, 4)
+    head.bias.requires_grad_(False)
+    x = torch.randn(2, 1, 8, 8)
+    groups = {"weights": [*net.weight_parameters(), head.weight], "alphas": net.alpha_parameters()}
+    head(net(x)[:, :16]).square().sum().backward()
+    both = {name: [parameter.grad.clone() for parameter in group] for name, group in groups.items()}
+    net.zero_grad(set_to_none=True)
+    head.zero_grad(set_to_none=True)
+    with net.learning(level, head):
+        head(net(x)[:, :16]).square().sum().backward()
+    resting = groups["alphas" if level == "weights" else "weights"]
+    assert all(parameter.grad is None for parameter in resting)
+    for parameter, expected in zip(groups[level], both[level], strict=True):
+        torch.testing.assert_close(parameter.grad, expected)
+    with pytest.raises(ZeroDivisionError), net.learning(level, head):
+        raise ZeroDivisionError
+    assert all(p.requires_grad for p in net.parameters()) and head.weight.requires_grad and net.level is None
+    assert not head.bias.requires_grad
+    with pytest.raises(ValueError, match="choose 'weights' or 'alphas'"), net.learning("alpha"):
+        pass
+
+
+def test_weight_zero_is_not_computed_and_counts_as_zero():
+    plain, shipped = both("fair", width=2, depth=3, in_channels=1)
+    x = torch.randn(2, 1, 9, 9, dtype=torch.float64)
+    torch.manual_seed(3)
+    tables = {kind: torch.rand(14, 7).double() * (torch.rand(14, 7) < 0.3) for kind in ("normal", "reduce")}
+    torch.testing.assert_close(plain(x, tables), shipped(x, tables))
+    norm = shipped.cells[0].operations[0]["sep_conv_3x3"].norm
+    tables["normal"][:, 3] = 0
+    before = norm.running_mean.clone()
+    shipped(x, tables)
+    assert torch.equal(norm.running_mean, before), "an operation of weight 0 ran"
+    tables["normal"][0, 3] = 0.1
+    shipped(x, tables)
+    assert not torch.equal(norm.running_mean, before)
+    active = {kind: torch.rand(14, 7) < 0.5 for kind in tables}
+    own = {kind: table.detach() * active[kind] for kind, table in shipped.weights().items()}
+    torch.testing.assert_close(shipped(x, active=active), plain(x, own))
+    for net in (plain, shipped):
+        net(x, active=active).square().sum().backward()
+    for kind in tables:
+        torch.testing.assert_close(plain.alphas[kind].grad, shipped.alphas[kind].grad)
+        assert (shipped.alphas[kind].grad[~active[kind]] == 0).all()
+
+
+def test_the_bars_that_do_not_depend_on_the_machine():
+    "At most half of the plain supernet's operations, and 60 % of the bytes it keeps, over a step of both levels."
+    torch.manual_seed(0)
+    views = torch.randn(2, 4, 3, 16, 16)
+    nets = PlainSupernet(width=4, depth=8), Supernet(width=4, depth=8).to(memory_format=torch.channels_last)
+    costs = [[cost(net, views, level) for level in ("weights", "alphas")] for net in nets]
+    operations, kept = ([sum(c[i] for c in pair) for pair in costs] for i in (0, 1))
+    assert operations[1] <= 0.5 * operations[0], operations
+    assert kept[1] <= 0.6 * kept[0], kept
+
+
+@pytest.mark.parametrize("relaxation", BLENDS)
+def test_reduced_precision_in_every_relaxation(relaxation):
+    torch.manual_seed(0)
+    net = Supernet(width=4, depth=3, relaxation=relaxation).to(memory_format=torch.channels_last)
+    for level, group in (("weights", net.weight_parameters()), ("alphas", net.alpha_parameters())):
+        with net.learning(level), torch.autocast("cpu", dtype=torch.bfloat16):
+            net(torch.randn(4, 3, 16, 16)).float().square().mean().backward()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in group)
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in group)
+
+
+def test_state_can_be_stored_and_loaded():
+    torch.manual_seed(0)
+    first, second = (Supernet(width=2, depth=3) for _ in range(2))
+    x = torch.randn(2, 3, 9, 9)
+    first(x)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first.eval()(x), second.eval()(x))
+
+
+def test_reduced_precision_gives_finite_gradients():
+    net = Supernet(width=4, depth=3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        features = net(torch.randn(4, 3, 16, 16))
+    features.float().square().mean().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
+    assert all(parameter.grad.abs().sum() > 0 for parameter in net.alpha_parameters())
+
+
+def test_mistakes_are_told():
+    with pytest.raises(UserError, match="choose one of fair"):
+        Supernet(relaxation="softmacks")
+    with pytest.raises(UserError, match="take a multiple of 4"):
+        Supernet(width=6, relaxation="partial")
+    with pytest.raises(UserError, match="1 or more"):
+        Supernet(depth=0)

@@ -1,0 +1,254 @@
+"""The notebooks as Colab runs them: *Run all* in a kernel that has a stand-in for `google.colab` (tests/colab).
+
+By default one notebook is run, in the environment of the tests. The whole set, `pytest -m colab tests/sessions`,
+takes some minutes and an environment with Colab's versions of IPython, ipywidgets and numpy: the interpreter that
+SSNAS_COLAB_PYTHON names, or one that is made beside this one. SSNAS_COLAB_TIMES names a file for the seconds of each
+notebook.
+"""
+
+import configparser
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+
+from ssnas_colab.experiment.run import Run
+from ssnas_colab.sessions.colab import badge, colab_link
+from ssnas_colab.stages.pipeline import pipeline_config
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGES = ["01_loader", "02_search", "03_derivation", "04_evaluation"]
+EVERY = [*STAGES, "05_explorer", "06_pipeline", "07_command", "index"]
+FIELDS = ["DATA", "IMBALANCE_FACTOR", "PRESET", "SEED", "TIME_BUDGET", "DRIVE_FOLDER"]
+COLABS = ["ipywidgets==7.7.1", "ipython==7.34.0", "numpy==2.1.3", "ipykernel==6.29.5", "jupyter_client<8", "setuptools"]
+
+
+def read(name):
+    return nbformat.read(ROOT / "nbs" / f"{name}.ipynb", as_version=4)
+
+
+def notebook(*sources):
+    "A notebook of these code cells."
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    made.metadata["kernelspec"] = {"name": "colab", "display_name": "Colab", "language": "python"}
+    return made
+
+
+def shown(made):
+    "All that the cells of a notebook have put out, as one text."
+    outputs = [output for cell in made.cells for output in cell.get("outputs", [])]
+    return "\n".join(str(o.get("text", "")) + "\n".join(map(str, o.get("data", {}).values())) for o in outputs)
+
+
+class Machine:
+    "A machine of Colab's: its own disk, a Google Drive that stays, and a Python."
+
+    def __init__(self, folder, python=sys.executable):
+        self.drive, self.calls, self.content = folder / "drive", folder / "calls", folder / "content"
+        self.run, self.kernel = self.drive / "MyDrive/ssnas_colab/digits", None
+        self.content.mkdir(parents=True)
+        self.paths = folder / "jupyter"
+        spec = self.paths / "kernels/colab/kernel.json"
+        spec.parent.mkdir(parents=True)
+        places = {"SSNAS_COLAB_DRIVE": str(self.drive), "SSNAS_COLAB_CALLS": str(self.calls)}
+        places["SSNAS_LOCAL"] = str(self.content / "ssnas_runs")  # Colab's own disk
+        # The profile of whoever runs the tests is none of Colab's business.
+        places |= {"PYTHONPATH": f"{ROOT / 'tests/colab'}{os.pathsep}{ROOT}", "IPYTHONDIR": str(folder / "ipython")}
+        argv = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        named = {"display_name": "Colab", "language": "python"}
+        spec.write_text(json.dumps({"argv": argv, "env": places, **named}))
+
+    def run_all(self, made, meanwhile=None):
+        "Run a notebook from top to bottom; meanwhile: a function that is given the kernel's process id, in a thread."
+        client = NotebookClient(
+            made, timeout=1800, kernel_name="colab", resources={"metadata": {"path": str(self.content)}}
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("JUPYTER_PATH", str(self.paths))
+            for name in ("SSNAS_RUNS", "IN_TEST", "SSNAS_TEST_DATA", "MPLBACKEND"):
+                patch.delenv(name, raising=False)
+            if meanwhile:
+                client.on_notebook_start = lambda **_: threading.Thread(
+                    target=meanwhile, args=(client.km.provisioner.pid,), daemon=True
+                ).start()
+            client.execute()
+        return made
+
+    def called(self):
+        return self.calls.read_text().splitlines() if self.calls.is_file() else []
+
+
+# The heads of the notebooks
+
+
+@pytest.mark.parametrize("name", [*STAGES, "index"])
+def test_head(name):
+    cells = read(name).cells
+    assert badge(name) in cells[0].source
+    codes = [cell for cell in cells if cell.cell_type == "code"]
+    form, install = codes[:2]
+    assert form.metadata.get("cellView") == "form" and form.source.startswith("#@title")
+    fields = [line.split("=")[0].strip() for line in form.source.splitlines() if "#@param" in line]
+    assert fields == FIELDS
+    assert "google.colab" in install.source and '"pip", "install -q' in install.source
+    assert install.source.startswith("#| eval: false"), "nothing is installed where the notebooks are tested"
+    used = "\n".join(cell.source for cell in codes[2:])
+    wanted = set(FIELDS) - ({"TIME_BUDGET"} if name in ("01_loader", "03_derivation") else set())
+    assert not [field for field in wanted if field not in used], "a field that nothing reads"
+
+
+def test_links_are_those_of_the_settings():
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "settings.ini")
+    known = settings["DEFAULT"]
+    address = f"github/{known['user']}/{known['repo']}/blob/{known['branch']}/nbs/02_search.ipynb"
+    assert colab_link("02_search") == f"https://colab.research.google.com/{address}"
+
+
+# One notebook, in the environment of the tests
+
+
+def test_a_stage_without_the_one_before_says_which_notebook_to_open(tmp_path):
+    machine = Machine(tmp_path)
+    said = shown(machine.run_all(read("03_derivation")))
+    assert "has no search.json yet" in said and f'href="{colab_link("02_search")}"' in said
+    assert machine.called() == ["drive.mount /content/drive"], "asked once, and for nothing but Drive"
+    assert "Mounted" not in said
+
+
+def test_settings_that_differ_from_the_run_are_named_in_one_sentence(tmp_path):
+    machine = Machine(tmp_path)
+    Run.open(machine.run, pipeline_config("digits", "quick")).save_json("search.json", {})
+    codes = [cell.source for cell in read("03_derivation").cells if cell.cell_type == "code"]
+    form = codes[0].replace('PRESET = "quick"', 'PRESET = "cpu"')
+    where, stage = [source for source in codes if "place(default_path" in source]
+    made = notebook(form, "from ssnas_colab.experiment.run import Run", where, stage, "print('went on')")
+    with pytest.raises(CellExecutionError, match="preset: quick -> cpu"):
+        machine.run_all(made)
+    said = shown(made)
+    assert "preset: quick -&gt; cpu" in said and "Traceback" not in said and "went on" not in said
+    assert not [output for cell in made.cells for output in cell.outputs if output.output_type == "error"]
+
+
+# The whole set, with Colab's versions
+
+
+@pytest.fixture(scope="module")
+def python(request, tmp_path_factory):
+    "An interpreter with Colab's versions of IPython, ipywidgets and numpy, and the rest of this environment."
+    if "colab" not in request.config.getoption("-m"):
+        pytest.skip("takes minutes: pytest -m colab tests/sessions/test_colab.py runs it")
+    given = os.environ.get("SSNAS_COLAB_PYTHON")
+    if given:
+        return given
+    place = tmp_path_factory.mktemp("colab")
+    subprocess.run([sys.executable, "-m", "venv", place], check=True)
+    python = place / "bin/python"
+    [packages] = place.glob("lib/python*/site-packages")
+    (packages / "zz_tests.pth").write_text(sysconfig.get_path("purelib") + "\n")  # torch is not copied
+    done = subprocess.run([python, "-m", "pip", "install", "-q", *COLABS], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"Colab's versions cannot be installed here: {done.stderr[-300:]}")
+    return python
+
+
+def timed(what, seconds):
+    print(f"{what}: {seconds:.0f} s")
+    if "SSNAS_COLAB_TIMES" in os.environ:
+        with open(os.environ["SSNAS_COLAB_TIMES"], "a", encoding="utf-8") as file:
+            file.write(f"{what}\t{seconds:.1f}\n")
+
+
+def run_timed(machine, name, what=""):
+    begin = time.monotonic()
+    said = shown(machine.run_all(read(name)))
+    timed(f"{name} {what}".strip(), time.monotonic() - begin)
+    return said
+
+
+@pytest.mark.colab
+def test_versions(python, tmp_path):
+    told = "import IPython, ipywidgets, numpy; print(IPython.__version__, ipywidgets.__version__, numpy.__version__)"
+    assert "7.34.0 7.7.1 2.1." in shown(Machine(tmp_path, python).run_all(notebook(told)))
+
+
+@pytest.mark.colab
+@pytest.mark.parametrize("name", EVERY)
+def test_each_notebook_alone(python, tmp_path, name):
+    machine = Machine(tmp_path, python)
+    said = run_timed(machine, name, "alone")
+    assert "Traceback" not in said or name.startswith("core")
+    assert set(machine.called()) <= {"drive.mount /content/drive"}
+    if name in ("03_derivation", "04_evaluation"):
+        assert f'href="{colab_link("02_search")}"' in said
+    if name == "index":
+        assert (machine.run / "report.json").is_file()
+
+
+@pytest.fixture(scope="module")
+def whole(python, tmp_path_factory):
+    "A machine on which the four stages and the index were run, in this order."
+    machine = Machine(tmp_path_factory.mktemp("whole"), python)
+    machine.said = {name: run_timed(machine, name, "in order") for name in [*STAGES, "index"]}
+    return machine
+
+
+@pytest.mark.colab
+def test_all_in_order(whole):
+    assert {"data.json", "alphas.npz", "genotype.json", "report.json"} <= {p.name for p in whole.run.iterdir()}
+    assert not [name for name, said in whole.said.items() if "stand-in" in said.split("Run this stage")[-1]]
+    report = json.loads((whole.run / "report.json").read_text())
+    assert report["models"]["searched"]["genotype"]
+
+
+@pytest.mark.colab
+def test_run_again_trains_nothing(whole):
+    before = {path: path.stat().st_mtime_ns for path in (whole.run / "models").glob("*.json")}
+    for name in ("02_search", "index"):
+        run_timed(whole, name, "again")
+    assert before and before == {path: path.stat().st_mtime_ns for path in (whole.run / "models").glob("*.json")}
+
+
+@pytest.mark.colab
+def test_killed_half_way_and_run_again(whole, python, tmp_path):
+    machine = Machine(tmp_path, python)
+
+    def kill(pid):
+        while not [*machine.run.glob("checkpoints/search/*.pt")]:
+            time.sleep(0.1)
+        os.kill(pid, signal.SIGKILL)
+
+    with pytest.raises(DeadKernelError):
+        machine.run_all(read("02_search"), kill)
+    assert not (machine.run / "search.json").exists(), "it was not half-way"
+    shutil.rmtree(machine.content)  # the machine is gone; Drive stays
+    machine.content.mkdir()
+    run_timed(machine, "02_search", "after a kill")
+    found, wanted = (np.load(one.run / "alphas.npz") for one in (machine, whole))
+    for kind in ("normal", "reduce"):
+        np.testing.assert_array_equal(found[kind], wanted[kind])
+
+
+@pytest.mark.colab
+def test_time_budget_stops_and_goes_on(python, tmp_path):
+    machine = Machine(tmp_path, python)
+    codes = [cell.source for cell in read("02_search").cells if cell.cell_type == "code"]
+    [stage] = [source for source in codes if "plain_mistakes()" in source]
+    made = notebook(codes[0].replace('TIME_BUDGET = ""', 'TIME_BUDGET = "8s"'), stage)
+    with pytest.raises(CellExecutionError, match="Stopped"):
+        machine.run_all(made)
+    assert "time budget" in shown(made) and [*machine.run.glob("checkpoints/search/*.pt")]
+    machine.run_all(notebook(codes[0], stage))
+    assert (machine.run / "search.json").is_file()

@@ -1,0 +1,273 @@
+"Stage 4 and the pipeline: who sees which images when, and what the report holds."
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import ssnas_colab.stages.pipeline as pipeline
+from ssnas_colab import cli, config
+from ssnas_colab.config import evaluation_config
+from ssnas_colab.core.basics import UserError
+from ssnas_colab.experiment.run import Run
+from ssnas_colab.models.genotype import GENOTYPES
+from ssnas_colab.stages.evaluation import contestants, evaluate
+from ssnas_colab.stages.loader import load_data
+from ssnas_colab.training.recipes import Recipe, chosen_by
+
+TINY = {
+    "pretrain_steps": 10, "finetune_steps": 20, "batch_size": 32, "embedding": 16, "max_parameters": 20_000,
+    "random_genotypes": 1, "resnet18": False, "mobilenet": False, "published": (), "device": "cpu",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_data("digits", imbalance_factor=10)
+
+
+def searched_run(path, depth=3):
+    "A run that looks as stages 2 and 3 leave it."
+    run = Run.open(path, {"seed": 0})
+    run.save_text("genotype.json", GENOTYPES["FairDARTS_a"].to_json())
+    run.save_json("search.json", {"depth": depth, "settings": {}, "history": []})
+    return run
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    "The (network, split) pairs that were scored, in order."
+    seen, honest = [], Recipe.metrics
+
+    def metrics(self, split, *rest):
+        seen.append((self.name, split))
+        return honest(self, split, *rest)
+
+    monkeypatch.setattr(Recipe, "metrics", metrics)
+    return seen
+
+
+def test_the_report_and_who_reads_the_test_set(digits, tmp_path, reads):
+    run = searched_run(tmp_path / "run")
+    report = evaluate(digits, run, TINY, quiet=True)
+    names = ["searched", "resnet_small", "random_0"]
+    assert list(report["models"]) == names
+    assert [name for name, split in reads if split == "test"] == names  # once each
+    for name, model in report["models"].items():
+        assert model["parameters"] <= 20_000 and model["macs"] > 0
+        assert len(model["recall_per_class"]) == 10 and 0 <= model["balanced_accuracy"] <= 1
+        rows = run.load_json(f"models/{name}.json")["finetuning"]
+        values = [chosen_by(row, "single-label") for row in rows]
+        assert model["best_epoch"] == int(np.argmax(values)) + 1
+    assert report["data"]["counts"]["train"] == digits.counts() and report["models"]["searched"]["depth"] == 3
+    assert run.load_json("report.json") == report and run.has("report.png")
+    assert "balanced accuracy" in run.load_text("report.md")
+    before = len(reads)
+    again = evaluate(digits, run, TINY, quiet=True)
+    assert len(reads) == before and again["models"] == report["models"] and report["seeds"] == [0]
+    assert set(report["differences"]) == {"resnet_small", "random_0", "random"}
+    assert report["curves"]["searched"]["validation"] == [row["balanced_accuracy"] for row in rows_of(run, "searched")]
+
+
+def rows_of(run, name):
+    return run.load_json(f"models/{name}.json")["finetuning"]
+
+
+def test_scores_are_those_of_the_kept_weights(digits, tmp_path):
+    run = searched_run(tmp_path / "run")
+    report = evaluate(digits, run, TINY | {"random_genotypes": 0}, quiet=True)
+    config = evaluation_config(TINY | {"random_genotypes": 0})
+    for name, make in contestants(GENOTYPES["FairDARTS_a"], digits, config, 3).items():
+        candidate = Recipe(name, make, digits, run, config)
+        candidate.net.load_state_dict(run.load_checkpoint(f"models/{name}")["state"]["model"])
+        assert candidate.metrics("test")["confusion"] == report["models"][name]["confusion"]
+
+
+def test_pretraining_reads_no_label(digits, tmp_path):
+    states = []
+    for i, labels in enumerate([digits.labels, {k: v[::-1].copy() for k, v in digits.labels.items()}]):
+        data = dataclasses.replace(digits, labels=labels)
+        config = evaluation_config(TINY)
+        make = contestants(GENOTYPES["FairDARTS_a"], data, config, 3)["searched"]
+        candidate = Recipe("searched", make, data, searched_run(tmp_path / str(i)), config, quiet=True)
+        candidate.pretrain()
+        states.append(candidate.net.state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_fine_tuning_learns(digits, tmp_path):
+    options = TINY | {"pretrain_steps": 0, "finetune_steps": 150, "random_genotypes": 0, "finetune_rate": 1e-2}
+    report = evaluate(digits, searched_run(tmp_path / "run"), options, quiet=True)
+    assert report["models"]["searched"]["balanced_accuracy"] > 0.7  # ten classes
+
+
+def test_multi_label_data_goes_all_the_way(digits, tmp_path):
+    labels = {split: np.stack([y % 2 == 0, y < 3, y == 0], 1).astype(np.uint8) for split, y in digits.labels.items()}
+    data = dataclasses.replace(digits, labels=labels, task="multi-label", class_names=("even", "small", "nought"))
+    report = evaluate(data, searched_run(tmp_path / "run"), TINY, quiet=True)
+    assert report["models"]["searched"]["confusion"] is None and report["models"]["searched"]["macro_auc"] > 0.3
+    assert "macro AUC" in (tmp_path / "run" / "report.md").read_text()
+
+
+def test_random_genotypes_differ_in_nothing_but_the_choice(digits):
+    made = contestants(GENOTYPES["FairDARTS_a"], digits, evaluation_config(TINY | {"random_genotypes": 3}), 3)
+    found = [made[f"random_{i}"]().genotype for i in range(3)]
+    assert len({str(g) for g in found}) == 3
+    for genotype in found:
+        assert len(genotype.used("normal")[0]) == len(GENOTYPES["FairDARTS_a"].used("normal")[0])
+
+
+def test_mistakes_are_sentences(digits, tmp_path):
+    unlabelled = dataclasses.replace(digits, labels={}, task="unlabelled", class_names=())
+    with pytest.raises(UserError, match="no labels"):
+        evaluate(unlabelled, searched_run(tmp_path / "run"), TINY)
+    with pytest.raises(UserError, match="genotype.json"):
+        evaluate(digits, Run.open(tmp_path / "empty", {}), TINY)
+
+
+@pytest.fixture
+def tiny_presets(monkeypatch):
+    monkeypatch.setitem(config.SEARCH_PRESETS, "quick", {"width": 2, "depth": 3, "steps": 3, "embedding": 16})
+    monkeypatch.setitem(config.EVALUATION_PRESETS, "quick", TINY)
+
+
+def test_the_whole_way_and_a_finished_run_answers_at_once(tmp_path, tiny_presets, monkeypatch, capsys):
+    arguments = ["run", "--out", str(tmp_path / "run"), "--quiet", "--device", "cpu"]
+    assert cli.main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "# digits" in said and "searched" in said
+    for name in ("run.json", "data.json", "indices.npz", "alphas.npz", "genotype.json", "report.json", "report.png"):
+        assert (tmp_path / "run" / name).is_file(), name
+    monkeypatch.setattr(pipeline, "load_data", lambda *_, **__: pytest.fail("the images were read again"))
+    assert cli.main(arguments) == 0
+    assert "# digits" in capsys.readouterr().out
+    assert cli.main(["status", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().out
+    assert "evaluation" in said and "under way" not in said
+    run = str(tmp_path / "run")
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "<svg" in page and "data:image/png;base64" in page and "http://" not in page.replace("http://www.w3.org", "")
+    assert cli.main(["compare", run, f"{run}/report.json"]) == 0 and "balanced accuracy" in capsys.readouterr().out
+    assert cli.main(["export", run, str(tmp_path / "net.zip")]) == 0
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / "new.png")
+    said = []
+    for where in (run, str(tmp_path / "net.zip")):
+        capsys.readouterr()
+        assert cli.main(["predict", where, str(tmp_path / "new.png")]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] and "%" in said[0]
+
+
+def test_stages_one_by_one_end_as_the_whole_way(tmp_path, tiny_presets):
+    straight = pipeline.run_pipeline("digits", tmp_path / "whole", quiet=True, device="cpu")
+    where = ["--out", str(tmp_path / "parts"), "--quiet", "--device", "cpu"]
+    for command in (["data", *where], ["search", *where], ["derive", str(tmp_path / "parts")], ["evaluate", *where]):
+        assert cli.main(command) == 0, command
+    parts = Run.open(tmp_path / "parts").load_json("report.json")
+
+    def timeless(report):
+        timed = ("seconds", "latency_ms")
+        return {name: {k: v for k, v in m.items() if k not in timed} for name, m in report["models"].items()}
+
+    assert timeless(parts) == timeless(straight)
+
+
+def test_images_without_labels_get_a_genotype(digits, tmp_path, tiny_presets):
+    data = dataclasses.replace(digits, labels={}, task="unlabelled", class_names=(), name="no labels")
+    assert pipeline.run_pipeline(data, tmp_path / "run", quiet=True, device="cpu") == {}
+    assert (tmp_path / "run" / "genotype.json").is_file() and not (tmp_path / "run" / "report.json").exists()
+
+
+def test_other_seeds_lie_inside_and_are_searched_anew(tmp_path, tiny_presets):
+    report = pipeline.run_pipeline("digits", tmp_path / "run", seeds=2, quiet=True, device="cpu")
+    assert report["seeds"] == [0, 1] and not report["searched_once"]
+    runs = [Run.open(tmp_path / "run"), Run.open(tmp_path / "run" / "seed_1")]
+    alphas = [run.load_arrays("alphas.npz") for run in runs]
+    assert any((alphas[0][key] != alphas[1][key]).any() for key in alphas[0])
+    values = [run.load_json("models/searched.json")["balanced_accuracy"] for run in runs]
+    assert report["models"]["searched"]["balanced_accuracy"] == pytest.approx(np.mean(values))
+    rivals = [run.load_json("models/random_0.json")["genotype"] for run in runs]
+    assert rivals[0] != rivals[1]
+    small = report["differences"]["resnet_small"]
+    others = [run.load_json("models/resnet_small.json")["balanced_accuracy"] for run in runs]
+    assert small["difference"] == pytest.approx(np.mean(values) - np.mean(others)) and small["seeds"] == 2
+    alone = pipeline.run_pipeline("digits", tmp_path / "alone", quiet=True, device="cpu", seed=1)
+    assert alone["seeds"] == [1]
+    again = pipeline.run_pipeline("digits", tmp_path / "run", seeds=2, quiet=True, device="cpu")
+    assert again == report
+
+
+def test_one_search_may_serve_several_seeds(digits, tmp_path):
+    run = searched_run(tmp_path / "run")
+    report = evaluate(digits, run, TINY | {"random_genotypes": 0}, seeds=2, quiet=True)
+    assert report["searched_once"] and len(report["models"]["searched"]["seeds"]) == 2
+    sub = Run.open(tmp_path / "run" / "seed_1")
+    assert sub.load_text("genotype.json") == run.load_text("genotype.json")
+    first, second = (r.load_json("models/searched.json")["finetuning"] for r in (run, sub))
+    assert first != second
+
+
+def recipe_of(digits, path, **changes):
+    config = evaluation_config(TINY | changes)
+    make = contestants(GENOTYPES["FairDARTS_a"], digits, config, 3)["searched"]
+    return Recipe("searched", make, digits, searched_run(path), config, quiet=True)
+
+
+def test_scratch_skips_pretraining(digits, tmp_path):
+    made = recipe_of(digits, tmp_path / "run", recipe="scratch")
+    assert made.follow()["pretraining"] == [] and not made.run.finished("pretrain/searched")
+
+
+def test_retraining_leaves_the_features_alone(digits, tmp_path):
+    made, seen = recipe_of(digits, tmp_path / "run", recipe="crt", finetune_steps=40), {}
+    learn = made.learn
+
+    def watched(stage, loss, sampler, steps, frozen=False):
+        before = made.outputs(made.net.features, "val")
+        history = learn(stage, loss, sampler, steps, frozen)
+        seen[stage] = sampler, bool((made.outputs(made.net.features, "val") == before).all())
+        return history
+
+    made.learn = watched
+    assert set(made.follow()) == {"pretraining", "finetuning", "retraining"}
+    assert seen == {"finetune": ("natural", False), "retrain": ("class_balanced", True)}
+
+
+def test_a_balanced_sampler_shows_the_rare_class_as_often(digits, tmp_path):
+    made, shown = recipe_of(digits, tmp_path / "run", sampler="class_balanced", pretrain_steps=0), []
+    batch = made.batch
+    made.batch = lambda *a: shown.append(batch(*a)) or shown[-1]
+    made.follow()
+    counts = np.bincount(digits.labels["train"][torch.cat(shown).numpy()], minlength=10)
+    assert max(digits.counts()) / min(digits.counts()) > 5 and counts.max() / counts.min() < 2
+
+
+def test_ldam_learns_cosines_and_post_hoc_moves_the_scores(digits, tmp_path):
+    made = recipe_of(digits, tmp_path / "ldam", loss="ldam", pretrain_steps=0)
+    made.follow()
+    assert made.outputs(made.net, "val").abs().max() <= made.net.classifier.scale + 1e-3
+    made = recipe_of(digits, tmp_path / "hoc", loss="cross_entropy", post_hoc=True, pretrain_steps=0)
+    made.follow()
+    assert made.tau is not None
+    adjusted, made.tau = made.scores("test"), None if made.tau else 1.0
+    assert not np.allclose(adjusted, made.scores("test"))
+
+
+def test_probe_and_neighbours_train_no_network(digits, tmp_path):
+    for recipe in ("linear_probe", "knn"):
+        report = evaluate(digits, searched_run(tmp_path / recipe), TINY | {"recipe": recipe}, quiet=True)
+        model = report["models"]["searched"]
+        assert report["recipe"] == recipe and model["best_epoch"] is None and model["balanced_accuracy"] > 0.1
+        run = Run.open(tmp_path / recipe)
+        assert not run.finished("finetune/searched") and run.load_json("models/searched.json")["probing"]
+
+
+def test_multi_label_probes(digits, tmp_path):
+    labels = {split: np.stack([y % 2 == 0, y < 3, y == 0], 1).astype(np.uint8) for split, y in digits.labels.items()}
+    data = dataclasses.replace(digits, labels=labels, task="multi-label", class_names=("even", "small", "nought"))
+    for recipe in ("linear_probe", "knn", "crt"):
+        report = evaluate(data, searched_run(tmp_path / recipe), TINY | {"recipe": recipe}, quiet=True)
+        assert report["models"]["searched"]["macro_auc"] > 0.3
+        assert report["differences"]["random"]["metric"] == "macro_auc"

@@ -1,0 +1,257 @@
+"The search: what it may see, what it keeps, and that it decides without freezing."
+
+import dataclasses
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from ssnas_colab.config import SearchConfig, search_config
+from ssnas_colab.core.basics import UserError
+from ssnas_colab.core.seeding import Moment
+from ssnas_colab.data.augment import pixel_statistics
+from ssnas_colab.experiment.run import Run
+from ssnas_colab.models.baselines import random_genotype
+from ssnas_colab.models.network import Network
+from ssnas_colab.nas.bilevel import Balance, Bilevel, Sampled, levels
+from ssnas_colab.nas.monitor import CollapseRule, ConvergenceRule, decided_share
+from ssnas_colab.nas.relaxations import RELAXATIONS, zero_one_loss
+from ssnas_colab.stages.derivation import derive_stage
+from ssnas_colab.stages.loader import load_data
+from ssnas_colab.stages.search import current_genotype, search
+from ssnas_colab.training.ssl_losses import OBJECTIVES
+
+TINY = {"width": 2, "depth": 3, "batch_size": 32, "steps": 6, "embedding": 16, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_data("digits", imbalance_factor=10)
+
+
+def alphas_of(images, path, **changes):
+    return search(images, Run.open(path, {}), TINY, quiet=True, **changes).arrays()
+
+
+@pytest.mark.parametrize("relaxation", RELAXATIONS)
+def test_labels_do_not_change_a_bit(digits, tmp_path, relaxation):
+    changes = {"relaxation": relaxation, "width": 4}
+    straight = alphas_of(digits, tmp_path / "straight", **changes)
+    shuffled = {split: np.random.default_rng(0).permutation(labels) for split, labels in digits.labels.items()}
+    others = {"shuffled": dataclasses.replace(digits, labels=shuffled)}
+    if relaxation in ("fair", "sampled"):
+        others["absent"] = dataclasses.replace(digits, labels={}, task="unlabelled", class_names=())
+        others["an array"] = digits.images["train"]
+    for name, data in others.items():
+        found = alphas_of(data, tmp_path / name, policy=digits.policy, **changes)
+        for kind in straight:
+            np.testing.assert_array_equal(straight[kind], found[kind], err_msg=name)
+
+
+def test_other_seeds_and_other_images_change_the_alphas(digits, tmp_path):
+    straight = alphas_of(digits, tmp_path / "straight")["normal"]
+    assert not np.array_equal(straight, alphas_of(digits, tmp_path / "seed", seed=1)["normal"])
+    assert not np.array_equal(straight, alphas_of(digits.images["train"][::-1], tmp_path / "images")["normal"])
+
+
+def test_what_a_run_keeps(digits, tmp_path):
+    run = Run.open(tmp_path / "run", {})
+    history = search(digits, run, TINY, quiet=True)
+    kept, facts = run.load_arrays("alphas.npz"), run.load_json("search.json")
+    epochs = len(facts["history"])
+    for kind in ("normal", "reduce"):
+        assert kept[kind].shape == (epochs + 1, 14, 7) and kept[kind].dtype == np.float32
+        np.testing.assert_array_equal(kept[kind], history.arrays()[kind])
+        assert not np.array_equal(kept[kind][0], kept[kind][-1])
+    assert facts["depth"] == 3 and facts["settings"]["policy"] == "medical" and run.has("search.png")
+    row = facts["history"][-1]
+    assert {"loss", "alpha_loss", "objective_gradient", "zero_one_gradient", "zero_one_weight", "decided"} <= set(row)
+    weights = {kind: torch.sigmoid(torch.from_numpy(kept[kind][-1])) for kind in kept}
+    assert row["zero_one"] == pytest.approx(zero_one_loss(weights).item()) and row["decided"] == decided_share(weights)
+
+
+def test_a_finished_search_is_not_done_again(digits, tmp_path, monkeypatch):
+    run = Run.open(tmp_path / "run", {})
+    first = search(digits, run, TINY, quiet=True).arrays()
+    monkeypatch.setattr(Bilevel, "__call__", lambda *_: pytest.fail("a step was taken"))
+    again = search(digits, run, TINY, quiet=True).arrays()
+    np.testing.assert_array_equal(first["normal"], again["normal"])
+
+
+def test_it_decides_at_the_end_and_is_not_frozen_at_the_beginning(digits, tmp_path):
+    run = Run.open(tmp_path / "run", {})
+    alphas = search(digits, run, TINY | {"steps": 100}, quiet=True).arrays()
+    rows = run.load_json("search.json")["history"]
+    assert rows[-1]["decided"] >= 0.9
+    early = len(rows) // 4
+    assert rows[early]["decided"] < 0.1
+    assert np.abs(alphas["normal"][early] - alphas["normal"][0]).mean() > 0.05  # but it moves
+    changed = np.sign(alphas["normal"][1]) != np.sign(alphas["normal"][-1])
+    assert changed.mean() > 0.1  # the first epoch's signs are not the verdict
+
+
+def test_the_upper_gradient_is_the_stated_sum(digits):
+    config = SearchConfig(**TINY, policy="medical")
+    level = Bilevel(digits.images["train"], config)
+    seen = {}
+
+    class Watched(Balance):
+        def combine(self, objective, decide, ratio):
+            seen.update(objective=objective, decide=decide, ratio=ratio)
+            return super().combine(objective, decide, ratio)
+
+    level.balance = Watched()
+    level(Moment(0, "search", 0, 0), done=0.9)
+    alphas = level.net.alpha_parameters()
+    assert seen["ratio"] == config.ratio
+    together = torch.cat([a.grad.flatten() for a in alphas])
+    objective, decide = (torch.cat([g.flatten() for g in seen[name]]) for name in ("objective", "decide"))
+    torch.testing.assert_close(together, objective / objective.norm() + config.ratio * decide / decide.norm())
+
+
+def test_statistics_of_pixels():
+    images = np.random.default_rng(0).integers(0, 256, (7, 3, 4, 5), dtype=np.uint8)
+    mean, std = pixel_statistics(images)
+    np.testing.assert_allclose(mean, (images / 255).mean((0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(std, (images / 255).std((0, 2, 3)), rtol=1e-12)
+
+
+def test_mistakes_are_sentences(digits, tmp_path):
+    with pytest.raises(UserError, match="at least 4 images"):
+        search(digits.images["train"][:3], Run.open(tmp_path / "run", {}), TINY)
+    with pytest.raises(UserError, match="did you mean 'width'"):
+        search_config({"widht": 3})
+    with pytest.raises(UserError, match="no preset"):
+        search_config("slow")
+
+
+@pytest.mark.parametrize("relaxation", RELAXATIONS)
+def test_every_relaxation_searches_to_a_genotype(digits, tmp_path, relaxation):
+    run = Run.open(tmp_path / "run", {})
+    history = search(digits, run, TINY | {"width": 4}, quiet=True, relaxation=relaxation)
+    genotype = derive_stage(run)
+    assert run.load_json("derivation.json")["method"] == RELAXATIONS[relaxation].derivation
+    assert Network(genotype, 10, in_channels=1, width=4, depth=3)(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    assert history.arrays()["normal"].shape[2] == RELAXATIONS[relaxation].columns
+    row = run.load_json("search.json")["history"][-1]
+    assert 0 <= row["decided"] <= 1 and np.isfinite([row["gap"], row["rank"], row["entropy"]]).all()
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("relaxation", ["fair", "sampled"])
+def test_every_objective_searches_to_a_genotype(digits, tmp_path, objective, relaxation):
+    run = Run.open(tmp_path / "run", {})
+    search(digits, run, TINY, quiet=True, relaxation=relaxation, objective=objective)
+    assert derive_stage(run).normal and run.load_json("search.json")["settings"]["objective"] == objective
+
+
+def test_supervised_reads_the_labels_and_says_so_without(digits, tmp_path):
+    changes = {"objective": "supervised", "relaxation": "sampled"}
+    straight = alphas_of(digits, tmp_path / "straight", **changes)["normal"]
+    rolled = {split: np.roll(labels, 7) for split, labels in digits.labels.items()}
+    other = alphas_of(dataclasses.replace(digits, labels=rolled), tmp_path / "rolled", **changes)["normal"]
+    assert not np.array_equal(straight, other)
+    with pytest.raises(UserError, match="needs labels"):
+        alphas_of(digits.images["train"], tmp_path / "none", **changes)
+
+
+def test_sampled_finds_what_the_objective_prefers(digits):
+    "With a loss that counts skip connections, the search must learn to avoid them."
+    config = SearchConfig(**TINY | {"steps": 150}, relaxation="sampled", policy="medical", alpha_learning_rate=0.2)
+    level = levels(digits.images["train"], config)
+    assert isinstance(level, Sampled)
+    level.value = lambda batch, weights: sum(table[:, 2].sum() for table in weights.values()) / 16
+    level.learn_weights = lambda batch, moment: 0.0
+    for step in range(150):
+        level(Moment(0, "search", step, 0), step / 150)
+    found = current_genotype(level.net)
+    assert all(edge.op != "skip_connect" for edge in found.normal + found.reduce)
+
+
+def test_warmup_leaves_the_alphas_alone(digits, tmp_path):
+    for relaxation in ("fair", "sampled"):
+        rows = alphas_of(digits, tmp_path / relaxation, relaxation=relaxation, warmup=0.5)["normal"]
+        assert np.array_equal(rows[0], rows[len(rows) // 2]) and not np.array_equal(rows[0], rows[-1])
+
+
+def test_parts_of_a_batch_add_up(digits):
+    "The gradient with two parts is the mean of the parts' gradients."
+    level = Bilevel(digits.images["train"], SearchConfig(**TINY, policy="medical", clip=1e9))
+    batch, moment = level.batch(Moment(0, "search", 0, 0), 0), Moment(0, "search", 0, 0)
+    gradients = []
+    for part in (slice(0, 16), slice(16, 32)):
+        level.lower.zero_grad()
+        views = [view[part] for view in batch[0]]
+        level.value((views, None)).backward()
+        gradients.append(level.net.stem[0].weight.grad.clone())
+    level.config = dataclasses.replace(level.config, accumulate=2)
+    level.engine.apply = lambda optimizer, clip: None
+    level.learn_weights(batch, moment)
+    torch.testing.assert_close(level.net.stem[0].weight.grad, sum(gradients) / 2)
+
+
+def test_a_converged_search_stops_and_says_so(digits, tmp_path, monkeypatch):
+    module = sys.modules["ssnas_colab.stages.search"]
+    rule = ConvergenceRule(epochs=1, decided=0.0)
+    monkeypatch.setattr(module, "_rules", lambda config, epochs: {"convergence": rule})
+    monkeypatch.setattr(module, "current_genotype", lambda net: random_genotype(0))
+    run = Run.open(tmp_path / "run", {})
+    search(digits, run, TINY, quiet=True)
+    found = run.load_json("search.json")
+    assert found["stopped"].startswith("convergence") and found["epoch"] == len(found["history"]) == 2
+
+
+def test_after_a_collapse_the_best_epoch_counts(digits, tmp_path, monkeypatch):
+    rule = CollapseRule(parameterless=-1.0, patience=4, warmup=0)
+    monkeypatch.setattr(sys.modules["ssnas_colab.stages.search"], "_rules", lambda config, epochs: {"collapse": rule})
+    run = Run.open(tmp_path / "run", {})
+    search(digits, run, TINY, quiet=True)
+    found = run.load_json("search.json")
+    assert found["stopped"].startswith("collapse") and len(found["history"]) == 4
+    values = [row["derived"] for row in found["history"]]
+    assert found["epoch"] == found["best_epoch"] == 1 + values.index(min(values))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        derive_stage(run)
+    assert run.load_json("derivation.json")["epoch"] == found["best_epoch"]
+
+
+def test_a_search_that_diverges_goes_back_with_half_the_learning_rate(digits, tmp_path):
+    run, calls = Run.open(tmp_path / "run", {}), []
+    whole = Bilevel.__call__
+
+    def step(self, moment, done):
+        values = whole(self, moment, done)
+        calls.append(self.lower.param_groups[0]["lr"])
+        return values | ({"loss": float("nan")} if moment.epoch == 2 and self.factor() == 1.0 else {})
+
+    with pytest.MonkeyPatch.context() as patch, pytest.warns(UserWarning, match="half the learning rate"):
+        patch.setattr(Bilevel, "__call__", step)
+        search(digits, run, TINY, quiet=True)
+    rows = run.load_json("search.json")["history"]
+    assert [row["epoch"] for row in rows] == list(range(len(rows))) and len(calls) == len(rows) + 1
+    assert calls[3] == pytest.approx(calls[2] / 2)
+
+
+def test_even_clusters_survive_a_restart(digits, tmp_path):
+    "A search with clustering, stopped in the middle, ends with the bits of one that was not."
+    changes = {"relaxation": "sampled", "cluster_every": 2, "clusters": 4}
+    straight = alphas_of(digits, tmp_path / "straight", **changes)
+    whole, steps = Sampled.__call__, []
+
+    def step(self, moment, done):
+        steps.append(moment)
+        if len(steps) == 5:
+            raise KeyboardInterrupt
+        return whole(self, moment, done)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Sampled, "__call__", step)
+        patch.setattr("ssnas_colab.training.loop.CHECKPOINT_SECONDS", 0.0)
+        alphas_of(digits, tmp_path / "stopped", **changes)
+    again = alphas_of(digits, tmp_path / "stopped", **changes)
+    assert all(np.array_equal(straight[kind], again[kind]) for kind in straight)
+    plain = alphas_of(digits, tmp_path / "plain", relaxation="sampled")
+    assert not np.array_equal(plain["normal"], straight["normal"])

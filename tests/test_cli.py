@@ -1,0 +1,160 @@
+"""The `ssnas` command as a person types it: exit codes, sentences, and nothing overwritten."""
+
+import io
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssnas_colab.cli import main
+
+
+def picture(size=(16, 16), mode="RGB", seed=0):
+    channels = {"L": (), "RGB": (3,), "RGBA": (4,)}[mode]
+    array = np.random.default_rng(seed).integers(0, 256, (*size[::-1], *channels), dtype=np.uint8)
+    return Image.fromarray(array, mode)
+
+
+def folder_of(path, counts, **kwargs):
+    for number, (name, count) in enumerate(counts.items()):
+        (path / name).mkdir(parents=True)
+        for i in range(count):
+            picture(seed=100 * number + i, **kwargs).save(path / name / f"{i}.png")
+    return path
+
+
+@pytest.fixture
+def say(capsys, tmp_path):
+    "Run the command; the exit code and what it said on standard error."
+
+    def run(*arguments):
+        capsys.readouterr()
+        code = main([str(a) for a in arguments])
+        return code, capsys.readouterr().err
+
+    return run
+
+
+def one_sentence(said, *words):
+    assert said.startswith("ssnas: ") and said.count("\n") == 1 and "Traceback" not in said, said
+    for word in words:
+        assert word in said, said
+
+
+def bad_inputs(tmp_path):
+    yield "a missing path", ["--data", tmp_path / "missing.zip"], "missing.zip"
+    (tmp_path / "empty").mkdir()
+    yield "an empty folder", ["--data", tmp_path / "empty"], "empty"
+    yield "one class", ["--data", folder_of(tmp_path / "one", {"cats": 6})], "cats"
+    yield "a class too small to split", ["--data", folder_of(tmp_path / "few", {"cats": 9, "dogs": 1})], "dogs"
+    np.savez(tmp_path / "odd.npz", pictures=np.zeros((3, 8, 8), np.uint8))
+    yield "an npz without the keys", ["--data", tmp_path / "odd.npz"], "train_images"
+    (tmp_path / "broken.npz").write_bytes(b"not an archive")
+    yield "a broken npz", ["--data", tmp_path / "broken.npz"], "broken.npz"
+    (tmp_path / "broken.zip").write_bytes(b"PK not an archive")
+    yield "a broken zip", ["--data", tmp_path / "broken.zip"], "broken.zip"
+    yield "an unknown name", ["--data", "cifar01"], "cifar10"
+    yield "an imbalance factor below 1", ["--imbalance-factor", "0.5"], "0.5"
+    yield "an image size of nothing", ["--image-size", "0"], "0"
+    buffer = io.BytesIO()
+    picture().save(buffer, "png")
+    with zipfile.ZipFile(tmp_path / "climbs.zip", "w") as archive:
+        archive.writestr("cats/../../evil.png", buffer.getvalue())
+    yield "a zip that climbs out", ["--data", tmp_path / "climbs.zip"], "climbs.zip"
+
+
+def test_bad_input_is_one_sentence_and_leaves_nothing(say, tmp_path):
+    for what, arguments, word in bad_inputs(tmp_path):
+        code, said = say("run", *arguments, "--out", tmp_path / "out")
+        assert code == 2, what
+        one_sentence(said, word)
+        assert not (tmp_path / "out").exists(), what
+
+
+def test_other_settings_are_refused_and_nothing_changes(say, tmp_path):
+    data = folder_of(tmp_path / "pictures", {"cats": 12, "dogs": 7})
+    assert say("data", "--data", data, "--out", tmp_path / "out")[0] == 0
+    before = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir() if p.is_file()}
+    assert "class_counts.png" in before
+    code, said = say("run", "--data", data, "--out", tmp_path / "out", "--seed", "3")
+    assert code == 2
+    one_sentence(said, "seed: 0 -> 3")
+    assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir() if p.is_file()} == before
+
+
+def test_changed_images_are_refused(say, tmp_path):
+    data = folder_of(tmp_path / "pictures", {"cats": 12, "dogs": 7})
+    assert say("data", "--data", data, "--out", tmp_path / "out")[0] == 0
+    picture(seed=99).save(data / "cats" / "0.png")
+    code, said = say("search", "--data", data, "--out", tmp_path / "out")
+    assert code == 2
+    one_sentence(said, "changed")
+
+
+def test_somebody_elses_folder_is_left_alone(say, tmp_path):
+    (tmp_path / "diary").mkdir()
+    (tmp_path / "diary" / "monday.txt").write_text("dear diary")
+    code, said = say("run", "--out", tmp_path / "diary")
+    assert code == 2
+    one_sentence(said, "diary")
+    assert [p.name for p in (tmp_path / "diary").iterdir()] == ["monday.txt"]
+
+
+def test_mixed_sizes_and_modes_and_a_broken_image(say, capsys, tmp_path):
+    data = folder_of(tmp_path / "pictures", {"cats": 30, "dogs": 25})
+    picture((40, 20), "RGBA").save(data / "cats" / "wide.png")
+    picture((20, 40), "L").save(data / "dogs" / "tall.png")
+    Image.fromarray(np.arange(400, dtype=np.uint16).reshape(20, 20) * 100).save(data / "dogs" / "deep.png")
+    whole = (data / "cats" / "wide.png").read_bytes()
+    (data / "cats" / "cut.png").write_bytes(whole[: len(whole) // 2])
+    assert main(["data", "--data", str(data)]) == 0
+    said = capsys.readouterr().out
+    assert "cut.png" in said and "monday" not in said
+
+
+def test_show_and_status(say, tmp_path, capsys):
+    assert main(["show", "DARTS_V2", "--png", str(tmp_path / "cell.png")]) == 0
+    assert "sep_conv_3x3" in capsys.readouterr().out and (tmp_path / "cell.png").stat().st_size > 1000
+    (tmp_path / "g.json").write_text('{"normal": [["skip", 0, 2]]}')
+    one_sentence(say("show", tmp_path / "g.json")[1], "g.json")
+    one_sentence(say("status", tmp_path / "nowhere")[1], "nowhere")
+
+
+def test_a_reader_that_has_seen_enough_is_no_mistake():
+    code = "import sys; from ssnas_colab.cli import main; sys.exit(main(['data', 'digits', '--json']))"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()  # as `head` does
+        said = process.stderr.read().decode()
+    assert "Traceback" not in said and "BrokenPipe" not in said and process.returncode == 0
+
+
+def test_a_time_budget_ends_with_75_and_the_same_command_goes_on(say, tmp_path):
+    arguments = ["search", "--out", tmp_path / "run", "--quiet", "--device", "cpu", "--set", "search.width=2"]
+    arguments += ["--set", "search.depth=3", "--set", "search.steps=40", "--set", "search.embedding=16"]
+    code, said = say(*arguments, "--time-budget", "1.5s")
+    assert code == 75 and not (tmp_path / "run" / "search.json").exists()
+    one_sentence(said, "time budget", "repeat the command")
+    assert say(*arguments)[0] == 0 and (tmp_path / "run" / "search.json").is_file()
+    one_sentence(say(*arguments, "--time-budget", "soon")[1], "soon")
+
+
+def test_a_setting_by_name_and_a_wrong_one(say, tmp_path):
+    one_sentence(say("search", "--set", "search.widht=3", "--out", tmp_path / "run")[1], "widht", "width")
+    one_sentence(say("search", "--set", "width=3", "--out", tmp_path / "run")[1], "search.NAME=VALUE")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_another_session_writes_is_refused(say, tmp_path):
+    hold = "import sys; from ssnas_colab.sessions.session import session\n"
+    hold += "with session(sys.argv[1]): print('held', flush=True); sys.stdin.read()"
+    arguments = [sys.executable, "-c", hold, tmp_path / "run"]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        code, said = say("data", "--out", tmp_path / "run")
+        process.stdin.close()
+    assert code == 2
+    one_sentence(said, "is being written by", "s ago")
+    assert say("data", "--out", tmp_path / "run")[0] == 0

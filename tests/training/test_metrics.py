@@ -1,0 +1,203 @@
+"What is reported: against MedMNIST's own evaluator, scikit-learn's own averages, and by hand where a class is absent."
+
+import json
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from ssnas_colab.training.metrics import balanced_accuracy, expected_calibration_error, recall_intervals, report_metrics
+
+
+def softmax(logits):
+    e = np.exp(logits - logits.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+def example(count, classes, seed=0, dtype=np.float32):
+    rng = np.random.default_rng(seed)
+    targets = rng.choice(classes, size=count, p=softmax(-0.4 * np.arange(classes)[None])[0])
+    logits = rng.normal(size=(count, classes)) + 1.2 * np.eye(classes)[targets]
+    return softmax(logits).astype(dtype), targets
+
+
+def labels(count, classes, seed=0):
+    rng = np.random.default_rng(seed)
+    targets = (rng.random((count, classes)) < 0.2).astype(np.uint8)
+    logits = rng.normal(size=(count, classes)) + 1.5 * targets - 1
+    return (1 / (1 + np.exp(-logits))).astype(np.float32), targets
+
+
+@pytest.mark.parametrize(
+    "flag, classes", [("pneumoniamnist", 2), ("dermamnist", 7), ("retinamnist", 5), ("chestmnist", 14)]
+)
+def test_equal_to_medmnist(tmp_path, flag, classes):
+    medmnist = pytest.importorskip("medmnist")
+    task = "multi-label" if flag == "chestmnist" else "single-label"
+    assert len(medmnist.INFO[flag]["label"]) == classes
+    scores, targets = (labels if task == "multi-label" else example)(400, classes)
+    kept = targets if task == "multi-label" else targets[:, None]
+    np.savez(tmp_path / f"{flag}.npz", test_labels=kept)
+    theirs = medmnist.Evaluator(flag, "test", root=str(tmp_path)).evaluate(scores)
+    ours = report_metrics(scores, kept, task)
+    np.testing.assert_allclose(ours["macro_auc"], theirs.AUC, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(ours["accuracy"], theirs.ACC, rtol=0, atol=1e-9)
+
+
+def test_two_classes_take_the_second_score():
+    # In float32, 1 - 1e-9 and 1 - 2e-9 are both 1: the first class's scores tie where the second's do not.
+    scores = np.array([[1, 1e-9], [1, 2e-9], [1, 3e-9], [1, 4e-9]], dtype=np.float32)
+    report = report_metrics(scores, np.array([0, 0, 1, 1]), "single-label")
+    assert report["macro_auc"] == 1.0 and report["auc_per_class"] == [0.5, 1.0]
+
+
+def test_single_label_agrees_with_scikit_learn():
+    scores, targets = example(500, 6)
+    report = report_metrics(scores, targets, "single-label", list("abcdef"))
+    chosen = scores.argmax(1)
+    assert report["confusion"] == sk.confusion_matrix(targets, chosen).tolist()
+    expected = {
+        "accuracy": sk.accuracy_score(targets, chosen),
+        "balanced_accuracy": sk.balanced_accuracy_score(targets, chosen),
+        "macro_f1": sk.f1_score(targets, chosen, average="macro"),
+        "macro_auc": sk.roc_auc_score(targets, scores.astype(float), multi_class="ovr", average="macro"),
+        "mean_average_precision": sk.average_precision_score(np.eye(6)[targets], scores, average="macro"),
+        "recall_per_class": sk.recall_score(targets, chosen, average=None),
+        "count_per_class": np.bincount(targets),
+    }
+    for key, value in expected.items():
+        np.testing.assert_allclose(report[key], value, rtol=1e-6, err_msg=key)
+    assert report["class_names"] == list("abcdef")
+
+
+def test_multi_label_agrees_with_scikit_learn():
+    scores, targets = labels(300, 5)
+    report = report_metrics(scores, targets, "multi-label")
+    chosen = scores > 0.5
+    columns = list(zip(targets.T, chosen.T, strict=True))
+    expected = {
+        "accuracy": np.mean([sk.accuracy_score(t, c) for t, c in columns]),
+        "balanced_accuracy": np.mean([sk.balanced_accuracy_score(t, c) for t, c in columns]),
+        "macro_f1": sk.f1_score(targets, chosen, average="macro"),
+        "macro_auc": sk.roc_auc_score(targets, scores, average="macro"),
+        "mean_average_precision": sk.average_precision_score(targets, scores, average="macro"),
+        "recall_per_class": sk.recall_score(targets, chosen, average=None),
+        "count_per_class": targets.sum(0),
+    }
+    for key, value in expected.items():
+        np.testing.assert_allclose(report[key], value, rtol=1e-9, err_msg=key)
+    assert report["confusion"] is None
+
+
+def test_a_class_absent_from_the_split_is_none_and_left_out():
+    scores, targets = example(300, 4)
+    scores, targets = scores[targets != 2], targets[targets != 2]
+    report = report_metrics(scores, targets, "single-label", train_counts=[101, 100, 19, 20])
+    for key in ("recall_per_class", "auc_per_class", "average_precision_per_class"):
+        assert report[key][2] is None and all(isinstance(report[key][k], float) for k in (0, 1, 3))
+    recall, auc = report["recall_per_class"], report["auc_per_class"]
+    np.testing.assert_allclose(report["balanced_accuracy"], (recall[0] + recall[1] + recall[3]) / 3)
+    np.testing.assert_allclose(report["macro_auc"], (auc[0] + auc[1] + auc[3]) / 3)
+    f1 = sk.f1_score(targets, scores.argmax(1), labels=[0, 1, 3], average="macro")
+    np.testing.assert_allclose(report["macro_f1"], f1)
+    assert report["many_shot_accuracy"] == recall[0] and report["few_shot_accuracy"] is None
+    np.testing.assert_allclose(report["medium_shot_accuracy"], (recall[1] + recall[3]) / 2)
+
+
+def test_a_single_class_has_no_auc():
+    report = report_metrics(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 0]), "single-label")
+    assert report["macro_auc"] is None and report["auc_per_class"] == [None, None]
+    assert report["recall_per_class"] == [0.5, None] and report["balanced_accuracy"] == 0.5
+
+
+def test_labels_never_or_always_set():
+    scores = np.array([[0.9, 0.2, 0.7], [0.4, 0.3, 0.6], [0.2, 0.1, 0.2]])
+    targets = np.array([[1, 0, 1], [0, 0, 1], [1, 0, 1]])
+    report = report_metrics(scores, targets, "multi-label")
+    assert report["auc_per_class"] == [0.5, None, None] and report["macro_auc"] == 0.5
+    assert report["recall_per_class"] == [0.5, None, pytest.approx(2 / 3)]
+    assert report["balanced_accuracy"] == 0.75  # (1/2 + 1) / 2 of the one label that is both set and not
+    np.testing.assert_allclose(report["accuracy"], (2 / 3 + 1 + 2 / 3) / 3)
+
+
+def test_everything_is_ready_for_json():
+    for scores, targets in (example(60, 5), labels(60, 5)):
+        task = "single-label" if targets.ndim == 1 else "multi-label"
+        report = report_metrics(scores, targets, task, train_counts=np.array([300, 50, 20, 5, 1]))
+        assert json.loads(json.dumps(report, allow_nan=False)) == report
+        for value in report.values():
+            assert value is None or type(value) in (float, list)
+
+
+def test_balanced_accuracy_of_answers_is_that_of_the_report():
+    scores, targets = example(300, 5)
+    scores, targets = scores[targets != 2], targets[targets != 2]  # some answers name the absent class
+    assert (scores.argmax(1) == 2).any()
+    found = report_metrics(scores, targets)["balanced_accuracy"]
+    np.testing.assert_allclose(balanced_accuracy(targets, scores.argmax(1)), found, rtol=1e-12)
+    scores, targets = labels(300, 4)
+    targets[:, 1] = 0  # a label that no image has
+    found = report_metrics(scores, targets, "multi-label")["balanced_accuracy"]
+    np.testing.assert_allclose(balanced_accuracy(targets, scores > 0.5), found, rtol=1e-12)
+    assert balanced_accuracy(targets * 0, scores > 0.5) is None
+    with pytest.raises(ValueError, match="one shape"):
+        balanced_accuracy(targets, targets[:, 0])
+
+
+def test_recall_intervals_are_those_of_images_drawn_again():
+    scores, targets = example(400, 4)
+    report = report_metrics(scores, targets, seed=1)
+    chosen, rng = scores.argmax(1), np.random.default_rng(0)
+    for k, interval in enumerate(report["recall_interval_per_class"]):
+        right = chosen[targets == k] == k
+        drawn = rng.choice(right, size=(4000, len(right))).mean(1)
+        np.testing.assert_allclose(interval, np.quantile(drawn, [0.025, 0.975]), atol=1.5 / len(right))
+        assert interval[0] < report["recall_per_class"][k] < interval[1]
+    assert report == report_metrics(scores, targets, seed=1)
+    assert report["recall_interval_per_class"] != report_metrics(scores, targets, seed=2)["recall_interval_per_class"]
+
+
+def test_recall_intervals_of_absent_and_of_perfect_classes():
+    truth = np.array([[1, 0, 0], [1, 0, 1], [1, 0, 0]], bool)
+    chosen = np.array([[1, 0, 0], [1, 1, 0], [1, 1, 0]], bool)
+    assert recall_intervals(truth, chosen) == [[1.0, 1.0], None, [0.0, 0.0]]
+
+
+def test_calibration_error_is_its_formula():
+    scores, targets = example(500, 4, dtype=np.float64)
+    top, right, total = scores.max(1), scores.argmax(1) == targets, 0.0
+    for low in np.arange(15) / 15:
+        inside = (top > low) & (top <= low + 1 / 15)
+        if inside.any():
+            total += inside.mean() * abs(right[inside].mean() - top[inside].mean())
+    np.testing.assert_allclose(expected_calibration_error(scores, targets), total, rtol=1e-9)
+    np.testing.assert_allclose(report_metrics(scores, targets)["expected_calibration_error"], total, rtol=1e-9)
+
+
+def test_calibration_error_is_small_where_scores_are_chances():
+    rng = np.random.default_rng(0)
+    chances = rng.random((40_000, 2))
+    happened = rng.random(chances.shape) < chances
+    assert expected_calibration_error(chances, happened, "multi-label") < 0.01
+    bold = np.clip(0.5 + 2 * (chances - 0.5), 0, 1)
+    assert expected_calibration_error(bold, happened, "multi-label") > 0.1
+    assert expected_calibration_error(np.array([[1.0, 0.0]]), np.array([0])) == 0.0
+    assert expected_calibration_error(np.array([[1.5, 0.0]]), np.array([0])) is None
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"targets": np.zeros(3, int)}, "at least one image"),
+        ({"scores": np.zeros((0, 3)), "targets": np.zeros(0, int)}, "at least one image"),
+        ({"scores": np.full((4, 3), np.nan)}, "4 of 4 images"),
+        ({"targets": np.array([0, 1, 2, 3])}, r"0\.\.2"),
+        ({"class_names": ["a", "b"]}, "2 class names"),
+        ({"task": "unlabelled"}, "'unlabelled'"),
+        ({"train_counts": [1, 2]}, "2 classes"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_a_sentence(change, message):
+    good = {"scores": np.eye(3)[[0, 1, 2, 0]], "targets": np.array([0, 1, 2, 0]), "task": "single-label"}
+    with pytest.raises(ValueError, match=message):
+        report_metrics(**(good | change))

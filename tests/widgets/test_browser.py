@@ -1,0 +1,393 @@
+"""The explorer in a real browser: Debian's Chromium on JupyterLab and, where it is installed, on Voila.
+
+Needs `chromium` on the path and playwright with jupyterlab (or voila) beside the package; skipped, saying what is
+missing, elsewhere. Screenshots go to the folder that SSNAS_SCREENSHOTS names, if it is set.
+"""
+
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+CHROMIUM = shutil.which("chromium")
+MISSING = [name for name in ("playwright", "ipykernel") if importlib.util.find_spec(name) is None]
+MISSING += [] if CHROMIUM else ["chromium (apt-get install chromium)"]
+FRONT_ENDS = [name for name in ("jupyterlab", "voila") if importlib.util.find_spec(name)]
+MISSING += [] if FRONT_ENDS else ["jupyterlab or voila"]
+pytestmark = [
+    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
+    pytest.mark.xdist_group("browser"),  # one page for all, in their order
+]
+
+CODE = """import warnings
+warnings.simplefilter("ignore")
+from ssnas_colab.widgets.explorer import explore
+explore("run")"""
+BOARDS = """import warnings
+warnings.simplefilter("ignore")
+from IPython.display import display
+from ssnas_colab.reports.example import example_report
+from ssnas_colab.widgets.boards import look, show_report
+from ssnas_colab.stages.loader import load_data
+display(look(load_data("digits", imbalance_factor=10)))
+display(show_report(example_report(seeds=3, published=("FairDARTS_b",))))"""
+PICTURE, TABLE, STATUS = "svg.ssnas >> nth=0", "svg.ssnas:has(g.row)", "[role=status] >> nth=0"
+
+
+def a_run(folder):
+    "A run folder with the weights of a search over long-tailed CIFAR-10 or, without its file, drifting ones."
+    from ssnas_colab.experiment.run import Run
+
+    run = Run.open(folder, {"search": {"depth": 5, "nodes": 4, "relaxation": "fair"}})
+    run.save_json("data.json", {"class_names": list("0123456789"), "channels": 3, "size": [32, 32]})
+    stored = Path(__file__).resolve().parents[2] / "nbs/research/first_runs/cifar10_lt100/alphas.npz"
+    drift = np.random.default_rng(0).normal(0, 1, (2, 1, 14, 7)) * np.linspace(0, 6, 21)[None, :, None, None]
+    drift = {"normal": drift[0].astype(np.float32), "reduce": drift[1].astype(np.float32)}
+    run.save_arrays("alphas.npz", **(np.load(stored) if stored.is_file() else drift))
+
+
+def notebook(path, code=CODE):
+    "A notebook with one cell, which explores the run beside it."
+    cell = {"cell_type": "code", "id": "a", "metadata": {}, "execution_count": None, "outputs": [], "source": code}
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    content = {"cells": [cell], "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    path.write_text(json.dumps(content))
+
+
+def command(front_end, port, folder):
+    if front_end == "voila":
+        return ["voila", str(folder), "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1",
+                "--VoilaConfiguration.enable_nbextensions=True"]  # fmt: skip
+    quiet = ["--allow-root", "--IdentityProvider.token=t", "--LabApp.news_url=None"]
+    return ["jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.root_dir=.", *quiet]
+
+
+@pytest.fixture(scope="module", params=FRONT_ENDS)
+def server(request, tmp_path_factory):
+    "(front end, address, folder) of a running server; stopped, with its kernels, at the end."
+    folder = tmp_path_factory.mktemp(request.param)
+    a_run(folder / "run")
+    notebook(folder / "explorer.ipynb")
+    notebook(folder / "boards.ipynb", BOARDS)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    root = str(Path(importlib.util.find_spec("ssnas_colab").origin).parent.parent)  # whatever the kernel's folder is
+    places = {f"JUPYTER_{name}_DIR": str(folder / ".jupyter" / name) for name in ("CONFIG", "DATA", "RUNTIME")}
+    with open(folder / "server.log", "w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command(request.param, port, folder)], cwd=folder, stdout=log, stderr=log,
+            env={**os.environ, **places, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}, start_new_session=True,
+        )  # fmt: skip
+    address = f"http://127.0.0.1:{port}/"
+    try:
+        for _ in range(300):
+            assert process.poll() is None, (folder / "server.log").read_text()[-2000:]
+            try:
+                # Voila's front page runs the notebook: any answer at all will do.
+                urllib.request.urlopen(f"{address}api/status?token=t", timeout=5).close()
+                break
+            except urllib.error.HTTPError:
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield request.param, address, folder
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def page(server):
+    "A page of the browser with the explorer on it, everything run; `page.complaints` collects errors."
+    yield from opened(server, "explorer.ipynb", PICTURE, TABLE)
+
+
+def show(page, server, name):
+    "Open a notebook in the page and have all its cells run."
+    front_end, address, _ = server
+    if front_end == "voila":
+        page.goto(f"{address}voila/render/{name}", timeout=90_000)
+        return
+    page.goto(f"{address}lab/tree/{name}?token=t&reset", timeout=90_000)
+    page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell", timeout=60_000)
+    page.wait_for_selector(".jp-StatusBar-TextItem:has-text('| Idle')", timeout=60_000)
+    page.wait_for_timeout(1000)  # JupyterLab asks for a kernel where "Run" comes before its session is known
+    page.click(".lm-MenuBar-itemLabel:text-is('Run')")
+    page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
+
+
+def opened(server, name, *wanted):
+    "The page of a notebook whose cells have run, once all of `wanted` is seen."
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as player:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        browser = player.chromium.launch(executable_path=CHROMIUM, args=flags)
+        page = browser.new_page(viewport={"width": 1400, "height": 1250})
+        page.complaints, page.front_end = [], server[0]
+        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        page.on("console", lambda said: said.type == "error" and page.complaints.append(f"{said.text} {said.location}"))
+        page.on("response", lambda r: page.complaints.append(f"{r.status} {r.url}") if r.status >= 400 else None)
+        show(page, server, name)
+        try:
+            for selector in wanted:
+                page.wait_for_selector(selector, timeout=90_000)
+        except Exception as error:
+            if os.environ.get("SSNAS_SCREENSHOTS"):
+                page.screenshot(path=f"{os.environ['SSNAS_SCREENSHOTS']}/{page.front_end}_failed.png")
+            raise AssertionError(f"{page.inner_text('body')[-1500:]} {page.complaints}") from error
+        yield page
+        browser.close()
+
+
+def chosen_list(page, label):
+    "The <select> of the control with this label."
+    return page.locator(f".widget-dropdown:has(label:text-is('{label}')) select")
+
+
+def handle(page, label):
+    "The handle of the slider with this label, in ipywidgets 8 or 7."
+    return page.locator(f".widget-hslider:has(label:text-is('{label}'))").locator(".noUi-handle, .ui-slider-handle")
+
+
+def changed(page, selector, before):
+    "The element's HTML once it differs from `before`."
+    found = page.locator(selector)
+    for _ in range(400):
+        now = found.first.inner_html()
+        if now != before:
+            return now
+        page.wait_for_timeout(100)
+    raise AssertionError(f"{selector} has not changed in 40 seconds: {before[:200]}")
+
+
+def until(page, condition, what):
+    "Wait until `condition()` holds, at most 40 seconds."
+    for _ in range(400):
+        if condition():
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(what)
+
+
+def press(page, control, keys, selector):
+    "Press keys on a control; the HTML of what changes with them."
+    before = page.locator(selector).first.inner_html()
+    control.focus()
+    for key in keys.split():
+        page.keyboard.press(key)
+    return changed(page, selector, before)
+
+
+# In a list: arrows alone belong to JupyterLab, which moves to the next cell by them.
+DOWN, UP = "Space ArrowDown Enter", "Space ArrowUp Enter"
+
+
+def screenshot(page, name, what=".widget-vbox:has(svg.ssnas)"):
+    "Keep a picture of the explorer, or of `what`, where SSNAS_SCREENSHOTS asks for it."
+    folder = os.environ.get("SSNAS_SCREENSHOTS")
+    if folder:
+        if page.locator("button:text-is('No')").count():
+            page.locator("button:text-is('No')").first.click()  # no news from Jupyter
+        page.mouse.move(5, 5)
+        page.wait_for_timeout(300)
+        page.locator(what).first.screenshot(path=f"{folder}/{page.front_end}_{name}.png")
+
+
+def test_epoch_and_threshold_by_keyboard(page):
+    assert "epoch 20 of 20" in page.inner_html(PICTURE)
+    screenshot(page, "light")
+    assert "epoch 19 of 20" in press(page, handle(page, "Epoch"), "ArrowLeft", PICTURE)
+    assert "epoch 20 of 20" in press(page, handle(page, "Epoch"), "ArrowRight", PICTURE)
+    edges = page.locator(f"{PICTURE} >> g.edge").count()
+    handle(page, "Threshold").focus()
+    for _ in range(12):
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    kept = page.locator(f"{PICTURE} >> g.edge")
+    until(page, lambda: kept.count() < edges, "a higher threshold keeps fewer edges")
+    assert "parameters" in page.inner_text(STATUS) and "multiply-adds" in page.inner_text(STATUS)
+    handle(page, "Threshold").focus()
+    for _ in range(13):
+        page.keyboard.press("ArrowLeft")
+    until(page, lambda: kept.count() == edges, "the old threshold keeps the old edges")
+
+
+def test_an_edge_chosen_in_the_list_is_seen_everywhere(page):
+    chosen = press(page, chosen_list(page, "Edge"), DOWN, TABLE)
+    assert chosen.count('font-weight="bold"') == 1
+    assert "normal cell, input 0 to node 2" in page.inner_text(STATUS)
+    press(page, chosen_list(page, "Edge"), UP, TABLE)
+    said = press(page, chosen_list(page, "What is"), DOWN, STATUS)
+    assert "avg_pool_3x3: the mean of each 3x3" in said
+
+
+def test_an_edge_clicked_in_one_picture_is_seen_in_the_other(page):
+    if not page.locator(f"{TABLE} >> g.row[role=button]").count():
+        pytest.skip("anywidget is not installed: pictures cannot be clicked")
+    before = page.inner_html(TABLE)
+    page.locator(f"{PICTURE} >> g.edge rect").first.click()
+    assert 'font-weight="bold"' in changed(page, TABLE, before)
+    pick = page.locator(f"{PICTURE} >> g.edge").first.get_attribute("data-pick")
+    assert pick.split()[0][:6] in page.inner_text(STATUS)
+    row = page.locator(f"{TABLE} >> g.row[data-pick='reduce 1 4']")
+    assert "reduction cell, input 1 to node 4" in press(page, row, "Enter", STATUS)
+    # Drawing anew must not lose the focus.
+    page.wait_for_function("document.activeElement.dataset.pick == 'reduce 1 4'", timeout=5_000)
+    press(page, row, "Enter", STATUS)
+
+
+def test_compare_and_dark(page):
+    chosen_list(page, "Compare with").focus()
+    before = page.inner_html(STATUS)
+    chosen_list(page, "Compare with").select_option(label="FairDARTS_b")
+    assert "only in FairDARTS_b" in changed(page, STATUS, before)
+    paper = f"getComputedStyle(document.querySelector('{PICTURE.split(' >>')[0]} rect')).fill"
+    assert page.evaluate(paper) == "rgb(255, 255, 255)"
+    marked = page.evaluate("document.body.dataset.jpThemeLight")
+    page.evaluate("document.body.dataset.jpThemeLight = 'false'")  # as JupyterLab marks a dark page
+    assert page.evaluate(paper) == "rgb(22, 24, 29)"
+    page.evaluate(f"document.body.dataset.jpThemeLight = {json.dumps(marked or 'true')}")
+    drawn = press(page, chosen_list(page, "Page"), DOWN, PICTURE)
+    assert "var(--ss" not in drawn
+    press(page, chosen_list(page, "Page"), DOWN, PICTURE)
+    assert page.evaluate(paper) == "rgb(22, 24, 29)"
+    screenshot(page, "compare")
+    chosen_list(page, "Page").select_option(label="auto")
+    chosen_list(page, "Compare with").select_option(label="nothing")
+    page.wait_for_timeout(500)
+
+
+def test_in_a_dark_jupyterlab(page):
+    if page.front_end != "jupyterlab":
+        pytest.skip("JupyterLab's theme is JupyterLab's")
+    page.click(".lm-MenuBar-itemLabel:text-is('Settings')")
+    page.hover(".lm-Menu-itemLabel:text-is('Theme')")
+    page.click(".lm-Menu-itemLabel:text-is('JupyterLab Dark')")
+    page.wait_for_selector("body[data-jp-theme-light=false]", state="attached")
+    paper = "getComputedStyle(document.querySelector('svg.ssnas rect')).fill"
+    until(page, lambda: page.evaluate(paper) == "rgb(22, 24, 29)", "the picture is not dark")
+    chosen_list(page, "Compare with").select_option(label="FairDARTS_b")
+    page.wait_for_timeout(1500)
+    screenshot(page, "dark")
+    chosen_list(page, "Compare with").select_option(label="nothing")
+
+
+def test_play_moves_the_epochs(page):
+    for _ in range(3):
+        press(page, handle(page, "Epoch"), "ArrowLeft", PICTURE)
+    before = page.inner_html(PICTURE)
+    button = page.locator(".widget-play button").first
+    button.focus()
+    page.keyboard.press("Enter")
+    assert "epoch 18 of 20" in changed(page, PICTURE, before) or "epoch 19" in page.inner_html(PICTURE)
+    until(page, lambda: "epoch 20 of 20" in page.inner_html(PICTURE), "playing did not come to the end")
+
+
+def test_save_and_refresh_by_keyboard(page, server):
+    _, _, folder = server
+    for form in ("JSON", "SVG", "PNG"):
+        button = page.locator(f"button:has-text('Save {form}')")
+        button.focus()
+        page.keyboard.press("Enter")
+        page.wait_for_selector(f"[role=status]:has-text('.{form.lower()}.')", timeout=20_000)
+    assert {path.suffix for path in folder.glob("genotype_this_search_epoch_20_of_20.*")} == {".json", ".svg", ".png"}
+    page.locator("button:has-text('Refresh')").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("[role=status]:has-text('20 epochs so far')", timeout=20_000)
+
+
+def test_every_control_has_a_name_and_can_be_focused(page):
+    panel = page.locator(".widget-vbox:has(svg.ssnas)").first
+    # The buttons of Play are ipywidgets' own and have no names: a label stands before them.
+    assert "Play" in page.locator(".widget-hbox:has(.widget-play) .widget-label").first.inner_text()
+    for role in ("select", "button:not(.widget-play button)", "input"):
+        for control in panel.locator(role).all():
+            if control.is_visible():
+                named = control.evaluate(
+                    "e => e.ariaLabel || e.title || e.textContent.trim() && e.tagName == 'BUTTON' "
+                    "|| [...(e.labels || [])].map(l => l.textContent).join('') || "
+                    "e.closest('.jupyter-widgets')?.querySelector('label')?.textContent"
+                )
+                assert named, control.evaluate("e => e.outerHTML")
+                assert control.evaluate("e => e.tabIndex >= 0")
+
+
+def test_no_errors_in_the_console(page):
+    "Comes last: what the page complained of in all tests before."
+    assert not complaints(page), complaints(page)
+
+
+def complaints(page):
+    "What the page complained of, but for what Voila's own page wants from the net: fonts and MathJax."
+    away = ["favicon"]
+    if page.front_end == "voila":
+        away += ["ERR_NAME_NOT_RESOLVED", "ERR_INTERNET_DISCONNECTED", "reading 'Queue'"]
+    return [said for said in page.complaints if not any(name in said for name in away)]
+
+
+# The data and the report as widgets
+
+@pytest.fixture(scope="module")
+def boards(server, page):
+    "A page with the two boards on it, which takes the place of the explorer's."
+    show(page, server, "boards.ipynb")
+    page.wait_for_selector("label:text-is('Sort by')", timeout=60_000)
+    page.wait_for_timeout(1000)
+    return page
+
+
+def board(page, label):
+    "The selector of the board that has a control with this label."
+    return f".widget-vbox:has(label:text-is('{label}'))"
+
+
+def test_the_data_board_by_keyboard(boards):
+    said = f"{board(boards, 'Split')} >> [role=status] >> nth=0"
+    screenshot(boards, "data", board(boards, "Split"))
+    assert "9.85 times as many as the smallest" in boards.inner_text(said)
+    bars = f"{board(boards, 'Split')} >> svg >> nth=0"
+    assert press(boards, chosen_list(boards, "Axis"), DOWN, bars)
+    press(boards, chosen_list(boards, "Axis"), UP, bars)
+    press(boards, chosen_list(boards, "Split"), DOWN, bars)
+    press(boards, chosen_list(boards, "Split"), UP, bars)
+    pictures = f"{board(boards, 'Split')} >> img >> nth=0"
+    before = boards.get_attribute(pictures, "src")
+    boards.locator("button:has-text('Other examples and views')").focus()
+    boards.keyboard.press("Enter")
+    boards.wait_for_function("([s, b]) => document.querySelector(s) && document.querySelector(s).src != b",
+                             arg=[".widget-vbox img", before], timeout=15_000)  # fmt: skip
+
+
+def test_the_report_board_by_keyboard(boards):
+    here = board(boards, "Sort by")
+    table, said = f"{here} >> table >> nth=0", f"{here} >> [role=status] >> nth=0"
+    assert "searched network" in boards.inner_text(said)
+    screenshot(boards, "report", here)
+    press(boards, boards.locator(f"{here} >> .widget-dropdown:has(label:text-is('Sort by')) select"), DOWN, table)
+    bars = f"{here} >> svg >> nth=0"
+    press(boards, chosen_list(boards, "Model"), DOWN, bars)
+    press(boards, chosen_list(boards, "Compare with"), DOWN, bars)
+    assert "training images" in press(boards, boards.locator(
+        f"{here} >> .widget-dropdown:has(label:text-is('Class')) select"), DOWN, said)  # fmt: skip
+
+
+def test_the_boards_make_no_errors(boards):
+    assert not complaints(boards), complaints(boards)

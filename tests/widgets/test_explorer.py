@@ -1,0 +1,234 @@
+"The explorer without a browser: its state, its sentences, its widgets, and what it leaves alone."
+
+import warnings
+
+import ipywidgets
+import numpy as np
+import pytest
+
+from ssnas_colab.core.basics import UserError
+from ssnas_colab.experiment.run import Run
+from ssnas_colab.models.genotype import GENOTYPES, Genotype
+from ssnas_colab.models.network import Network, count_macs, count_parameters
+from ssnas_colab.nas.derive import derive
+from ssnas_colab.widgets.explorer import explore
+from ssnas_colab.widgets.explorer_model import (
+    DERIVED,
+    GIVEN,
+    SEARCH,
+    Explorer,
+    explain_edge,
+    news,
+    refresh,
+    save,
+    story,
+)
+
+
+def alphas(epochs, seed=0):
+    "Alphas that drift apart, {'normal', 'reduce'} to (epochs + 1, 14, 7); the first rows do not depend on `epochs`."
+    drift = np.random.default_rng(seed).normal(0, 1, (2, 1, 14, 7)) * np.arange(31)[None, :, None, None] / 4
+    return {kind: table[: epochs + 1].astype(np.float32) for kind, table in zip(("normal", "reduce"), drift)}
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = Run.open(tmp_path / "run", {"search": {"depth": 5, "nodes": 4, "relaxation": "fair"}})
+    run.save_json("data.json", {"class_names": ["a", "b", "c"], "channels": 1, "size": [8, 8]})
+    run.save_arrays("alphas.npz", **alphas(12))
+    return run
+
+
+def files(run):
+    return {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+
+
+def quietly(*args, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return derive(*args, **options)
+
+
+def weights_at(epoch):
+    return {kind: 1 / (1 + np.exp(-rows[epoch])) for kind, rows in alphas(12).items()}
+
+
+@pytest.mark.parametrize("epoch, threshold", [(0, 0.85), (5, 0.6), (12, 0.85), (12, 0.97)])
+def test_the_genotype_is_what_derive_makes_of_that_epoch(run, epoch, threshold):
+    panel = explore(run)
+    panel.epoch.value, panel.threshold.value = epoch, threshold
+    assert panel.explorer.genotype() == quietly(weights_at(epoch), threshold=threshold)
+    panel.rule.value = "top2"
+    assert panel.explorer.genotype() == quietly(weights_at(epoch), method="top2")
+
+
+def test_sizes_are_those_of_the_network_that_would_be_trained(run):
+    explorer = Explorer(run)
+    net = Network.within(explorer.genotype(), 3, in_channels=1, depth=5)
+    told = story(explorer)[0]
+    assert f"width {net.width}: {count_parameters(net):,} parameters" in told
+    assert f"{count_macs(net, (1, 8, 8)) / 1e6:.2f} M multiply-adds" in told
+    net = Network(explorer.genotype(), 3, in_channels=1, depth=5, width=16)
+    assert f"fixed width 16: {count_parameters(net):,} parameters" in told
+
+
+def test_the_derived_genotype_and_its_rule_are_the_runs(run):
+    chosen = quietly(weights_at(12), threshold=0.7, max_edges=1)
+    run.save_text("genotype.json", chosen.to_json())
+    run.save_json("derivation.json", {"method": "threshold", "threshold": 0.7, "max_edges": 1})
+    explorer = Explorer(run)
+    assert explorer.genotype() == explorer.genotype(DERIVED) == chosen and explorer.names()[:2] == [SEARCH, DERIVED]
+
+
+def test_it_goes_on_with_a_search_that_is_still_running(run):
+    panel = explore(run)
+    run.save_arrays("alphas.npz", **alphas(15))
+    assert "gone on to epoch 15" in news(panel.explorer, every=0)
+    panel.explorer.checked -= 60
+    panel.threshold.value = 0.5
+    assert "gone on to epoch 15" in panel.note.value and panel.epoch.max == 12
+    panel.again.click()
+    assert panel.epoch.value == panel.epoch.max == panel.play.max == 15 and "3 more epochs" in panel.note.value
+    assert panel.threshold.value == 0.5 and "epoch 15 of 15" in panel.pictures[0].value
+    panel.epoch.value = 4
+    run.save_arrays("alphas.npz", **alphas(17))
+    run.finish("search", seconds=1.0)
+    panel.again.click()
+    assert panel.epoch.value == 4 and panel.epoch.max == 17 and "is finished" in panel.note.value
+
+
+def test_a_search_begun_anew_is_noticed(run):
+    explorer = Explorer(run)
+    run.save_arrays("alphas.npz", **alphas(12, seed=1))
+    assert "gone on" in news(explorer, every=0)
+    refresh(explorer)
+    assert news(explorer, every=0) == ""
+
+
+def test_before_the_first_epoch(tmp_path):
+    run = Run.open(tmp_path / "new", {"search": {"depth": 5}})
+    panel = explore(run)
+    assert [picture.value for picture in panel.pictures] == ["", "", ""] and "first epoch" in panel.text.value
+    panel.saves["json"].click()
+    assert "Nothing to save" in panel.note.value
+    panel.other.value = "SNAS"
+    run.save_arrays("alphas.npz", **alphas(2))
+    panel.again.click()
+    assert "epoch 2 of 2" in panel.pictures[0].value
+
+
+def test_looking_changes_nothing_in_the_run(run):
+    before = files(run)
+    panel = explore(run)
+    panel.epoch.value, panel.threshold.value, panel.other.value = 3, 0.5, "SNAS"
+    panel.again.click()
+    assert files(run) == before
+
+
+def test_the_chosen_edge_is_explained_with_its_weights(run):
+    panel = explore(run)
+    panel.edge.value = ("normal", 0, 2)
+    row = weights_at(12)["normal"][0]
+    ranked = explain_edge(panel.explorer).split("Weights: ")[1].rstrip(".").split(", ")
+    np.testing.assert_allclose([float(entry.split()[1]) for entry in ranked], np.sort(row)[::-1], atol=0.00501)
+    assert panel.explorer.pictures()[2].count('font-weight="bold"') == 1
+    panel.edge.value = ""
+    assert panel.explorer.chosen is None
+
+
+def test_an_edge_that_is_not_there_any_more_is_let_go(run):
+    panel = explore(run)
+    panel.edge.value = ("normal", 3, 4)
+    panel.shown.value = "FairDARTS_a"
+    assert panel.explorer.chosen is None and panel.edge.value == ""
+
+
+def test_clicks_choose_and_let_go(run):
+    pytest.importorskip("anywidget", reason="clicks need anywidget")
+    panel = explore(run)
+    panel.listener.picked = "reduce 1 3 17"
+    assert panel.edge.value == panel.explorer.chosen == ("reduce", 1, 3)
+    panel.listener.picked = "reduce 1 3 18"
+    assert panel.edge.value == ""
+
+
+def test_without_clicks_pictures_have_no_buttons(run):
+    panel = explore(run, clicks=False)
+    assert panel.listener is None and 'role="button"' not in panel.pictures[0].value
+
+
+def test_comparing(run):
+    panel = explore("DARTS_V2")
+    panel.other.value = "DARTS_V2"
+    assert "0 edges only in DARTS_V2, 0 only in DARTS_V2, 16 in both" in panel.text.value
+    panel.other.value = "SNAS"
+    one, other = (set(GENOTYPES[n].normal) for n in ("DARTS_V2", "SNAS"))
+    two, another = (set(GENOTYPES[n].reduce) for n in ("DARTS_V2", "SNAS"))
+    assert f"{len(one - other) + len(two - another)} edges only in DARTS_V2" in panel.text.value
+
+
+def test_saved_files_are_never_overwritten(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    panel = explore(run)
+    for _ in range(2):
+        for button in panel.saves.values():
+            button.click()
+    found = sorted(path.name for path in tmp_path.glob("genotype*"))
+    name = "genotype_this_search_epoch_12_of_12"
+    assert found == sorted(f"{name}{n}.{form}" for n in ("", "_2") for form in ("json", "svg", "png"))
+    assert Genotype.from_json((tmp_path / f"{name}_2.json").read_text()) == panel.explorer.genotype()
+    assert "<svg" in (tmp_path / f"{name}.svg").read_text() and "var(" not in (tmp_path / f"{name}.svg").read_text()
+    with pytest.raises(UserError, match="Nothing to save as gif"):
+        save(panel.explorer, "gif")
+
+
+def test_what_can_be_explored(run, tmp_path):
+    (tmp_path / "mine.json").write_text(GENOTYPES["SNAS"].to_json())
+    for what in (tmp_path / "mine.json", GENOTYPES["SNAS"], str(GENOTYPES["SNAS"]), str(tmp_path / "mine.json")):
+        assert explore(what).explorer.genotype(GIVEN) == GENOTYPES["SNAS"]
+    assert explore(str(run.path)).explorer.shown == SEARCH
+    small = explore("SNAS", depth=5, num_classes=2, in_channels=1, size=(28, 28), max_parameters=50_000)
+    assert "Widest within 50,000 parameters" in small.text.value and "1x28x28" in small.text.value
+    assert "allow more parameters" in explore("SNAS", max_parameters=10).text.value
+
+
+@pytest.mark.parametrize(
+    "what, said",
+    [
+        ("SNASS", "no run at SNASS and no published genotype"),
+        (3, "not int"),
+        ("Genotype(normal=[1])", "No genotype to explore"),
+    ],
+)
+def test_mistakes(what, said):
+    with pytest.raises(UserError, match=said):
+        explore(what)
+
+
+def test_a_folder_without_a_run_and_a_wrong_option(tmp_path, run):
+    with pytest.raises(UserError, match="no run at"):
+        explore(tmp_path)
+    with pytest.raises(UserError, match="widht"):
+        explore(run, widht=3)
+    run.save_json("search.json", {"relaxation": "foul"})
+    with pytest.raises(UserError, match="unknown relaxation 'foul'"):
+        explore(run)
+
+
+def test_weights_that_are_not_finite_are_said_not_raised(run):
+    panel = explore(run)
+    broken = alphas(13)
+    broken["normal"][13, 2, 1] = np.nan
+    run.save_arrays("alphas.npz", **broken)
+    panel.again.click()
+    assert "not finite" in panel.text.value and panel.pictures[0].value == ""
+    panel.epoch.value = 12
+    assert "<svg" in panel.pictures[0].value
+
+
+def test_every_control_has_a_description(run):
+    panel = explore(run)
+    lists = panel.shown, panel.other, panel.theme, panel.rule, panel.edge, panel.operation
+    others = panel.epoch, panel.threshold, panel.again, *panel.saves.values()
+    assert all(control.description for control in (*lists, *others))
+    assert isinstance(panel, ipywidgets.VBox)
