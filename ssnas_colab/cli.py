@@ -17,9 +17,9 @@ from pathlib import Path
 from .config import PRESETS, RECIPES, SAMPLERS
 from .core.basics import UserError
 from .core.files import write_figure
-from .data.augment import POLICIES
+from .data.augment import AUGMENTATIONS
 from .data.summary import data_facts
-from .experiment.forecast import standing
+from .experiment.forecast import status_text
 from .experiment.interrupts import Stopped
 from .experiment.run import Run
 from .inference.export import export_onnx, export_run
@@ -65,8 +65,8 @@ _STAGE_OPTIONS = {"search": ("relaxation", "objective"), "evaluation": ("recipe"
 
 def _setting(text):
     "('search', 'width', 8) from 'search.width=8'; values are read as JSON where they are, else taken as text."
-    place, equals, value = text.partition("=")
-    stage, dot, name = place.partition(".")
+    run_path, equals, value = text.partition("=")
+    stage, dot, name = run_path.partition(".")
     if not (equals and dot) or stage not in _STAGE_OPTIONS:
         raise UserError(f"--set {text!r} is not a setting: write search.NAME=VALUE or evaluation.NAME=VALUE")
     try:
@@ -181,7 +181,7 @@ def _show_command(options):
 
 
 def _status_command(options):
-    print(standing(Run.open(options.path)))
+    print(status_text(Run.open(options.path)))
 
 # %% ../nbs/07_cli.ipynb #7b7017c0
 def _compare_command(options):
@@ -218,7 +218,9 @@ def _add_settings(parser, out_help="the run folder (default: runs/NAME)"):
     add("--out", help=out_help)
     add("--seed", type=int, default=0, help="of every random choice (default: 0)")
     add("--image-size", type=int, help="pixels; default: the images' own where they share one, else at most 64")
-    add("--policy", help=f"of the random views: {', '.join(POLICIES)} (default: by the set's name or its channels)")
+    add(
+        "--policy", help=f"of the random views: {', '.join(AUGMENTATIONS)} (default: by the set's name or its channels)"
+    )
     add("--class-order", choices=("kept", "shuffled"), help="order of the classes along the tail (default: kept)")
     add("--source", help="where covid_xray lies: a Drive link or id, an address, a zip or a folder")
     add("--images", help="of a CSV: the folder or zip that its file names lie in (default: beside it)")

@@ -8,13 +8,12 @@ __all__ = ['PRESETS', 'SAMPLERS', 'SEARCH_PRESETS', 'RECIPES', 'EVALUATION_PRESE
 
 # %% ../nbs/00_config.ipynb #03c9cd86
 import dataclasses
-import difflib
 from dataclasses import dataclass
 
-from .core.basics import UserError
+from .core.basics import UserError, did_you_mean
 from ssnas_colab.core.device import (
     Engine,  # noqa: F401
-    )
+)
 
 # %% ../nbs/00_config.ipynb #e562d3d7
 PRESETS = {
@@ -39,8 +38,7 @@ def make_config(kind, presets, what, config=None, changes=None):
     settings, known = {**config, **(changes or {})}, [field.name for field in dataclasses.fields(kind)]
     for name in settings:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
-            raise UserError(f"The {what} has no setting {name!r}: did you mean {near!r}?")
+            raise UserError(f"The {what} has no setting {name!r}: {did_you_mean(name, known)}")
     return kind(**settings)
 
 # %% ../nbs/00_config.ipynb #68263242
@@ -51,7 +49,7 @@ SAMPLERS = {"natural": 1.0, "square_root": 0.5, "class_balanced": 0.0}
 class SearchConfig:
     """Settings of a search. `steps` are bilevel: one step of the weights and one of the alphas.
 
-    width, depth, nodes, relaxation: the `Supernet`; objective, embedding, lambda_: see `make_objective`; optimizer
+    width, depth, nodes, relaxation: the `Supernet`; objective, embedding, lambda_: see `make_loss`; optimizer
     ("sgd" or "adam"), learning_rate to learning_rate_end (cosine), momentum, weight_decay, clip: of the weights;
     warmup: fraction of the steps before the alphas move; alpha_learning_rate (None: by the steps), alpha_decay: Adam of
     the alphas; samples: genotypes compared in a step ("sampled"); ratio, ratio_start, ratio_end: see `zero_one_ratio`

@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from ..core.basics import UserError, nearest
+from ..core.basics import UserError, did_you_mean
 from ..core.seeding import derived_seed
 
 # %% ../../nbs/data/06_imbalance.ipynb #b31d8d10
@@ -38,7 +38,7 @@ def long_tailed_counts(n_max: int, num_classes: int, imbalance_factor: float, pr
     """
     factor = checked_factor(imbalance_factor)
     if profile not in PROFILES:
-        raise UserError(f"no long-tail profile is called {profile!r}: {nearest(profile, PROFILES)}")
+        raise UserError(f"no long-tail profile is called {profile!r}: {did_you_mean(profile, PROFILES)}")
     if profile == "step":
         return [n_max if i < num_classes / 2 else math.floor(n_max / factor) for i in range(num_classes)]
     steps, counts = max(num_classes - 1, 1), []

@@ -19,9 +19,9 @@ import numpy as np
 
 from ssnas_colab.core.basics import (
     UserError,  # noqa: F401
-    _size,
-    difference,
-    span,
+    format_duration,
+    format_size,
+    settings_diff,
 )
 from ..core.files import Files, figure_bytes
 from .checkpoints import Checkpoints, unpack
@@ -155,7 +155,7 @@ def describe_status(status) -> str:
     "What `Run.status` gives, in a few lines for people."
     made, finished = status["config"], status["finished"]
     told = ", ".join(f"{name} {made[name]}" for name in ("preset", "seed") if name in made)
-    lines = [f"{status['path']}" + (f" ({told})" if told else "") + f": {_size(status['bytes'])}"]
+    lines = [f"{status['path']}" + (f" ({told})" if told else "") + f": {format_size(status['bytes'])}"]
     lines.append(f"finished: {', '.join(finished) or 'nothing yet'}")
     for stage, at in status["open"].items():
         of = (f" of {at['epochs']}" if "epochs" in at else "", f" of {at['steps_per_epoch']}" if "epochs" in at else "")
@@ -163,9 +163,11 @@ def describe_status(status) -> str:
         if at.get("best") is not None:
             of = f" ({at['best_of']})" if "best_of" in at else ""
             text += f"; best so far {at['best']:.4g}{of}, after epoch {at['best_epoch'] + 1}"
-        lines.append(f"{text}\nlast checkpoint: {at['name']}, {_size(at['bytes'])}, {span(at['age'])} ago")
+        lines.append(
+            f"{text}\nlast checkpoint: {at['name']}, {format_size(at['bytes'])}, {format_duration(at['age'])} ago"
+        )
     ahead = f"; next: {status['next']}" if status["next"] else ""
-    return "\n".join([*lines, f"trained for {span(status['seconds'])} over all sessions{ahead}"])
+    return "\n".join([*lines, f"trained for {format_duration(status['seconds'])} over all sessions{ahead}"])
 
 # %% ../../nbs/experiment/02_run.ipynb #6f9657b6
 class Writing(Standing):
@@ -266,7 +268,7 @@ def _reopen(cls, path, config):
     except (ValueError, KeyError, TypeError):
         reason = f"{settings} is not readable as a run's settings"
         raise UserError(f"{reason}: restore it or name another folder") from None
-    changed = [] if config is None else difference(run.config, json.loads(json.dumps(config)))
+    changed = [] if config is None else settings_diff(run.config, json.loads(json.dumps(config)))
     if changed:
         raise UserError(
             f"The run at {path} was made with other settings ({'; '.join(changed)}): repeat the command it was made "

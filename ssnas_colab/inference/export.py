@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ..core.basics import UserError
-from ..core.files import Files, _new_file, figure_bytes
+from ..core.files import Files, figure_bytes, new_file
 from ..experiment.run import Run
 from .model import RESIZE, build_network, data_record, model_facts
 from ..models.genotype import Genotype
@@ -135,7 +135,7 @@ def export_run(run, path_zip, name="searched") -> Path:
     genotype.json and its picture, and the run's report where there is one. Returns the path. `UserError` where
     `path_zip` exists or has another ending, or where the run has no such network.
     """
-    path, run = _new_file(path_zip, ".zip"), run if isinstance(run, Run) else Run.open(run)
+    path, run = new_file(path_zip, ".zip"), run if isinstance(run, Run) else Run.open(run)
     facts, weights = model_facts(run, name), _weights(run, name)
     build_network(facts, weights)  # they fit, or a `UserError` says so now
     data = _zipped(_contents(run, name, path.name, facts, weights))
@@ -154,6 +154,8 @@ def _check_archive(data, weights):
 
 # %% ../../nbs/inference/02_export.ipynb #b8c8754d
 _MOST = {"model.json": 1 << 24, "model.safetensors": 1 << 31}  # bytes
+
+
 def _whole(value, least, most):
     return isinstance(value, int) and least <= value <= most
 
@@ -269,7 +271,7 @@ def export_onnx(model, path) -> float:
     where `path` exists or does not end in .onnx, or where the packages of the extra `onnx` are missing; `RuntimeError`
     where onnxruntime differs from torch by more than 1e-4: nothing is written then.
     """
-    path, missing = _new_file(path, ".onnx"), [name for name in _ONNX if find_spec(name) is None]
+    path, missing = new_file(path, ".onnx"), [name for name in _ONNX if find_spec(name) is None]
     if missing:
         raise UserError(f"ONNX needs {' and '.join(missing)}: `pip install 'ssnas_colab[onnx]'`, then repeat")
     data = _exported(model)

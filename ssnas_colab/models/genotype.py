@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..core.basics import _nearest
+from ..core.basics import did_you_mean
 
 # %% ../../nbs/models/01_genotype.ipynb #2d471067
 # PRIMITIVES: the operations, in the order of the columns of the architecture weights; DARTS has `none` besides
@@ -78,7 +78,7 @@ def _checked_edge(entry, kind):
         raise ValueError(f"{where} must be (operation, source, target)")
     op, source, target = entry
     if not isinstance(op, str) or op not in PRIMITIVES:
-        raise ValueError(f"{where} has an unknown operation: {_nearest(op, PRIMITIVES)}")
+        raise ValueError(f"{where} has an unknown operation: {did_you_mean(op, PRIMITIVES)}")
     source, target = _whole(source, f"{where}: its source"), _whole(target, f"{where}: its target")
     if not 0 <= source < target or not 2 <= target <= _LAST_NODE:
         raise ValueError(f"{where} must lead from a node (0 or more) to a later one (2 to {_LAST_NODE})")
@@ -180,7 +180,7 @@ def _checked_parts(parts, what):
         raise ValueError(f"{what} must be an object with {', '.join(_PARTS)}, not {_short(repr(parts))}")
     for name in parts:
         if name not in _PARTS:
-            raise ValueError(f"{what} has an unknown part {_short(repr(name))}: {_nearest(name, _PARTS)}")
+            raise ValueError(f"{what} has an unknown part {_short(repr(name))}: {did_you_mean(name, _PARTS)}")
     missing = [name for name in _PARTS if name not in parts]
     if missing:
         raise ValueError(f"{what} lacks {' and '.join(missing)}: it needs {', '.join(_PARTS)}")

@@ -86,9 +86,7 @@ def count_macs(module, input_shape=(3, 32, 32)) -> int:
         total += output[0].numel() * layer.weight[0].numel()
 
     modes = [(part, part.training) for part in module.modules()]
-    hooks = [
-        part.register_forward_hook(count) for part in module.modules() if isinstance(part, (nn.Conv2d, nn.Linear))
-    ]
+    hooks = [part.register_forward_hook(count) for part in module.modules() if isinstance(part, (nn.Conv2d, nn.Linear))]
     example = next(module.parameters())
     try:
         with torch.no_grad():

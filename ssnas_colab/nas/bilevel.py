@@ -15,9 +15,9 @@ from ..core.seeding import derived_seed, epoch_order
 from ..data.augment import normalise, pixel_statistics, two_views
 from .relaxations import ScoreFunction, one_hot, sample_genotype, zero_one_loss
 from .supernet import Supernet
-from ..training.loop import cosine, plan, set_learning_rate
+from ..training.loop import cosine, make_schedule, set_learning_rate
 from ..training.samplers import balanced_order, cluster_images
-from ..training.ssl_losses import make_objective
+from ..training.ssl_losses import make_loss
 
 # %% ../../nbs/nas/04_bilevel.ipynb #38862098
 class Balance:
@@ -75,8 +75,8 @@ class Groups:
 class Levels:
     """What the two levels of a search over `images`, uint8 (N, C, H, W), are made of.
 
-    labels: for an objective that needs them, (N,) or (N, L), with `classes` for `make_objective`; otherwise None.
-    `parts` is all that a step changes, for the checkpoint; `plan` says how the steps make epochs. `factor`: what
+    labels: for an objective that needs them, (N,) or (N, L), with `classes` for `make_loss`; otherwise None.
+    `parts` is all that a step changes, for the checkpoint; `schedule` says how the steps make epochs. `factor`: what
     learning rates are multiplied with, 1 unless the search has diverged.
     """
 
@@ -87,13 +87,13 @@ class Levels:
         self.labels = None if labels is None else torch.from_numpy(np.ascontiguousarray(labels)).to(self.engine.device)
         self.halves = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
         self.mean, self.std = pixel_statistics(images)
-        self.plan = plan(len(self.halves[0]), config.batch_size, config.steps, least_epochs=20)
+        self.schedule = make_schedule(len(self.halves[0]), config.batch_size, config.steps, least_epochs=20)
         torch.manual_seed(derived_seed(config.seed, "search", "weights at the start"))
         options = {name: getattr(config, name) for name in ("width", "depth", "nodes", "relaxation")}
-        self.net = self.engine.place(Supernet(in_channels=images.shape[1], **options))
+        self.net = self.engine.to(Supernet(in_channels=images.shape[1], **options))
         own = {"lambda_": config.lambda_} if config.objective == "barlow_twins" else {}
-        made = make_objective(config.objective, self.net.feature_width, embedding=config.embedding, **classes, **own)
-        self.objective = self.engine.place(made)
+        made = make_loss(config.objective, self.net.feature_width, embedding=config.embedding, **classes, **own)
+        self.objective = self.engine.to(made)
         self.lower, self.upper = self._optimizers()
         self.groups = Groups()
 
@@ -119,13 +119,13 @@ class Batches(Levels):
 
     def batch(self, moment, level):
         "Two views of this moment's batch of the half that belongs to `level` (0: weights, 1: alphas), and its labels."
-        half, size = self.halves[level], self.plan.batch_size
+        half, size = self.halves[level], self.schedule.batch_size
         keys = self.config.seed, "search", level, moment.epoch
         order = self.groups.order(level, *keys) if self.groups.of else epoch_order(len(half), *keys)
         chosen = half[order[moment.step * size : (moment.step + 1) * size]]
         draws = moment.generator(self.engine.device, f"views {level}")
         views = two_views(self.images[chosen], self.config.policy, draws)
-        views = [self.engine.place(normalise(view, self.mean, self.std)) for view in views]
+        views = [self.engine.to(normalise(view, self.mean, self.std)) for view in views]
         return views, None if self.labels is None else self.labels[chosen]
 
     def value(self, batch, weights=None):
@@ -141,7 +141,7 @@ class Batches(Levels):
         for half in self.halves:
             found = []
             for part in torch.from_numpy(half).split(512):
-                pixels = self.engine.place(normalise(self.images[part], self.mean, self.std))
+                pixels = self.engine.to(normalise(self.images[part], self.mean, self.std))
                 with self.engine.autocast():
                     found.append(self.net(pixels, weights).float().cpu())
             groups.append(cluster_images(torch.cat(found).numpy(), self.config.clusters, self.config.seed, epoch))
@@ -156,7 +156,7 @@ class Batches(Levels):
 
 # %% ../../nbs/nas/04_bilevel.ipynb #915bfc22
 class Search(Batches):
-    "A step's first half; call an object with a `Moment` and the fraction of steps done to take a whole step."
+    "A step's first half; call an object with a `StepSeed` and the fraction of steps done to take a whole step."
 
     def __call__(self, moment, done):
         c = self.config

@@ -13,7 +13,7 @@ import time
 import torch
 
 from ..core.environment import free_memory
-from ..core.seeding import Moment
+from ..core.seeding import StepSeed
 from .bilevel import levels
 
 # %% ../../nbs/nas/07_cost.ipynb #153b0269
@@ -22,7 +22,7 @@ def kept_bytes(level, images) -> int:
 
     Every memory block counts once, parameters do not count. Changes nothing but the batch norms' running statistics.
     """
-    views, labels = level.batch(Moment(0, "estimate", 0, 0), 0)
+    views, labels = level.batch(StepSeed(0, "estimate", 0, 0), 0)
     views = [view[:images] for view in views]
     known = {p.untyped_storage().data_ptr() for module in (level.net, level.objective) for p in module.parameters()}
     blocks, kept = {}, []
@@ -35,13 +35,13 @@ def kept_bytes(level, images) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), level.net.learning("weights"):
-        level.value((views, None if labels is None else labels[:images]), level.drawn(Moment(0, "estimate", 0, 0)))
+        level.value((views, None if labels is None else labels[:images]), level.drawn(StepSeed(0, "estimate", 0, 0)))
     return sum(blocks.values())
 
 # %% ../../nbs/nas/07_cost.ipynb #97ae16e5
 def step_bytes(level) -> tuple:
     "Bytes that a step needs whatever its batch, and for each image: a pair of numbers, from two small batches."
-    few, more = 4, min(12, level.plan.batch_size)
+    few, more = 4, min(12, level.schedule.batch_size)
     if more <= few:
         return kept_bytes(level, more), 0.0
     low, high = kept_bytes(level, few), kept_bytes(level, more)
@@ -60,7 +60,7 @@ def choose_parts(level, free=None, reserve=0.25) -> int:
     free = free_memory(level.engine.device) if free is None else free
     fixed, slope = step_bytes(level)
     room = (1 - reserve) * free - fixed
-    size = level.plan.batch_size
+    size = level.schedule.batch_size
     if not free or not slope or slope * size <= room:
         return 1
     return min(math.ceil(size / max(int(room // slope), 2)), size // 2)
@@ -80,21 +80,21 @@ def estimate(images, config, labels=None, repeats=2, **classes) -> dict:
     synchronise = torch.cuda.synchronize if level.engine.device.type == "cuda" else lambda: None
 
     def seconds(done):
-        level(Moment(config.seed, "estimate", 0, 0), done)  # the first one allocates
+        level(StepSeed(config.seed, "estimate", 0, 0), done)  # the first one allocates
         synchronise()
         begin = time.perf_counter()
         for step in range(repeats):
-            level(Moment(config.seed, "estimate", 0, step % level.plan.steps_per_epoch), done)
+            level(StepSeed(config.seed, "estimate", 0, step % level.schedule.steps_per_epoch), done)
         synchronise()
         return (time.perf_counter() - begin) / repeats
 
     later = seconds(max(config.warmup, 0.5))
     each = config.warmup * seconds(0.0) + (1 - config.warmup) * later if config.warmup else later
-    watching = 0.5 * later * level.plan.epochs
+    watching = 0.5 * later * level.schedule.epochs
     return {
-        "steps": level.plan.steps, "epochs": level.plan.epochs, "batch_size": level.plan.batch_size,
-        "accumulate": parts, "seconds_per_step": each, "seconds": each * level.plan.steps + watching,
-        "bytes": round(fixed + slope * math.ceil(level.plan.batch_size / parts)),
+        "steps": level.schedule.steps, "epochs": level.schedule.epochs, "batch_size": level.schedule.batch_size,
+        "accumulate": parts, "seconds_per_step": each, "seconds": each * level.schedule.steps + watching,
+        "bytes": round(fixed + slope * math.ceil(level.schedule.batch_size / parts)),
         "free_bytes": free_memory(level.engine.device), "device": str(level.engine.device),
         "parameters": sum(p.numel() for p in level.net.weight_parameters()),
     }  # fmt: skip

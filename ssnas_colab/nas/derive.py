@@ -6,12 +6,12 @@
 __all__ = ['METHODS', 'derive', 'derive_quietly']
 
 # %% ../../nbs/nas/06_derive.ipynb #57f04fa5
-import difflib
 import operator
 import warnings
 
 import numpy as np
 
+from ..core.basics import did_you_mean
 from ..models.genotype import PARAMETERLESS, PRIMITIVES, Edge, Genotype, edges
 
 # %% ../../nbs/nas/06_derive.ipynb #4688d1f6
@@ -101,9 +101,7 @@ def derive(weights, *, method="threshold", threshold=0.85, max_edges=2, nodes=4)
     for a missing cell, a wrong shape, weights that are not finite, an unknown method or an option out of range.
     """
     if method not in METHODS:
-        near = difflib.get_close_matches(str(method), METHODS, n=1, cutoff=0.3)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(METHODS)}"
-        raise ValueError(f"Unknown derivation method {method!r}: {hint}")
+        raise ValueError(f"Unknown derivation method {method!r}: {did_you_mean(method, METHODS)}")
     threshold = _finite(threshold)
     max_edges, nodes = _option(max_edges, "max_edges", 1), _option(nodes, "nodes", 1)
     if not hasattr(weights, "keys") or set(weights.keys()) != {"normal", "reduce"}:

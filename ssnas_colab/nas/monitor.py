@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..core.environment import _in_notebook
+from ..core.environment import notebook_shell
 from ..models.genotype import PARAMETERLESS, PRIMITIVES, Genotype, rows_by_node
 from .relaxations import one_hot
 
@@ -309,7 +309,7 @@ class LivePicture:
 
     def __init__(self, draw, *, seconds=5.0, dpi=75, quiet=False, display=None):
         self.draw, self.seconds, self.dpi, self.display = draw, seconds, dpi, display
-        self.live = not quiet and (display is not None or _in_notebook())
+        self.live = not quiet and (display is not None or notebook_shell())
         self.shown, self.cost, self.handle = -math.inf, 0.0, None
 
     def update(self, epoch_end=False, last=False):

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from ..core.basics import UserError
-from ..core.device import _at_least_float32
+from ..core.device import at_least_float32
 from ..models.genotype import PRIMITIVES, Edge, Genotype, edges, nodes_of, rows_by_node
 
 # %% ../../nbs/nas/01_relaxations.ipynb #66e292f8
@@ -26,7 +26,7 @@ def zero_one_loss(weights):
     tensors = list(weights.values()) if isinstance(weights, dict) else [weights]
     if not tensors or not all(t.numel() for t in tensors):
         raise ValueError("zero_one_loss got no weights: pass the tensor or the dict that Supernet.weights() returns")
-    flat = torch.cat([t.reshape(-1) for t in _at_least_float32(*tensors)])
+    flat = torch.cat([t.reshape(-1) for t in at_least_float32(*tensors)])
     return -(flat - 0.5).square().mean()
 
 # %% ../../nbs/nas/01_relaxations.ipynb #e819b289

@@ -16,7 +16,7 @@ from ..config import evaluation_config
 from ..core.basics import UserError
 from ..core.device import choose_engine
 from ..core.seeding import derived_seed
-from ..experiment.forecast import announce, followed, following, foreseen
+from ..experiment.forecast import current_forecast, foreseen, print_forecast, use_forecast
 from ..experiment.interrupts import stopping
 from ..experiment.run import Run
 from ..models.baselines import mobilenet_v3_small, narrow_resnet, random_genotype, resnet18
@@ -135,7 +135,7 @@ def _borrow(run, other):
 
 # %% ../../nbs/04_evaluation.ipynb #fe1c9988
 def evaluation_parts(data, run, config, seeds=1) -> list:
-    "The `Part`s of `evaluate` for so many seeds, from two timed steps of each network; before the search: of its like."
+    "The `StageCost`s of `evaluate` for so many seeds, by two timed steps of each; before the search: of its like."
     known = run.has("genotype.json")
     genotype = Genotype.from_json(run.load_text("genotype.json")) if known else None
     settings = run.load_json("search.json") if known else run.config["search"]
@@ -148,15 +148,15 @@ def evaluation_parts(data, run, config, seeds=1) -> list:
 def _following(data, runs, config, quiet):
     "Context in which the time left is known: by the forecast that is followed already, or one of the evaluation alone."
     run, seeds = runs[0], len(runs)
-    if followed() or not run.has("genotype.json") or all(one.finished("evaluation") for one in runs):
-        return following(None)
+    if current_forecast() or not run.has("genotype.json") or all(one.finished("evaluation") for one in runs):
+        return use_forecast(None)
     engine = choose_engine(config.device, config.precision)
     names = {"evaluation": dataclasses.asdict(config) | {"published": list(config.published)}, "seeds": seeds}
     forecast = foreseen(run, names, lambda: evaluation_parts(data, run, config, seeds), engine.device)
     if not quiet:
         with stopping() as stop:
-            announce(forecast, stop.left())
-    return following(forecast)
+            print_forecast(forecast, stop.left())
+    return use_forecast(forecast)
 
 # %% ../../nbs/04_evaluation.ipynb #01050fc6
 def evaluate(data, run, config=None, *, seeds=1, quiet=False, **changes) -> dict:

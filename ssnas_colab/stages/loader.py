@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.basics import UserError, nearest
+from ..core.basics import UserError, did_you_mean
 from ..core.download import cached_name, drive_id, fetch, fetch_from_drive
 from ..core.environment import cache_folder
-from ..data.augment import find_policy, pixel_statistics
+from ..data.augment import find_augmentation, pixel_statistics
 from ..data.folders import file_source
 from ..data.images import SIZES, Folder, Source, Zip, by_reason, with_channels
 from ssnas_colab.data.imbalance import (
@@ -146,7 +146,7 @@ def _find(name_or_path, image_size, source, images, columns):
         if fetched:
             return _local(fetched)
         if isinstance(name_or_path, str) and text and not path.suffix and not set("/\\") & set(text):
-            raise UserError(f"no data set or path is called {text!r}: {nearest(text, NAMES)}")
+            raise UserError(f"no data set or path is called {text!r}: {did_you_mean(text, NAMES)}")
         raise UserError(f"There is nothing at {text!r}: give a folder, zip, npz or CSV of images, or a name (digits)")
     if path.suffix.lower() in (".csv", ".tsv"):
         return read_table(path, images, columns)
@@ -256,14 +256,14 @@ def _checked_arguments(factor, profile, image_size, channels, policy, class_orde
     if factor is not None:
         checked_factor(factor)
     if profile not in PROFILES:
-        raise UserError(f"no long-tail profile is called {profile!r}: {nearest(profile, PROFILES)}")
+        raise UserError(f"no long-tail profile is called {profile!r}: {did_you_mean(profile, PROFILES)}")
     if class_order not in CLASS_ORDERS:
-        raise UserError(f"no order of classes is called {class_order!r}: {nearest(class_order, CLASS_ORDERS)}")
+        raise UserError(f"no order of classes is called {class_order!r}: {did_you_mean(class_order, CLASS_ORDERS)}")
     if image_size is not None and (isinstance(image_size, bool) or image_size not in range(SIZES[0], SIZES[1] + 1)):
         raise UserError(f"The image size must be a whole number from {SIZES[0]} to {SIZES[1]} pixels, not {image_size}")
     if channels not in (None, 1, 3):
         raise UserError(f"The number of channels must be 1 (grey) or 3 (colour), not {channels}")
-    return None if policy is None else find_policy(policy).name
+    return None if policy is None else find_augmentation(policy).name
 
 # %% ../../nbs/01_loader.ipynb #885085b9
 def load_data(

@@ -14,7 +14,7 @@ from pathlib import Path
 from ..config import PRESETS, evaluation_config, search_config
 from ..core.basics import UserError
 from ..core.device import choose_engine
-from ..experiment.forecast import Part, announce, following, foreseen
+from ..experiment.forecast import StageCost, foreseen, print_forecast, use_forecast
 from ..experiment.interrupts import stopping
 from ..experiment.run import Run
 from ..sessions.session import guard, session
@@ -137,10 +137,10 @@ def known_report(path, config, seeds):
 
 # %% ../../nbs/06_pipeline.ipynb #732b06e6
 def stage_parts(run, data, seeds) -> list:
-    "The `Part`s of all that a run has ahead: a search for each seed, then every network for each."
+    "The `StageCost`s of all that a run has ahead: a search for each seed, then every network for each."
     found = run.facts("search") or search_estimate(data, run.config["search"])
     inner = [f"seed_{extra}/" * bool(extra) for extra in range(seeds)]
-    parts = [Part(f"{prefix}search", found["steps"], found["seconds"]) for prefix in inner]
+    parts = [StageCost(f"{prefix}search", found["steps"], found["seconds"]) for prefix in inner]
     if data.task == "unlabelled":
         return parts
     return parts + evaluation_parts(data, run, evaluation_config(run.config["evaluation"]), seeds)
@@ -152,8 +152,8 @@ def run_stages(run, data, seeds, quiet):
     with run.writing(), stopping() as stop:
         forecast = foreseen(run, {"stages": [2, 3, 4], "seeds": seeds}, partial(stage_parts, run, data, seeds), device)
         if not quiet:
-            announce(forecast, stop.left())
-        with following(forecast):
+            print_forecast(forecast, stop.left())
+        with use_forecast(forecast):
             return _run_stages(run, data, seeds, quiet)
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from ..config import search_config
-from ..core.basics import UserError, span
-from ..core.seeding import Moment
+from ..core.basics import UserError, format_duration
+from ..core.seeding import StepSeed
 from ..models.genotype import PARAMETERLESS, PRIMITIVES, summary
 from ..nas.bilevel import levels  # noqa: F401
 from ..nas.cost import choose_parts, estimate
@@ -80,7 +80,7 @@ def look(level, genotype, own=None) -> dict:
     own: the objective of what the search itself runs (None: that of the alphas' weights).
     """
     net, nodes, weights = level.net, level.config.nodes, level.net.weights()
-    views, labels = level.batch(Moment(level.config.seed, "watch", 0, 0), 1)
+    views, labels = level.batch(StepSeed(level.config.seed, "watch", 0, 0), 1)
     with torch.no_grad(), level.engine.autocast():
         features = [net(view, one_hot(genotype, nodes, level.engine.device)) for view in views]
         derived = level.objective(*features, labels).item()
@@ -151,7 +151,7 @@ def _parts(level, run):
     if level.config.accumulate:
         return level.config.accumulate
     if not run.has("batch.json"):
-        run.save_json("batch.json", {"batch_size": level.plan.batch_size, "accumulate": choose_parts(level)})
+        run.save_json("batch.json", {"batch_size": level.schedule.batch_size, "accumulate": choose_parts(level)})
     return run.load_json("batch.json")["accumulate"]
 
 
@@ -174,10 +174,10 @@ class _News:
         return "the weights warm up" if waiting else summary(current_genotype(self.level.net))
 
     def __str__(self):
-        done, epochs = len(self.history.history), self.level.plan.epochs
+        done, epochs = len(self.history.history), self.level.schedule.epochs
         self.before = done - 1 if self.before is None else self.before  # epochs of earlier sessions
         left = (time.monotonic() - self.start) * (epochs - done) / max(done - self.before, 1)
-        ahead = f", about {span(left)} left" if done < epochs else ""
+        ahead = f", about {format_duration(left)} left" if done < epochs else ""
         return f"epoch {done} of {epochs}{ahead}: {self.genotype()}"
 
 # %% ../../nbs/02_search.ipynb #4020080f
@@ -193,7 +193,7 @@ def search(images, run, config=None, *, quiet=False, **changes):
     level, guard = levels(images, config, labels, **classes), Divergence()
     level.config = config = dataclasses.replace(config, accumulate=_parts(level, run))
     level.factor = lambda: guard.factor
-    history, rules = AlphaHistory(level.net), _rules(config, level.plan.epochs)
+    history, rules = AlphaHistory(level.net), _rules(config, level.schedule.epochs)
     news = _News(level, history)
     picture = LivePicture(
         lambda: plot_search(history.history, history.arrays(), config.relaxation, str(news)), quiet=quiet
@@ -204,8 +204,8 @@ def search(images, run, config=None, *, quiet=False, **changes):
         return news.genotype()
 
     rows = fit(
-        run, "search", level.parts | {"alphas": history} | rules, level, epochs=level.plan.epochs,
-        steps_per_epoch=level.plan.steps_per_epoch, seed=config.seed, quiet=quiet, guard=guard,
+        run, "search", level.parts | {"alphas": history} | rules, level, epochs=level.schedule.epochs,
+        steps_per_epoch=level.schedule.steps_per_epoch, seed=config.seed, quiet=quiet, guard=guard,
         on_epoch=partial(_watch, level, run, history, rules), describe=describe,
     )  # fmt: skip
     if picture.handle is not None:

@@ -9,13 +9,12 @@ __all__ = ['TASKS', 'LOSSES', 'log_prior', 'log_odds', 'check_task', 'CrossEntro
 
 # %% ../../nbs/training/02_class_losses.ipynb #76068f61
 import copy
-import difflib
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..core.basics import UserError
+from ..core.basics import UserError, did_you_mean
 from .metrics import balanced_accuracy
 
 # %% ../../nbs/training/02_class_losses.ipynb #57bd113b
@@ -251,8 +250,7 @@ def class_loss(name, counts, task="single-label", total=None, **settings):
     check_task(task)
     if (name, task) not in LOSSES:
         names = sorted({known for known, its_task in LOSSES if its_task == task})
-        near = difflib.get_close_matches(str(name), names, n=1, cutoff=0)[0]
-        raise UserError(f"no {task} loss is called {name!r}: did you mean {near!r} (there are {', '.join(names)})?")
+        raise UserError(f"no {task} loss is called {name!r}: {did_you_mean(name, names)}")
     return LOSSES[name, task](counts, task, total, **settings)
 
 

@@ -17,10 +17,10 @@ from sklearn.preprocessing import StandardScaler
 from ..core.device import choose_engine
 from ..core.seeding import derived_seed
 from ..data.augment import augment, normalise, two_views
-from ..experiment.forecast import Part
+from ..experiment.forecast import StageCost
 from ..models.network import Network
 from .class_losses import CosineLinear, adjust_logits, choose_tau, class_loss, predict_scores
-from .loop import Best, cosine, fit, plan, set_learning_rate
+from .loop import Best, cosine, fit, make_schedule, set_learning_rate
 from .metrics import report_metrics
 from .samplers import sampled_order
 from .ssl_losses import Projector, barlow_twins_loss
@@ -36,7 +36,7 @@ class Candidate:
         self.engine = choose_engine(config.device, config.precision, depthwise=isinstance(net, Network))
         if config.loss == "ldam":  # its margins are cosines
             net.classifier = CosineLinear(net.classifier.in_features, net.classifier.out_features)
-        self.net = self.engine.place(net)
+        self.net = self.engine.to(net)
         self.images = {s: torch.from_numpy(x).to(self.engine.device) for s, x in data.images.items()}
         self.labels = {s: torch.from_numpy(y).to(self.engine.device) for s, y in data.labels.items()}
         self.policy = config.policy or data.policy
@@ -44,7 +44,7 @@ class Candidate:
 
     def inputs(self, images):
         "Images as the network wants them: normalised, on the device, in its layout."
-        return self.engine.place(normalise(images, self.data.mean, self.data.std))
+        return self.engine.to(normalise(images, self.data.mean, self.data.std))
 
     @torch.no_grad()
     def outputs(self, function, split):
@@ -85,12 +85,12 @@ def chosen_by(scores, task) -> float:
 class Trained(Candidate):
     "A candidate with the training loop that all recipes share."
 
-    def batch(self, plan, moment, sampler):
+    def batch(self, schedule, moment, sampler):
         "The numbers of the training images of this step."
         labels = None if sampler == "natural" else self.data.labels["train"]
         labels = np.zeros(len(self.images["train"]), np.int64) if labels is None else labels  # natural needs no label
         order = sampled_order(sampler, labels, self.config.seed, moment.stage.split("/")[0], moment.epoch)
-        chosen = order[moment.step * plan.batch_size : (moment.step + 1) * plan.batch_size]
+        chosen = order[moment.step * schedule.batch_size : (moment.step + 1) * schedule.batch_size]
         return torch.from_numpy(chosen).to(self.engine.device)
 
     def train(self, stage, parts, step, steps, peak, decay, *, sampler="natural", best=None, frozen=False):
@@ -98,7 +98,7 @@ class Trained(Candidate):
 
         best: a `Best`, which is offered the validation of each epoch; frozen: all batch norm stays as it is.
         """
-        schedule = plan(len(self.images["train"]), self.config.batch_size, steps, least_epochs=10)
+        schedule = make_schedule(len(self.images["train"]), self.config.batch_size, steps, least_epochs=10)
         weights = [p for part in parts.values() for p in part.parameters()]
         optimizer = torch.optim.AdamW(weights, peak, weight_decay=decay)
 
@@ -132,7 +132,7 @@ class Learner(Trained):
         if not c.pretrain_steps:
             return []
         torch.manual_seed(derived_seed(c.seed, self.name, "projector"))
-        head = self.engine.place(Projector(self.net.feature_width, c.embedding))
+        head = self.engine.to(Projector(self.net.feature_width, c.embedding))
 
         def step(chosen, moment, done):
             views = two_views(self.images["train"][chosen], self.policy, moment.generator(self.engine.device))
@@ -247,7 +247,7 @@ class _Probing(Learner):
 
     def _use_probe(self, features, strength):
         layer = linear_probe(features, self.data.labels["train"], self.data.num_classes, strength)
-        self.net.classifier = self.engine.place(layer)
+        self.net.classifier = self.engine.to(layer)
 
     def _use_neighbours(self, features, count):
         self.neighbours = nearest(features, self.data.labels["train"], self.data.num_classes, count)
@@ -259,7 +259,7 @@ class Recipe(_Probing):
     best = None
 
     def follow(self) -> dict:
-        "Everything up to the trained classifier: the histories by name (\"pretraining\", \"finetuning\", ...)."
+        'Everything up to the trained classifier: the histories by name ("pretraining", "finetuning", ...).'
         histories = {"pretraining": [] if self.config.recipe == "scratch" else self.pretrain()}
         steps = {"linear_probe": self.probe, "knn": self.look_around, "crt": self.retrain}
         return histories | steps.get(self.config.recipe, self.finetune)()
@@ -293,8 +293,8 @@ def image_seconds(network, shape, engine, images=16) -> float:
     shape: (channels, height, width); engine: an `Engine`. Weights stay as they are, statistics of batch norms do not;
     the global random state is put back.
     """
-    network = engine.place(network).train()
-    batch = engine.place(torch.zeros(images, *shape, device=engine.device))
+    network = engine.to(network).train()
+    batch = engine.to(torch.zeros(images, *shape, device=engine.device))
     with torch.random.fork_rng(devices=[]):
         for _ in range(2):
             begin = time.perf_counter()
@@ -308,14 +308,14 @@ def image_seconds(network, shape, engine, images=16) -> float:
 
 # %% ../../nbs/training/06_recipes.ipynb #3b5f770a
 def network_parts(made, data, config, prefix="") -> list:
-    """The `Part`s of taking networks through the recipe of an `EvaluationConfig`, from two timed steps of each.
+    """The `StageCost`s of taking networks through the recipe of an `EvaluationConfig`, from two timed steps of each.
 
     made: name to a function that makes the network (see `contestants`); data: an `ImageData`; prefix: of the names.
     """
     count = len(data.images["train"])
-    plans = {"pretrain": plan(count, config.batch_size, config.pretrain_steps, least_epochs=10)}
-    plans["finetune"] = plan(count, config.batch_size, config.finetune_steps, least_epochs=10)
-    plans["retrain"] = plan(count, config.batch_size, max(config.finetune_steps // 4, 1), least_epochs=10)
+    plans = {"pretrain": make_schedule(count, config.batch_size, config.pretrain_steps, least_epochs=10)}
+    plans["finetune"] = make_schedule(count, config.batch_size, config.finetune_steps, least_epochs=10)
+    plans["retrain"] = make_schedule(count, config.batch_size, max(config.finetune_steps // 4, 1), least_epochs=10)
     stages = {"scratch": ["finetune"], "pretrain+finetune": ["pretrain", "finetune"]}
     stages["crt"] = ["pretrain", "finetune", "retrain"]
     checks = {split: len(data.images.get(split, ())) / 3 for split in ("val", "test")}
@@ -331,5 +331,5 @@ def network_parts(made, data, config, prefix="") -> list:
                 seen = learning * steps.steps * steps.batch_size
                 if stage != "pretrain":
                     seen += steps.epochs * checks["val"] + checks["test"]
-                parts.append(Part(f"{prefix}{stage}/{name}", steps.steps, each * seen))
+                parts.append(StageCost(f"{prefix}{stage}/{name}", steps.steps, each * seen))
     return [part for part in parts if part.steps]

@@ -4,18 +4,17 @@
 
 # %% auto #0
 __all__ = ['OBJECTIVES', 'barlow_twins_loss', 'nt_xent_loss', 'vicreg_loss', 'Projector', 'Objective', 'BarlowTwins', 'SimCLR',
-           'VICReg', 'Supervised', 'make_objective']
+           'VICReg', 'Supervised', 'make_loss']
 
 # %% ../../nbs/training/01_ssl_losses.ipynb #6a7430a6
-import difflib
 import inspect
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..core.basics import UserError
-from ..core.device import _at_least_float32, full_precision
+from ..core.basics import UserError, did_you_mean
+from ..core.device import at_least_float32, full_precision
 from .class_losses import check_task, class_loss
 
 # %% ../../nbs/training/01_ssl_losses.ipynb #b940b3cb
@@ -41,7 +40,7 @@ def barlow_twins_loss(z1, z2, lambda_=0.0051, eps=1e-8):
     """
     _check_pair(z1, z2, "barlow_twins_loss")
     with full_precision(z1.device):
-        z1, z2 = _at_least_float32(z1, z2)
+        z1, z2 = at_least_float32(z1, z2)
         z1, z2 = _standardise(z1, eps), _standardise(z2, eps)
         batch, width = z1.shape
         diagonal = (z1 * z2).mean(0)
@@ -68,7 +67,7 @@ def nt_xent_loss(z1, z2, temperature=0.5):
     if not temperature > 0:
         raise ValueError(f"nt_xent_loss needs a temperature above 0, but got {temperature}: the usual one is 0.5")
     with full_precision(z1.device):
-        z = F.normalize(torch.cat(_at_least_float32(z1, z2)), dim=1)
+        z = F.normalize(torch.cat(at_least_float32(z1, z2)), dim=1)
         similarity = z @ z.T / temperature
         itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
         twin = torch.arange(len(z), device=z.device).roll(len(z1))
@@ -88,7 +87,7 @@ def vicreg_loss(z1, z2, invariance=25.0, variance=25.0, covariance=1.0, eps=1e-4
     """
     _check_pair(z1, z2, "vicreg_loss")
     with full_precision(z1.device):
-        z1, z2 = _at_least_float32(z1, z2)
+        z1, z2 = at_least_float32(z1, z2)
         loss = invariance * (z1 - z2).square().mean()
         for z in (z1, z2):
             deviation = (z.var(0) + eps).sqrt()
@@ -208,7 +207,7 @@ class Supervised(Objective):
 
     def embed(self, features):
         "(B, in_features) features as they are, at least in float32."
-        return _at_least_float32(features)[0]
+        return at_least_float32(features)[0]
 
     def forward(self, features1, features2=None, labels=None):
         if labels is None:
@@ -222,7 +221,7 @@ class Supervised(Objective):
 OBJECTIVES = {"barlow_twins": BarlowTwins, "simclr": SimCLR, "vicreg": VICReg, "supervised": Supervised}
 
 
-def make_objective(
+def make_loss(
     name, in_features, *, embedding=512, num_classes=None, counts=None, task="single-label", **options
 ):  # fmt: skip
     """The objective called `name` for features (B, in_features): a module with its head, called with two views'.
@@ -233,8 +232,7 @@ def make_objective(
     nearest, and where "supervised" is not told the number of classes.
     """
     if name not in OBJECTIVES:
-        near = difflib.get_close_matches(str(name), OBJECTIVES, n=1, cutoff=0)[0]
-        raise UserError(f"no objective is called {name!r}: did you mean {near!r} (there are {', '.join(OBJECTIVES)})?")
+        raise UserError(f"no objective is called {name!r}: {did_you_mean(name, OBJECTIVES)}")
     kind = OBJECTIVES[name]
     if kind.needs_labels:
         if not num_classes:
@@ -246,6 +244,5 @@ def make_objective(
     known = [option for option in inspect.signature(kind).parameters if option not in taken]
     for option in options:
         if option not in known:
-            near = difflib.get_close_matches(option, known, n=1, cutoff=0)[0]
-            raise UserError(f"the objective {name!r} has no option {option!r}: did you mean {near!r}?")
+            raise UserError(f"the objective {name!r} has no option {option!r}: {did_you_mean(option, known)}")
     return kind(in_features, **common, **options)

@@ -1,6 +1,6 @@
 """How the runs in `v0.1/` were made, by version 0.1.0 (commit 46c70a8) with one thread; kept to be read, not run again.
 
-    OMP_NUM_THREADS=1 python make_v0_1.py FOLDER
+OMP_NUM_THREADS=1 python make_v0_1.py FOLDER
 """
 
 import hashlib

@@ -10,7 +10,15 @@ from torchvision.transforms.v2 import functional as TF
 
 from ssnas_colab.core.basics import UserError
 from ssnas_colab.data import augment as views_module
-from ssnas_colab.data.augment import POLICIES, Policy, augment, find_policy, normalise, to_float, two_views
+from ssnas_colab.data.augment import (
+    AUGMENTATIONS,
+    AugmentationPolicy,
+    augment,
+    find_augmentation,
+    normalise,
+    to_float,
+    two_views,
+)
 
 EARLIER = {  # the mean of each view's channels, as they were when the first runs were made
     "natural": [
@@ -22,7 +30,7 @@ EARLIER = {  # the mean of each view's channels, as they were when the first run
         0.579364, 0.567563, 0.569162, 0.471665, 0.553095, 0.512674,
     ],
 }  # fmt: skip
-STILL = Policy("still", crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), jitter=0.0)  # changes nothing
+STILL = AugmentationPolicy("still", crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), jitter=0.0)  # changes nothing
 
 
 def generator(seed=0):
@@ -75,7 +83,8 @@ def reference_warp(image, policy, draws):
 
 @pytest.mark.parametrize("height, width", [(12, 12), (10, 12)])
 @pytest.mark.parametrize(
-    "policy", [POLICIES["natural"], POLICIES["medical"], Policy("turned", (0.9, 1.0), rotation=45)]
+    "policy",
+    [AUGMENTATIONS["natural"], AUGMENTATIONS["medical"], AugmentationPolicy("turned", (0.9, 1.0), rotation=45)],
 )
 def test_geometry_equals_a_loop_over_pixels_with_the_same_draws(policy, height, width):
     policy = dataclasses.replace(policy, jitter=0, grey=0, solarise=(0, 0), noise=0, flip=0.5)
@@ -135,7 +144,7 @@ def test_solarise_is_for_the_second_view_and_as_torchvision_defines_it():
 
 def test_same_generator_same_bits_and_every_image_its_own():
     images = (255 * pictures(1)).to(torch.uint8).repeat(20, 1, 1, 1)
-    for policy in POLICIES:
+    for policy in AUGMENTATIONS:
         views, again = (torch.cat(two_views(images, policy, generator(3))) for _ in range(2))
         assert torch.equal(views, again) and views.dtype == torch.float32
         assert len({view.numpy().tobytes() for view in views}) == 40
@@ -155,7 +164,7 @@ def test_views_ignore_the_global_generator_and_leave_it_and_the_images_alone():
 def test_a_chest_is_never_mirrored_and_a_photograph_half_the_time():
     ramp = torch.linspace(0.1, 0.9, 16, dtype=torch.float64).expand(300, 1, 16, 16)
     for policy, low, high in (("medical", 0, 0), ("natural", 240, 360)):
-        views = torch.cat(two_views(ramp, dataclasses.replace(POLICIES[policy], solarise=(0, 0)), generator()))
+        views = torch.cat(two_views(ramp, dataclasses.replace(AUGMENTATIONS[policy], solarise=(0, 0)), generator()))
         mirrored_count = (views[..., 12:].mean((1, 2, 3)) < views[..., :4].mean((1, 2, 3))).sum()
         assert low <= mirrored_count <= high
         moved = augment(ramp, policy, generator())
@@ -176,13 +185,13 @@ def test_chest_and_microscopy():
         slides = torch.cat(two_views(images, "microscopy", generator()))
         first, last = slides.select(across, 2).mean((1, 2)), slides.select(across, 13).mean((1, 2))
         assert 240 <= (last < first).sum() <= 360  # no side is up
-    assert find_policy("grey medical") is find_policy("Grey-Medical") is POLICIES["medical"]
-    assert find_policy("grey_medical") is POLICIES["medical"] and POLICIES["microscopy"].grey == 0
+    assert find_augmentation("grey medical") is find_augmentation("Grey-Medical") is AUGMENTATIONS["medical"]
+    assert find_augmentation("grey_medical") is AUGMENTATIONS["medical"] and AUGMENTATIONS["microscopy"].grey == 0
 
 
 def test_blocks_change_no_bit(monkeypatch):
     images = (255 * pictures(37, height=20, width=20)).to(torch.uint8)
-    for policy in POLICIES:
+    for policy in AUGMENTATIONS:
         whole = torch.cat(two_views(images, policy, generator(3)))
         for values in (1, 1200 * 5):
             monkeypatch.setattr(views_module, "_CPU_BLOCK", values)
@@ -202,7 +211,7 @@ def test_natural_and_medical_views_are_what_they_were():
 
 def test_one_channel_needs_no_colour():
     image = pictures(channels=1)
-    policy = dataclasses.replace(POLICIES["natural"], brightness=0, contrast=0, solarise=(0, 0))
+    policy = dataclasses.replace(AUGMENTATIONS["natural"], brightness=0, contrast=0, solarise=(0, 0))
     plain = dataclasses.replace(policy, jitter=0, grey=0)
     expected = two_views(image, plain, generator())
     torch.testing.assert_close(two_views(image, policy, generator()), expected, rtol=0, atol=1e-12)
@@ -242,9 +251,9 @@ def test_floats_and_normalisation():
 
 
 def test_policies_by_name():
-    assert find_policy("natural") is POLICIES["natural"] and find_policy(STILL) is STILL
+    assert find_augmentation("natural") is AUGMENTATIONS["natural"] and find_augmentation(STILL) is STILL
     with pytest.raises(dataclasses.FrozenInstanceError):
-        POLICIES["natural"].flip = 1.0
+        AUGMENTATIONS["natural"].flip = 1.0
     with pytest.raises(UserError, match="did you mean 'medical'"):
         two_views(pictures(), "medicel", generator())
     with pytest.raises(ValueError, match="batch, channels"):

@@ -56,7 +56,7 @@ def keep_a_log(path):
     from ssnas_colab.training import loop as training
 
     log, count = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), itertools.count(1)
-    stopping.Clock.due = lambda clock, least=30.0: next(count) % EVERY == 0
+    stopping.StageClock.due = lambda clock, least=30.0: next(count) % EVERY == 0
 
     def watched(owner, name, event):
         before = getattr(owner, name)

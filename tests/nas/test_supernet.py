@@ -36,7 +36,7 @@ class Definition(torch.nn.Module):
         convolution = torch.nn.Conv2d(in_channels, 3 * width, 3, padding=1, bias=False)
         stem = torch.nn.Sequential(convolution, torch.nn.BatchNorm2d(3 * width))
         self.parts = torch.nn.ModuleList([take(stem, weights)])
-        self.plan, self.edges = [], edges(nodes)
+        self.schedule, self.edges = [], edges(nodes)
         sizes, c, halve = [3 * width, 3 * width], width, False
         for i in range(depth):
             reduction = i in (depth // 3, 2 * depth // 3)
@@ -51,7 +51,7 @@ class Definition(torch.nn.Module):
                 operations += [take(SepConv(c, k, stride, False), weights) for k in (3, 5)]
                 operations += [take(DilConv(c, k, stride, False), weights) for k in (3, 5)]
                 cell[2].append([self.add(operation) for operation in operations])
-            self.plan.append(("reduce" if reduction else "normal", cell))
+            self.schedule.append(("reduce" if reduction else "normal", cell))
             sizes, halve = [sizes[1], nodes * c], reduction
         self.alphas = torch.nn.ParameterDict({kind: a.detach().clone() for kind, a in net.alphas.items()})
 
@@ -64,7 +64,7 @@ class Definition(torch.nn.Module):
 
     def forward(self, x):
         before, now = [self.parts[0](x)] * 2
-        for kind, (first, second, mixed) in self.plan:
+        for kind, (first, second, mixed) in self.schedule:
             weights = 1 / (1 + torch.exp(-self.alphas[kind]))
             states = {0: self.parts[first](before), 1: self.parts[second](now)}
             for (source, target), row, operations in zip(self.edges, weights, mixed, strict=True):

@@ -133,7 +133,7 @@ def test_settings_that_differ_from_the_run_are_named_in_one_sentence(tmp_path):
     Run.open(machine.run, pipeline_config("digits", "quick")).save_json("search.json", {})
     codes = [cell.source for cell in read("03_derivation").cells if cell.cell_type == "code"]
     form = codes[0].replace('PRESET = "quick"', 'PRESET = "cpu"')
-    where, stage = [source for source in codes if "place(default_path" in source]
+    where, stage = [source for source in codes if "run_path(default_path" in source]
     made = notebook(form, "from ssnas_colab.experiment.run import Run", where, stage, "print('went on')")
     with pytest.raises(CellExecutionError, match="preset: quick -> cpu"):
         machine.run_all(made)
@@ -153,10 +153,10 @@ def python(request, tmp_path_factory):
     given = os.environ.get("SSNAS_COLAB_PYTHON")
     if given:
         return given
-    place = tmp_path_factory.mktemp("colab")
-    subprocess.run([sys.executable, "-m", "venv", place], check=True)
-    python = place / "bin/python"
-    [packages] = place.glob("lib/python*/site-packages")
+    run_path = tmp_path_factory.mktemp("colab")
+    subprocess.run([sys.executable, "-m", "venv", run_path], check=True)
+    python = run_path / "bin/python"
+    [packages] = run_path.glob("lib/python*/site-packages")
     (packages / "zz_tests.pth").write_text(sysconfig.get_path("purelib") + "\n")  # torch is not copied
     done = subprocess.run([python, "-m", "pip", "install", "-q", *COLABS], capture_output=True, text=True)
     if done.returncode:

@@ -525,11 +525,11 @@ class Watched(Quick):
 
     def __init__(self):
         super().__init__()
-        self.place, self.seen = None, []
+        self.to, self.seen = None, []
 
     def look(self):
-        if (self.place.drive / SLOTS[0]).exists():
-            self.seen.append(max(whole_generations(self.place), default=0))
+        if (self.to.drive / SLOTS[0]).exists():
+            self.seen.append(max(whole_generations(self.to), default=0))
 
     def copy(self, source, target):
         self.look()
@@ -543,7 +543,7 @@ class Watched(Quick):
 def test_drive_holds_a_whole_state_at_every_moment(monkeypatch, tmp_path):
     def scenario(path):
         place = Place(path, Watched())
-        place.files.place = place
+        place.files.to = place
         publisher = place.publisher()
         for number in range(1, 7):
             place.state(number, publisher)

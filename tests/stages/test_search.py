@@ -10,7 +10,7 @@ import torch
 
 from ssnas_colab.config import SearchConfig, search_config
 from ssnas_colab.core.basics import UserError
-from ssnas_colab.core.seeding import Moment
+from ssnas_colab.core.seeding import StepSeed
 from ssnas_colab.data.augment import pixel_statistics
 from ssnas_colab.experiment.run import Run
 from ssnas_colab.models.baselines import random_genotype
@@ -103,7 +103,7 @@ def test_the_upper_gradient_is_the_stated_sum(digits):
             return super().combine(objective, decide, ratio)
 
     level.balance = Watched()
-    level(Moment(0, "search", 0, 0), done=0.9)
+    level(StepSeed(0, "search", 0, 0), done=0.9)
     alphas = level.net.alpha_parameters()
     assert seen["ratio"] == config.ratio
     together = torch.cat([a.grad.flatten() for a in alphas])
@@ -165,7 +165,7 @@ def test_sampled_finds_what_the_objective_prefers(digits):
     level.value = lambda batch, weights: sum(table[:, 2].sum() for table in weights.values()) / 16
     level.learn_weights = lambda batch, moment: 0.0
     for step in range(150):
-        level(Moment(0, "search", step, 0), step / 150)
+        level(StepSeed(0, "search", step, 0), step / 150)
     found = current_genotype(level.net)
     assert all(edge.op != "skip_connect" for edge in found.normal + found.reduce)
 
@@ -179,7 +179,7 @@ def test_warmup_leaves_the_alphas_alone(digits, tmp_path):
 def test_parts_of_a_batch_add_up(digits):
     "The gradient with two parts is the mean of the parts' gradients."
     level = Bilevel(digits.images["train"], SearchConfig(**TINY, policy="medical", clip=1e9))
-    batch, moment = level.batch(Moment(0, "search", 0, 0), 0), Moment(0, "search", 0, 0)
+    batch, moment = level.batch(StepSeed(0, "search", 0, 0), 0), StepSeed(0, "search", 0, 0)
     gradients = []
     for part in (slice(0, 16), slice(16, 32)):
         level.lower.zero_grad()

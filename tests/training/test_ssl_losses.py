@@ -12,7 +12,7 @@ from ssnas_colab.training.ssl_losses import (
     OBJECTIVES,
     Projector,
     barlow_twins_loss,
-    make_objective,
+    make_loss,
     nt_xent_loss,
     vicreg_loss,
 )
@@ -217,7 +217,7 @@ def by_definition(name, z1, z2):
 @pytest.mark.parametrize("embedding", [8, 20])
 def test_objective_is_its_definition_behind_its_head(name, embedding):
     torch.manual_seed(0)
-    objective = make_objective(name, 6, embedding=embedding).double()
+    objective = make_loss(name, 6, embedding=embedding).double()
     f1, f2 = features()
     z1, z2 = (objective.embed(f).detach().numpy() for f in (f1, f2))
     assert z1.shape == (12, embedding) and not objective.needs_labels
@@ -233,7 +233,7 @@ def test_objective_is_its_definition_behind_its_head(name, embedding):
 @pytest.mark.parametrize("name", SELF_SUPERVISED)
 def test_objective_gradient_by_finite_differences(name):
     torch.manual_seed(0)
-    objective = make_objective(name, 5, embedding=3).double()
+    objective = make_loss(name, 5, embedding=3).double()
     inputs = [f.requires_grad_() for f in features(6, 5)]
     assert torch.autograd.gradcheck(objective, inputs)
 
@@ -243,7 +243,7 @@ def test_objective_gradient_by_finite_differences(name):
 def test_supervised_is_its_definition_and_its_gradient(task, loss, total):
     torch.manual_seed(0)
     counts, options = [30, 8, 2], {"loss": loss, "total": total}
-    objective = make_objective("supervised", 6, num_classes=3, counts=counts, task=task, **options).double()
+    objective = make_loss("supervised", 6, num_classes=3, counts=counts, task=task, **options).double()
     f1, f2 = features()
     labels = torch.arange(12) % 3
     one_hot = torch.eye(3)[labels]
@@ -270,7 +270,7 @@ def test_supervised_is_its_definition_and_its_gradient(task, loss, total):
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_autocast_and_half_features(name):
     torch.manual_seed(0)
-    objective = make_objective(name, 32, embedding=256, num_classes=4)
+    objective = make_loss(name, 32, embedding=256, num_classes=4)
     f1, f2 = features(64, 32, dtype=torch.float32)
     labels = torch.arange(64) % 4
     plain = objective(f1, f2, labels)
@@ -291,19 +291,19 @@ def test_scale_is_of_order_one_and_hardly_depends_on_the_width(name):
     unrelated, values = torch.randn(2, 256, 32, generator=torch.Generator().manual_seed(0)), []
     for embedding in (16, 64, 256, 1024):
         torch.manual_seed(0)
-        values.append(make_objective(name, 32, embedding=embedding)(*unrelated).item())
+        values.append(make_loss(name, 32, embedding=embedding)(*unrelated).item())
     assert 0.2 < min(values) and max(values) < 10 and max(values) < 1.5 * min(values), values
 
 
 def test_state_and_projector_of_the_default_objective():
     torch.manual_seed(3)
-    objective = make_objective("barlow_twins", 9, embedding=7)
+    objective = make_loss("barlow_twins", 9, embedding=7)
     torch.manual_seed(3)
     projector = Projector(9, 7)
     state = objective.state_dict()
     assert list(state) == [f"head.{key}" for key in projector.state_dict()]
     assert all(torch.equal(state[f"head.{key}"], value) for key, value in projector.state_dict().items())
-    other = make_objective("barlow_twins", 9, embedding=7)
+    other = make_loss("barlow_twins", 9, embedding=7)
     other.load_state_dict(state)
     assert all(torch.equal(a, b) for a, b in zip(other.parameters(), objective.parameters(), strict=True))
 
@@ -313,9 +313,9 @@ def test_options_reach_the_losses():
     for name, option, value in (("barlow_twins", "lambda_", 3.0), ("simclr", "temperature", 0.1),
                                 ("vicreg", "covariance", 20.0)):  # fmt: skip
         torch.manual_seed(0)
-        usual = make_objective(name, 6, embedding=5).double()
+        usual = make_loss(name, 6, embedding=5).double()
         torch.manual_seed(0)
-        changed = make_objective(name, 6, embedding=5, **{option: value}).double()
+        changed = make_loss(name, 6, embedding=5, **{option: value}).double()
         assert not torch.isclose(usual(f1, f2), changed(f1, f2))
 
 
@@ -337,9 +337,9 @@ def test_options_reach_the_losses():
 )
 def test_mistakes_are_answered_in_a_sentence(arguments, sentence):
     with pytest.raises(UserError, match=sentence):
-        make_objective(in_features=8, **arguments)
+        make_loss(in_features=8, **arguments)
 
 
 def test_supervised_says_that_labels_are_missing():
     with pytest.raises(UserError, match="needs labels"):
-        make_objective("supervised", 6, num_classes=3)(*features())
+        make_loss("supervised", 6, num_classes=3)(*features())

@@ -345,6 +345,7 @@ def complaints(page):
 
 # The data and the report as widgets
 
+
 @pytest.fixture(scope="module")
 def boards(server, page):
     "A page with the two boards on it, which takes the place of the explorer's."

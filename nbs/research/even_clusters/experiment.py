@@ -36,7 +36,7 @@ def features(level, images, genotype, measure):
     "Features of the supernet with a genotype's weights; `measure`: batch norm's statistics are taken from them first."
     weights = one_hot(genotype)
     parts = torch.from_numpy(images).split(512)
-    parts = [level.engine.place(normalise(part, level.mean, level.std)) for part in parts]
+    parts = [level.engine.to(normalise(part, level.mean, level.std)) for part in parts]
     for part in parts if measure else []:
         level.net.train()(part, weights)
     return torch.cat([level.net.eval()(part, weights) for part in parts]).numpy()

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from ssnas_colab.config import evaluation_config, search_config
-from ssnas_colab.core.seeding import Moment
+from ssnas_colab.core.seeding import StepSeed
 from ssnas_colab.models.baselines import random_genotype
 from ssnas_colab.models.genotype import GENOTYPES
 from ssnas_colab.models.network import Network, count_macs
@@ -74,7 +74,7 @@ def search_step(config, batch, size):
     net = Network(random_genotype(0), 10, width=config.width, depth=config.depth)
     macs = count_macs(net, (3, size, size)) * batch * 2 * (3 + config.samples)
     step = iter(range(10_000))
-    return (lambda: level(Moment(0, "estimate", 0, next(step) % level.plan.steps_per_epoch), 0.9)), macs
+    return (lambda: level(StepSeed(0, "estimate", 0, next(step) % level.schedule.steps_per_epoch), 0.9)), macs
 
 
 def main():
