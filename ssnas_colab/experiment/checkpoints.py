@@ -94,7 +94,7 @@ class _Listing(Files):
 class _Saving(_Listing):
     "How checkpoints are written and removed."
 
-    def save_checkpoint(self, stage, state, *, epoch: int, step: int, best=False, facts=None) -> Path:
+    def save(self, stage, state, *, epoch: int, step: int, best=False, facts=None) -> Path:
         """Store `state` for `stage` as reached before step `step` of epoch `epoch`; read back before it counts.
 
         state: tensors, numbers, text, lists and dicts; best: whether this is the best of the stage so far (it is then
@@ -117,7 +117,7 @@ class _Saving(_Listing):
                 self.remove(f"checkpoints/{stage}/{old}")
         return self.path / "checkpoints" / stage / name
 
-    def drop_checkpoints(self, stage, keep=0):
+    def drop(self, stage, keep=0):
         "Remove the checkpoints of a finished stage but the newest `keep`, and whatever was set aside."
         names = self._names(stage)
         kept = names[len(names) - keep :] if keep else []
@@ -164,7 +164,11 @@ class _Reading(_Saving):
 class Checkpoints(_Reading):
     "Checkpoints of a run, by stage: `checkpoints/<stage>/<number>.pt` and `manifest.json`."
 
-    def load_checkpoint(self, stage, *, best=False):
+    @property
+    def checkpoints(self):
+        return self
+
+    def load(self, stage, *, best=False):
         """The newest whole checkpoint of `stage` as a dict (stage, epoch, step, state), None where none was written.
 
         best: the best one instead, None where the stage has not said which it is. Damaged, missing and newer ones are

@@ -114,7 +114,7 @@ class Progress(Arrays, Checkpoints):
         if not names:
             return None
         path = self.path / "checkpoints" / stage / names[-1]
-        known = {one["name"]: one for one in self.manifest(stage)["checkpoints"]}.get(path.name)
+        known = {one["name"]: one for one in self.checkpoints.manifest(stage)["checkpoints"]}.get(path.name)
         try:
             at, facts = known or unpack(path.read_bytes(), path.name), path.stat()
         except (OSError, ValueError):

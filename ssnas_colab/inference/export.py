@@ -93,7 +93,7 @@ _REPORTS = "report.json", "report.md", "report.html", "report.png"
 
 
 def _weights(run, name):
-    found = run.load_checkpoint(f"models/{name}")
+    found = run.checkpoints.load(f"models/{name}")
     if found is None:
         raise UserError(f"The run at {run.path} has no weights of {name!r} any more: evaluate it again")
     return {key: tensor.contiguous() for key, tensor in found["state"]["model"].items()}

@@ -34,7 +34,7 @@ def load_model(run, name="searched") -> Model:
             raise UserError(f"{run} holds the network {facts['name']!r}, not {name!r}: name the archive that does")
     else:
         run = run if isinstance(run, Run) else Run.open(run)
-        facts, found = model_facts(run, name), run.load_checkpoint(f"models/{name}")
+        facts, found = model_facts(run, name), run.checkpoints.load(f"models/{name}")
         if found is None:
             raise UserError(f"The run at {run.path} has no weights of {name!r} any more: evaluate it again")
         weights = found["state"]["model"]

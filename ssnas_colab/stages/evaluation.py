@@ -96,11 +96,11 @@ def evaluate_network(name, make, data, run, config, quiet=False) -> dict:
         found |= {"genotype": str(net.genotype), "width": net.width, "depth": net.depth}
     answers = scores.argmax(1).astype(np.uint16) if data.task == "single-label" else scores.astype(np.float16)
     run.save_arrays(f"models/{name}.npz", answers=answers)
-    run.save_checkpoint(f"models/{name}", {"model": net.state_dict()}, epoch=best or 0, step=0)
+    run.checkpoints.save(f"models/{name}", {"model": net.state_dict()}, epoch=best or 0, step=0)
     run.save_json(f"models/{name}.json", found)
     run.finish(f"models/{name}", seconds=found["seconds"])
     for stage in stages:
-        run.drop_checkpoints(f"{stage}/{name}")
+        run.checkpoints.drop(f"{stage}/{name}")
     return found
 
 # %% ../../nbs/04_evaluation.ipynb #d9c60942

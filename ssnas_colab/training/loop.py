@@ -137,7 +137,7 @@ class _Place(_Standing):
 
     def load(self):
         "Continue from the newest whole checkpoint, if there is one."
-        found = self.run.load_checkpoint(self.stage)
+        found = self.run.checkpoints.load(self.stage)
         if found:
             state = found["state"]
             self.restore(state["parts"])
@@ -165,7 +165,7 @@ class _Place(_Standing):
                 "good": None if here else self.good, "clock": self.clock.state(),
             }  # fmt: skip
             at = {"epoch": self.epoch, "step": self.step, "best": self.is_best(), "facts": self.facts()}
-            self.run.save_checkpoint(self.stage, state, **at)
+            self.run.checkpoints.save(self.stage, state, **at)
         self.kept = self.done
 
 # %% ../../nbs/training/04_loop.ipynb #d21a718f
@@ -229,13 +229,13 @@ class Fit(_Moving):
 
     def finish(self):
         "Record that the stage is finished, how long it took and what its checkpoints cost; keep only the last."
-        clock, last = self.clock, self.run.manifest(self.stage)["checkpoints"][-1:]
+        clock, last = self.clock, self.run.checkpoints.manifest(self.stage)["checkpoints"][-1:]
         facts = {"seconds": round(clock.seconds(), 2), "epochs": self.epoch, "steps": self.done}
         if self.history and self.history[-1].get("stopped"):
             facts["stopped"] = self.history[-1]["stopped"]
         cost = {"written": clock.writes, "seconds": round(clock.writing, 3), "bytes": last[0]["bytes"] if last else 0}
         self.run.finish(self.stage, **facts, checkpoints=cost)
-        self.run.drop_checkpoints(self.stage, keep=1)
+        self.run.checkpoints.drop(self.stage, keep=1)
 
 # %% ../../nbs/training/04_loop.ipynb #d822e0ad
 def _all_finite(state):

@@ -66,7 +66,7 @@ def same_outcome(path, wanted, exact):
         for curve, rows in model["curves"].items():
             np.testing.assert_allclose(report["curves"][name][curve], rows, rtol=0, atol=0 if exact else 1e-3)
         if exact:
-            state = run.load_checkpoint(f"models/{name}")["state"]["model"]
+            state = run.checkpoints.load(f"models/{name}")["state"]["model"]
             assert digest(value.numpy() for value in state.values()) == model["weights_sha256"], name
             for key in ("accuracy", "balanced_accuracy", "macro_auc", "recall_per_class"):
                 assert found[key] == model[key], (name, key)

@@ -122,7 +122,7 @@ def test_a_copy_made_in_the_order_of_the_announcements_is_whole_at_every_moment(
             (copy / name).unlink()
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # that a checkpoint is missing, for instance
-            found = Run.open(copy).load_checkpoint("s")
+            found = Run.open(copy).checkpoints.load("s")
         seen.append(found["step"] + 4 * found["epoch"])
         if Run.open(copy).finished("s"):
             assert seen[-1] == 12

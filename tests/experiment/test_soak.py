@@ -258,7 +258,7 @@ def outcome(path):
     run = Run.open(path)
     report, stages = run.load_json("report.json"), ["search"]
     stages += [f"models/{name}" for name in report["models"]]
-    checkpoints = {stage: run.load_checkpoint(stage) for stage in stages}
+    checkpoints = {stage: run.checkpoints.load(stage) for stage in stages}
     assert all(checkpoints.values()) and len(checkpoints) >= 4
     for checkpoint in checkpoints.values():
         checkpoint.pop("facts", None)

@@ -62,7 +62,7 @@ def made_run(path, net, name="searched", *, size=(16, 16), channels=1, task="sin
     if isinstance(net, Network):
         model |= {"genotype": str(net.genotype), "width": net.width, "depth": net.depth}
     run.save_json(f"models/{name}.json", model | {"balanced_accuracy": 0.5} | known)
-    run.save_checkpoint(f"models/{name}", {"model": net.state_dict()}, epoch=0, step=0)
+    run.checkpoints.save(f"models/{name}", {"model": net.state_dict()}, epoch=0, step=0)
     return run
 
 
@@ -213,7 +213,7 @@ def test_what_a_run_cannot_give(tmp_path, run):
     with pytest.raises(UserError, match="kNN|neighbours"):
         load_model(made_run(tmp_path / "knn", network(), recipe="knn"))
     other = made_run(tmp_path / "other", network())
-    other.drop_checkpoints("models/searched")
+    other.checkpoints.drop("models/searched")
     with pytest.raises(UserError, match="no weights of 'searched' any more"):
         load_model(other)
     damaged = made_run(tmp_path / "damaged", network())
@@ -325,7 +325,7 @@ def archived(path, run, change=None, **members):
     "An archive by hand: the facts, changed, and the weights; `members` are added or replaced."
     from safetensors.torch import save
 
-    weights = run.load_checkpoint("models/searched")["state"]["model"]
+    weights = run.checkpoints.load("models/searched")["state"]["model"]
     facts = {"format": 1, **model_facts(run), **(change or {})}
     packed = save({name: tensor.contiguous() for name, tensor in weights.items()})
     content = {"model.json": json.dumps(facts), "model.safetensors": packed}
@@ -380,7 +380,7 @@ def test_a_damaged_archive(tmp_path, run):
 
 
 def test_weights_are_taken_without_a_random_draw_and_only_where_they_fit(run):
-    facts, weights = model_facts(run), run.load_checkpoint("models/searched")["state"]["model"]
+    facts, weights = model_facts(run), run.checkpoints.load("models/searched")["state"]["model"]
     assert facts["resize"] == RESIZE and facts["counts"] == [40, 20, 5]
     before = torch.random.get_rng_state()
     net = build_network(facts, weights)

@@ -93,7 +93,7 @@ def test_other_settings_until_something_is_built(tmp_path):
     first = derive_stage(run)
     assert len(derive_stage(run, method="top2").normal) == 8
     assert derive_stage(run) == first
-    run.save_checkpoint("pretrain", {"step": torch.ones(1)}, epoch=0, step=3)
+    run.checkpoints.save("pretrain", {"step": torch.ones(1)}, epoch=0, step=3)
     before = files(run)
     with pytest.raises(UserError, match="max_edges: 2 -> 1.*pretrain"):
         derive_stage(run, max_edges=1)

@@ -81,7 +81,7 @@ def test_scores_are_those_of_the_kept_weights(digits, tmp_path):
     config = evaluation_config(TINY | {"random_genotypes": 0})
     for name, make in contestants(GENOTYPES["FairDARTS_a"], digits, config, 3).items():
         candidate = Recipe(name, make, digits, run, config)
-        candidate.net.load_state_dict(run.load_checkpoint(f"models/{name}")["state"]["model"])
+        candidate.net.load_state_dict(run.checkpoints.load(f"models/{name}")["state"]["model"])
         assert candidate.metrics("test")["confusion"] == report["models"][name]["confusion"]
 
 

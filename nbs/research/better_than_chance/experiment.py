@@ -84,7 +84,7 @@ def trained(name, make, data, folder, seed):
         "seconds": sum(run.facts(f"{stage}/{recipe.name}")["seconds"] for stage in ("pretrain", "finetune")),
     }  # fmt: skip
     for stage in ("pretrain", "finetune"):
-        run.drop_checkpoints(f"{stage}/{recipe.name}")
+        run.checkpoints.drop(f"{stage}/{recipe.name}")
     return found
 
 

@@ -49,7 +49,7 @@ def searched(data, arm, seed, folder, steps):
     run = Run.open(folder / f"{arm}_{seed}", {"arm": arm, "seed": seed})
     search(data, run, config)
     level = levels(data.images["train"], config)
-    level.net.load_state_dict(run.load_checkpoint("search")["state"]["parts"]["net"])
+    level.net.load_state_dict(run.checkpoints.load("search")["state"]["parts"]["net"])
     genotype = derive_stage(run)
     seen = {split: features(level, data.images[split], genotype, split == "train") for split in ("train", "test")}
     scaler = StandardScaler().fit(seen["train"])
