@@ -32,9 +32,12 @@ setup(
     url=cfg["git_url"],
     keywords=cfg["keywords"].split(),
     packages=find_packages(include=["ssnas_colab", "ssnas_colab.*"]),
+    package_data={"ssnas_colab": ["py.typed", "*.schema.json"]},
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),
-    extras_require={name: cfg[f"{name}_requirements"].split() for name in ("dev", "onnx", "browser")},
+    extras_require={
+        key.removesuffix("_requirements"): value.split() for key, value in cfg.items() if key.endswith("_requirements")
+    },
     entry_points={
         "console_scripts": cfg["console_scripts"].split(),
         "nbdev": ["ssnas_colab=ssnas_colab._modidx:d"],

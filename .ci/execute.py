@@ -22,7 +22,7 @@ def execute(path):
 
 
 if __name__ == "__main__":
-    every = [*sorted((NBS / "core").glob("*.ipynb")), *sorted(NBS.glob("0*.ipynb"))]
-    every += [*sorted((NBS / "research").glob("*.ipynb")), NBS / "index.ipynb"]
+    every = sorted(path for path in NBS.rglob("*.ipynb") if path.parent.name not in ("nbs", "research"))
+    every += [*sorted(NBS.glob("0*.ipynb")), *sorted((NBS / "research").glob("*.ipynb")), NBS / "index.ipynb"]
     for path in [Path(name).resolve() for name in sys.argv[1:]] or every:
         execute(path)

@@ -31,8 +31,9 @@ def readme() -> str:
     text, _ = MarkdownExporter().from_notebook_node(notebook)
     text = text.replace("\n```\nfrom ", "\n```python\nfrom ")
     note = "<!-- Made from nbs/index.ipynb by .ci/readme.py: edit the notebook. -->\n\n"
-    text = text.replace("](images/", "](nbs/images/").replace('src="images/', 'src="nbs/images/')
-    text = text.replace("](core/", "](nbs/core/").replace("](research/", "](nbs/research/")
+    text = text.replace('src="images/', 'src="nbs/images/')
+    for folder in sorted(path.name for path in (ROOT / "nbs").iterdir() if path.is_dir()):
+        text = text.replace(f"]({folder}/", f"](nbs/{folder}/")
     for stage in sorted((ROOT / "nbs").glob("*.ipynb")):
         text = text.replace(f"]({stage.name})", f"](nbs/{stage.name})")
     return note + "\n".join(line.rstrip() for line in text.strip().splitlines()) + "\n"

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['command_parser', 'main']
 
-# %% ../nbs/07_cli.ipynb #2ce5d5a7
+# %% ../nbs/07_cli.ipynb #f1db39ec
 import argparse
 import contextlib
 import json
@@ -14,131 +14,162 @@ import sys
 import warnings
 from pathlib import Path
 
-from .config import PRESETS, RECIPES, SAMPLERS
-from .core.basics import UserError
-from .core.files import write_figure
-from .data.augment import AUGMENTATIONS
-from .data.summary import data_facts
-from .experiment.forecast import status_text
-from .experiment.interrupts import Stopped
-from .experiment.run import Run
-from .inference.export import export_onnx, export_run
-from .inference.predict import load_model, predict_command
-from .models.genotype import GENOTYPES, Genotype
-from .models.network import Network, count_macs, count_parameters
-from .nas.cost import describe_estimate
-from .nas.relaxations import RELAXATIONS
-from .plots.genotype import plot_genotype
-from .reports.compare import compare
-from .sessions.session import guard, session
-from .stages.derivation import derive_stage
-from .stages.evaluation import evaluate
-from ssnas_colab.stages.pipeline import (
+from . import __version__
+from ssnas_colab.config import (
+    DataConfig,
+    EvaluationConfig,
+    RunConfig,
+    SearchConfig,
+    check_fields,
     default_path,
-    fork_run,
-    known_report,
-    open_with_data,
+    fields_of,
     pipeline_config,
-    read_images,
-    run_stages,
+    range_of,
+    read_value,
 )
-from .stages.search import search, search_estimate
-from .training.class_losses import LOSSES
-from .training.ssl_losses import OBJECTIVES
+from .core.basics import UserError, did_you_mean
+from .experiment.interrupts import Stopped, parse_duration
+from .experiment.run import Run
+from .models.genotype import GENOTYPES, PUBLISHED_SIZES, load_genotype
 
-# %% ../nbs/07_cli.ipynb #aa5c0243
-def _settings(options):
-    names = ("imbalance_factor", "profile", "seed", "image_size", "policy", "max_parameters", "device")
-    columns = {name: value.split(",") for name in ("label", "group") if (value := getattr(options, name))}
-    made = {name: getattr(options, name) for name in (*names, "class_order")}
-    more = {"search": {}, "evaluation": {}}
-    for stage, named in _STAGE_OPTIONS.items():
-        more[stage] = {name: value for name in named if (value := getattr(options, name)) is not None}
-    for text in options.set or []:
-        stage, name, value = _setting(text)
-        more[stage][name] = value
-    return made | more | {"columns": columns or None}
+# %% ../nbs/07_cli.ipynb #a16e51d0
+_STAGES = {"data": DataConfig, "search": SearchConfig, "evaluation": EvaluationConfig}
+# The settings that have an option of their own; all others are reached by --set.
+_OPTIONS = {
+    "data": ("imbalance_factor", "profile", "image_size", "policy", "class_order"),
+    "search": ("relaxation", "objective"),
+    "evaluation": ("recipe", "loss", "sampler", "max_parameters"),
+}
 
 
-_STAGE_OPTIONS = {"search": ("relaxation", "objective"), "evaluation": ("recipe", "loss", "sampler")}
+def _given(options, stage):
+    "What was given by options for a stage, read as its settings."
+    fields = fields_of(_STAGES[stage])
+    found = {name: getattr(options, name, None) for name in _OPTIONS[stage]}
+    return {name: read_value(fields[name], text) for name, text in found.items() if text is not None}
 
 
 def _setting(text):
-    "('search', 'width', 8) from 'search.width=8'; values are read as JSON where they are, else taken as text."
-    run_path, equals, value = text.partition("=")
-    stage, dot, name = run_path.partition(".")
-    if not (equals and dot) or stage not in _STAGE_OPTIONS:
+    "('search', 'width', 8) from 'search.width=8'."
+    place, equals, value = text.partition("=")
+    stage, dot, name = place.partition(".")
+    if not (equals and dot) or stage not in ("search", "evaluation"):
         raise UserError(f"--set {text!r} is not a setting: write search.NAME=VALUE or evaluation.NAME=VALUE")
-    try:
-        return stage, name, json.loads(value)
-    except ValueError:
-        return stage, name, value
+    fields = fields_of(_STAGES[stage])
+    if name not in fields:
+        raise UserError(f"The {stage} has no setting {name!r}: {did_you_mean(name, fields)}")
+    return stage, name, read_value(fields[name], value)
 
-# %% ../nbs/07_cli.ipynb #083cf063
+
+def _config(options) -> dict:
+    "All settings of the run that is meant, checked."
+    stages = {stage: _given(options, stage) for stage in _STAGES}
+    for text in options.set or []:
+        stage, name, value = _setting(text)
+        stages[stage][name] = value
+    columns = {name: text.split(",") for name in ("label", "group") if (text := getattr(options, name))}
+    seed = read_value(fields_of(RunConfig)["seed"], options.seed)
+    if options.time_budget is not None:
+        parse_duration(options.time_budget)
+    return pipeline_config(
+        options.data, options.preset, seed=seed, device=options.device, columns=columns or None, began=_out(options),
+        search=stages["search"], evaluation=stages["evaluation"], **stages["data"],
+    )  # fmt: skip
+
+
+def _out(options):
+    return Path(options.out or default_path(options.data))
+
+
 def _places(options):
     return {name: value for name in ("source", "images") if (value := getattr(options, name))}
 
-
+# %% ../nbs/07_cli.ipynb #f84f447f
 @contextlib.contextmanager
 def _opened(options):
     "The run and its images, in a session of its own: nobody else writes, and the time budget counts."
-    out = Path(options.out or default_path(options.data))
-    config = pipeline_config(options.data, options.preset, **_settings(options))
-    if getattr(options, "fork", None) and not (out / "run.json").is_file():
-        fork_run(options.fork, out, config)
+    out, config = _out(options), _config(options)
     if out.exists():
         Run.check(out, config)
-    with session(out, getattr(options, "time_budget", None)) as folder:
+
+    from ssnas_colab.sessions.session import session
+    from ssnas_colab.stages.pipeline import fork_run, open_with_data
+
+    if options.fork and not (out / "run.json").is_file():
+        fork_run(options.fork, out, config)
+    with session(out, options.time_budget) as folder:
         yield open_with_data(options.data, folder, config, **_places(options))
 
 
 def _load(options):
-    "The images alone, without a run."
-    config = pipeline_config(options.data, options.preset, **_settings(options))
+    "The images alone, without a run, and the settings."
+    config = _config(options)
+
+    from ssnas_colab.stages.pipeline import read_images
+
     return read_images(options.data, config, **_places(options)), config
 
-# %% ../nbs/07_cli.ipynb #e9dcdb3b
+
+def _seeds(options):
+    field = fields_of(RunConfig)["seeds"]
+    return check_fields(RunConfig, "The run", {"seeds": read_value(field, options.seeds)})["seeds"]
+
+# %% ../nbs/07_cli.ipynb #2b9fef60
 def _run_command(options):
-    out = Path(options.out or default_path(options.data))
-    config = pipeline_config(options.data, options.preset, **_settings(options))
-    report = known_report(out, config, options.seeds)
+    out, seeds, config = _out(options), _seeds(options), _config(options)
+
+    from ssnas_colab.stages.pipeline import known_report, run_stages
+
+    report = known_report(out, config, seeds)
     if not report:
         with _opened(options) as (run, data):
             print(data.describe(), flush=True)
-            report = run_stages(run, data, options.seeds, options.quiet)
+            report = run_stages(run, data, seeds, options.quiet)
     if report:
         print((out / "report.md").read_text(encoding="utf-8"))
         print(f"The report is {out / 'report.html'}, one page to open in a browser; the numbers are beside it.")
     else:
         print(f"The images have no labels: the genotype is {out / 'genotype.json'}, and there is nothing to evaluate.")
 
-# %% ../nbs/07_cli.ipynb #93643f9c
+
 def _data_command(options):
     options.data = options.path or options.data
-    run, data = None, None
     if options.out:
         with _opened(options) as (run, data):
             pass
     else:
-        data = _load(options)[0]
+        run, data = None, _load(options)[0]
+
+    from ssnas_colab.data.summary import data_facts
+
     print(json.dumps(data_facts(data)) if options.json else data.describe())
     if run and not options.json:
         kept = "data.json, indices.npz, class_counts.png, examples.png, views.png"
         print(f"Kept in {run.path}: {kept}" + (", set_aside.txt" if data.set_aside else ""))
 
-# %% ../nbs/07_cli.ipynb #6c245d8e
+# %% ../nbs/07_cli.ipynb #8a32b51f
 def _search_command(options):
     if options.dry_run:
         data, config = _load(options)
+
+        from ssnas_colab.nas.cost import describe_estimate
+        from ssnas_colab.stages.search import search_estimate
+
         print(describe_estimate(search_estimate(data, config["search"])))
         return
     with _opened(options) as (run, data):
+        from ssnas_colab.stages.search import search
+
         search(data, run, run.config["search"], quiet=options.quiet)
     print(f"The alphas of every epoch are {run.path / 'alphas.npz'}; next: ssnas derive {run.path}")
 
 
 def _derive_command(options):
-    run = Run.open(options.path)
+    Run.open(options.path)
+
+    from ssnas_colab.sessions.session import guard, session
+    from ssnas_colab.stages.derivation import derive_stage
+
     with session(options.path) as folder:
         run = guard(Run.open(folder))
         with run.writing():
@@ -147,44 +178,61 @@ def _derive_command(options):
 
 
 def _evaluate_command(options):
+    seeds = _seeds(options)
     with _opened(options) as (run, data):
-        evaluate(data, run, run.config["evaluation"], seeds=options.seeds, quiet=options.quiet)
+        from ssnas_colab.stages.evaluation import evaluate
+
+        evaluate(data, run, run.config["evaluation"], seeds=seeds, quiet=options.quiet)
     print(run.load_text("report.md"))
 
-# %% ../nbs/07_cli.ipynb #40704520
-def _find_genotype(what):
-    "The genotype that `what` names: a published one, a JSON file, or a run folder."
-    if what in GENOTYPES:
-        return GENOTYPES[what]
-    path = Path(what)
-    path = path / "genotype.json" if path.is_dir() else path
-    if not path.is_file():
-        raise UserError(f"There is no genotype at {path}: name a run, a file or one of {', '.join(GENOTYPES)}")
-    try:
-        return Genotype.from_json(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from None
+# %% ../nbs/07_cli.ipynb #c835dfcc
+def _sizes(what, genotype):
+    "Parameters and MACs of a genotype in words."
+    run = Path(what)
+    if what in PUBLISHED_SIZES:
+        parameters, macs = PUBLISHED_SIZES[what]
+    elif (run / "report.json").is_file():
+        report = Run.open(run).load_json("report.json")
+        found, data = report["models"]["searched"], report["data"]
+        size, classes = " x ".join(map(str, data["size"])), len(data["class_names"])
+        of = f"At width {found['width']} and depth {found['depth']}, {classes} classes: {found['parameters']:,.0f}"
+        return f"{of} parameters, {found['macs'] / 1e6:.2f} M MACs for an image of {size} pixels"
+    else:
+        from ssnas_colab.models.network import Network, count_macs, count_parameters
+
+        net = Network(genotype, 10)
+        parameters, macs = count_parameters(net), count_macs(net)
+    of = f"At width 36 and depth 20, 10 classes: {parameters:,} parameters"
+    return f"{of}, {macs / 1e6:.2f} M MACs for an image of 32 x 32 pixels"
 
 
 def _show_command(options):
-    genotype = _find_genotype(options.what)
+    what = options.what
+    if what not in GENOTYPES and not Path(what).exists():
+        raise UserError(f"There is no genotype at {what}: name a run, a file or one of {', '.join(GENOTYPES)}")
+    genotype = GENOTYPES[what] if what in GENOTYPES else load_genotype(what)
     print(genotype)
-    net = Network(genotype, 10)
-    print(f"At width 36 and depth 20, 10 classes: {count_parameters(net):,} parameters, ", end="")
-    print(f"{count_macs(net) / 1e6:.2f} M multiply-adds for an image of 32 x 32 pixels")
+    print(_sizes(what, genotype))
     if options.png:
-        write_figure(options.png, plot_genotype(genotype, options.what))
+        from ssnas_colab.core.files import write_figure
+        from ssnas_colab.plots.genotype import plot_genotype
+
+        write_figure(options.png, plot_genotype(genotype, what))
         print(f"The picture is {options.png}")
-    report = Path(options.what) / "report.md"
+    report = Path(what) / "report.md"
     if report.is_file():
         print(f"\n{report.read_text(encoding='utf-8')}")
 
 
 def _status_command(options):
+    from ssnas_colab.experiment.forecast import status_text
+
     print(status_text(Run.open(options.path)))
 
-# %% ../nbs/07_cli.ipynb #7b7017c0
+# %% ../nbs/07_cli.ipynb #4014387f
 def _compare_command(options):
+    from ssnas_colab.reports.compare import compare
+
     reports = {}
     for path in map(Path, options.paths):
         if not path.is_file():
@@ -198,119 +246,127 @@ def _compare_command(options):
 
 
 def _predict_command(options):
+    from ssnas_colab.inference.predict import predict_command
+
     print(predict_command(options.path, options.images, options.out, options.model))
 
 
 def _export_command(options):
+    from ssnas_colab.inference.export import export_onnx, export_run
+    from ssnas_colab.inference.predict import load_model
+
     if options.out.endswith(".onnx"):
         difference = export_onnx(load_model(options.path, options.model), options.out)
         print(f"Written: {options.out}; onnxruntime and torch differ by at most {difference:.1e}")
     else:
         print(f"Written: {export_run(options.path, options.out, options.model)}")
 
-# %% ../nbs/07_cli.ipynb #c98925be
+# %% ../nbs/07_cli.ipynb #42c9b3df
+class _Parser(argparse.ArgumentParser):
+    "A parser whose complaints are one sentence."
+
+    def error(self, message):
+        raise UserError(f"{message}: see `{self.prog} --help`")
+
+
+def _add_option(add, kind, name, **more):
+    "An option for the setting `name` of `kind`."
+    field = fields_of(kind)[name]
+    default = "" if field.default is None else f"; default: {field.default}"
+    text = f"{field.metadata['text']} ({range_of(field).removesuffix(', or none')}{default})"
+    add(f"--{name.replace('_', '-')}", metavar=name.rpartition("_")[2].upper(), help=text.replace("%", "%%"), **more)
+
+
 def _add_settings(parser, out_help="the run folder (default: runs/NAME)"):
     add = parser.add_argument
-    add("--data", default="digits", help="a name (digits, cifar10, ...) or the path of a folder, zip or npz")
-    add("--imbalance-factor", type=float, help="cut the classes to a long tail; largest over smallest (digits: 10)")
-    add("--profile", default="exp", choices=("exp", "step"), help="shape of the long tail (default: exp)")
-    add("--preset", default="quick", choices=tuple(PRESETS), help="; ".join(f"{k}: {v}" for k, v in PRESETS.items()))
+    add("--data", default="digits", help=fields_of(RunConfig)["data"].metadata["text"] + " (default: digits)")
+    _add_option(add, RunConfig, "preset", default="quick")
     add("--out", help=out_help)
-    add("--seed", type=int, default=0, help="of every random choice (default: 0)")
-    add("--image-size", type=int, help="pixels; default: the images' own where they share one, else at most 64")
-    add(
-        "--policy", help=f"of the random views: {', '.join(AUGMENTATIONS)} (default: by the set's name or its channels)"
-    )
-    add("--class-order", choices=("kept", "shuffled"), help="order of the classes along the tail (default: kept)")
+    _add_option(add, RunConfig, "seed", default="0")
+    for stage, names in _OPTIONS.items():
+        for name in names:
+            _add_option(add, _STAGES[stage], name)
     add("--source", help="where covid_xray lies: a Drive link or id, an address, a zip or a folder")
-    add("--images", help="of a CSV: the folder or zip that its file names lie in (default: beside it)")
-    add("--label", help="of a CSV: the column, or columns with commas between, that hold the labels")
-    add("--group", help="of a CSV: the column (a patient, say) that must not be split between training and test")
-    add("--relaxation", choices=tuple(RELAXATIONS), help="of the search (default: the preset's)")
-    add("--objective", choices=tuple(OBJECTIVES), help="of the search (default: barlow_twins)")
-    add("--recipe", help=f"of the evaluation: {', '.join(RECIPES)} (default: {RECIPES[0]})")
-    add("--loss", help=f"of the evaluation: {', '.join(sorted({name for name, _ in LOSSES}))}")
-    add("--sampler", choices=tuple(SAMPLERS), help="which images training with labels sees (default: natural)")
+    add("--images", help="the folder or zip of the images that a CSV names")
+    add("--label", metavar="COLUMNS", help="column or columns of a CSV with the label, separated by commas")
+    add("--group", metavar="COLUMN", help="column of a CSV that keeps images together in one split, say patients")
     add("--set", action="append", metavar="STAGE.NAME=VALUE", help="any other setting, say search.width=8 (repeatable)")
-    add("--max-parameters", type=int, help="of the searched network (default: 413,850, a 27th of ResNet-18)")
-    add("--device", default="auto", help="cpu, cuda, ... (default: cuda where there is one)")
+    add("--device", default="auto", help=fields_of(SearchConfig)["device"].metadata["text"])
     add("--fork", metavar="RUN", help="begin with what still holds of this run; --out names the new one")
-    add("--time-budget", help="stop cleanly after 3h30m, 90m, ...; the same command goes on (exit code 75)")
+    add("--time-budget", metavar="TIME", help=fields_of(RunConfig)["time_budget"].metadata["text"] + " (exit code 75)")
     add("--quiet", action="store_true", help="no progress")
 
-# %% ../nbs/07_cli.ipynb #bc5be6ac
+# %% ../nbs/07_cli.ipynb #88bf5d2c
 def command_parser() -> argparse.ArgumentParser:
     "The parser of the `ssnas` command; each subcommand leaves its function in `command`."
     text = "Neural architecture search without labels, for uneven classes."
-    parser = argparse.ArgumentParser("ssnas", description=text)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser = _Parser("ssnas", description=text)
+    parser.add_argument("--version", action="version", version=f"ssnas {__version__}")
+    parser.set_defaults(command=lambda options: parser.print_help())
+    commands = parser.add_subparsers(metavar="COMMAND", parser_class=_Parser)
 
-    def add(name, function, text):
+    def command(name, function, text):
         made = commands.add_parser(name, help=text, description=text)
         made.set_defaults(command=function)
         return made
 
-    made = add("run", _run_command, "all stages: images in, a searched network and a report out")
-    made.add_argument("--seeds", type=int, default=1, help="go the whole way for so many seeds, and report the spread")
+    seeds = {"default": "1"}
+    made = command("run", _run_command, "all stages: images in, a searched network and a report out")
+    _add_option(made.add_argument, RunConfig, "seeds", **seeds)
     _add_settings(made)
-    made = add("data", _data_command, "stage 1: what the images are")
+    made = command("data", _data_command, "stage 1: what the images are")
     made.add_argument("path", nargs="?", metavar="DATA", help="a name or path, instead of --data")
     made.add_argument("--json", action="store_true", help="print all facts as JSON")
     _add_settings(made, "keep the choice of images in this run")
-    made = add("search", _search_command, "stage 2: search without labels")
+    made = command("search", _search_command, "stage 2: search without labels")
     made.add_argument("--dry-run", action="store_true", help="only say what it would take in time and memory")
     _add_settings(made)
-    made = add("derive", _derive_command, "stage 3: from alphas to a genotype")
+    made = command("derive", _derive_command, "stage 3: from alphas to a genotype")
     made.add_argument("path", metavar="RUN", help="the run folder")
     made.add_argument("--method", help="threshold (FairDARTS) or top2 (DARTS); default: by the search's relaxation")
     made.add_argument("--threshold", type=float, default=0.85, help="least weight of an edge (default: 0.85)")
     made.add_argument("--max-edges", type=int, default=2, help="most edges into a node (default: 2)")
-    made = add("evaluate", _evaluate_command, "stage 4: train and compare")
-    made.add_argument("--seeds", type=int, default=1, help="train so many times, on this run's genotype")
+    made = command("evaluate", _evaluate_command, "stage 4: train and compare")
+    _add_option(made.add_argument, RunConfig, "seeds", **seeds)
     _add_settings(made)
-    made = add("show", _show_command, "a genotype, published or found, and a run's report")
+    made = command("show", _show_command, "a genotype, published or found, and a run's report")
     made.add_argument("what", metavar="WHAT", help=f"a run, a genotype file, or one of {', '.join(GENOTYPES)}")
-    made.add_argument("--png", help="write its picture to this file")
-    add("status", _status_command, "where a run stands").add_argument("path", metavar="RUN", help="the run folder")
-    _add_uses(add)
+    made.add_argument("--png", metavar="FILE", help="write its picture to this file")
+    made = command("status", _status_command, "where a run stands")
+    made.add_argument("path", metavar="RUN", help="the run folder")
+    made = command("compare", _compare_command, "several runs in one table")
+    made.add_argument("paths", nargs="+", metavar="RUN", help="run folders, or their report.json")
+    made = command("predict", _predict_command, "what a trained network says of images")
+    made.add_argument("path", metavar="RUN", help="the run folder, or an exported zip")
+    made.add_argument("images", nargs="+", metavar="IMAGE", help="image files, folders or zips")
+    made.add_argument("--model", default="searched", help="searched, resnet18, ... (default: searched)")
+    made.add_argument("--out", metavar="FILE", help="write a CSV with the probability of every class")
+    made = command("export", _export_command, "one archive with the network (.zip), or its ONNX form (.onnx)")
+    made.add_argument("path", metavar="RUN", help="the run folder")
+    made.add_argument("out", metavar="FILE", help="the file to write, ending in .zip or .onnx")
+    made.add_argument("--model", default="searched", help="searched, resnet18, ... (default: searched)")
     return parser
 
-# %% ../nbs/07_cli.ipynb #8a940e7e
-def _add_uses(add):
-    "The commands for finished runs."
-    made = add("compare", _compare_command, "several runs in one table")
-    made.add_argument("paths", nargs="+", metavar="RUN", help="run folders, or their report.json")
-    for name, function, text in (
-        ("predict", _predict_command, "what a trained network says of images"),
-        ("export", _export_command, "one archive with the network (.zip), or its ONNX form (.onnx)"),
-    ):
-        made = add(name, function, text)
-        made.add_argument("path", metavar="RUN", help="the run folder, or (predict) an exported zip")
-        made.add_argument("--model", default="searched", help="searched, resnet18, ... (default: searched)")
-        if name == "predict":
-            made.add_argument("images", nargs="+", metavar="IMAGE", help="image files, folders or zips")
-            made.add_argument("--out", help="write a CSV with the probability of every class")
-        else:
-            made.add_argument("out", metavar="FILE", help="the file to write, ending in .zip or .onnx")
-
-# %% ../nbs/07_cli.ipynb #26223fbb
+# %% ../nbs/07_cli.ipynb #936b7caf
 def _warn(message, category, filename, lineno, file=None, line=None):
     if issubclass(category, UserWarning):
         print(f"ssnas: warning: {message}", file=sys.stderr)
 
 
 def main(arguments=None) -> int:
-    """The `ssnas` command: takes its arguments (None: the process's), returns its exit code.
+    """The `ssnas` command: takes its arguments (None: the process's), returns its exit code; raises nothing.
 
     0 done; 75 stopped by the time budget, SIGTERM or Ctrl-C, to be continued; 2 the user's mistake, in one sentence;
     1 the training failed; 130 stopped at once.
     """
-    options = command_parser().parse_args(arguments)
     with warnings.catch_warnings():
         warnings.showwarning = _warn
         try:
+            options = command_parser().parse_args(arguments)
             options.command(options)
             sys.stdout.flush()
+        except SystemExit as done:  # --help and --version
+            return done.code or 0
         except BrokenPipeError:  # the reader of a pipe, `head` say, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except UserError as error:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import ssnas_colab
 from ssnas_colab.cli import main
 
 
@@ -145,6 +146,76 @@ def test_a_setting_by_name_and_a_wrong_one(say, tmp_path):
     one_sentence(say("search", "--set", "search.widht=3", "--out", tmp_path / "run")[1], "widht", "width")
     one_sentence(say("search", "--set", "width=3", "--out", tmp_path / "run")[1], "search.NAME=VALUE")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--loss", "foo"], ["foo", "focal"]),
+        (["--loss", "cros_entropy"], ["cros_entropy", "'cross_entropy'"]),
+        (["--set", "evaluation.finetune_rate=lots"], ["finetune_rate", "lots", "a number"]),
+        (["--set", "evaluation.finetune_steps=0"], ["finetune_steps", "0", "1"]),
+        (["--set", "search.steps=1e400"], ["steps"]),
+        (["--set", "evaluation.published=SNASS"], ["SNASS", "'SNAS'"]),
+        (["--relaxation", "far"], ["far", "'fair'"]),
+        (["--sampler", "even"], ["even", "class_balanced"]),
+        (["--preset", "quik"], ["quik", "'quick'"]),
+        (["--profile", "linear"], ["linear", "exp"]),
+        (["--seed", "one"], ["seed", "one", "whole number"]),
+        (["--seeds", "0"], ["seeds", "0"]),
+        (["--image-size", "4"], ["image_size", "4", "8"]),
+        (["--time-budget", "soon"], ["soon"]),
+        (["--widht", "3"], ["--widht", "--help"]),
+    ],
+    ids=lambda one: one[-1] if isinstance(one, list) else None,
+)
+def test_a_wrong_setting_is_refused_before_anything_is_read_or_written(say, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.setattr("ssnas_colab.stages.loader.load_data", lambda *_, **__: pytest.fail("images were read"))
+    monkeypatch.setattr("ssnas_colab.stages.pipeline.load_data", lambda *_, **__: pytest.fail("images were read"))
+    code, said = say("run", *arguments, "--out", tmp_path / "run")
+    assert code == 2 and not (tmp_path / "run").exists()
+    one_sentence(said, *words)
+
+
+def test_a_loss_for_other_data_is_refused_before_the_search(say, tmp_path):
+    code, said = say("run", "--loss", "asymmetric", "--out", tmp_path / "run")
+    assert code == 2 and not (tmp_path / "run").exists()
+    one_sentence(said, "asymmetric", "single-label", "focal")
+
+
+def test_every_way_to_call_it_returns_a_code(capsys):
+    assert main(["--version"]) == 0 and capsys.readouterr().out == f"ssnas {ssnas_colab.__version__}\n"
+    assert main([]) == 0
+    told = capsys.readouterr().out
+    assert main(["--help"]) == 0 and capsys.readouterr().out == told and "compare" in told
+    for command in "run data search derive evaluate show status compare predict export".split():
+        assert main([command, "--help"]) == 0 and f"ssnas {command}" in capsys.readouterr().out
+    for wrong in (["serach"], ["show"], ["--nonsense"], ["compare"], ["derive", "x", "--threshold", "high"]):
+        assert main(wrong) == 2
+        one_sentence(capsys.readouterr().err, "--help")
+
+
+def test_it_starts_without_the_heavy_libraries(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text('{"config": {"seed": 0}, "created": 0}')
+    for arguments in (
+        ["--help"],
+        ["--version"],
+        ["show", "DARTS_V2"],
+        ["status", str(tmp_path / "run")],
+        ["run", "--loss", "foo"],
+    ):
+        code = f"import sys; from ssnas_colab.cli import main; code = main({arguments!r}); "
+        code += "sys.exit(sorted({'torch', 'sklearn', 'matplotlib', 'torchvision'} & set(sys.modules)) or None)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, (arguments, done.stderr)
+
+
+def test_python_m_is_the_same_command():
+    call = [sys.executable, "-m", "ssnas_colab", "show", "nothing"]
+    done = subprocess.run(call, capture_output=True, text=True)
+    assert done.returncode == 2 and not done.stdout
+    one_sentence(done.stderr, "nothing", "DARTS_V2")
 
 
 def test_a_run_that_another_session_writes_is_refused(say, tmp_path):

@@ -1,9 +1,12 @@
-"""The small drawings at the top of the notebooks: python nbs/images/draw.py writes core/*.svg from drawings.py.
+"""The small drawings at the top of the notebooks: python nbs/images/draw.py writes *.svg from drawings.py.
+
+One of them, the house, is drawn from what the modules import.
 
 A drawing is a list of rows, a row a list of words: ">" or ">text" an arrow, "-text" plain text, "|" a gap, "=0.4 text"
 a bar of 40 %, everything else a box, of which "b:", "o:", "g:", "r:", "y:" and "k:" before the text choose the colour.
 """
 
+import ast
 from html import escape
 from pathlib import Path
 
@@ -91,10 +94,49 @@ def draw(title, rows):
     return f"{head}<title>{escape(title)}</title>{paper}{''.join(made)}</svg>\n"
 
 
+def imported():
+    "For each room of the package (its single modules are rooms, too), its modules and the rooms that they import."
+    package, rooms = Path(__file__).resolve().parents[2] / "ssnas_colab", {}
+    for path in sorted(package.rglob("*.py")):
+        parts = path.relative_to(package).with_suffix("").parts
+        if path.name.startswith("_") or parts == ("core", "using"):
+            continue
+        own = rooms.setdefault(parts[0], {"modules": [], "imports": set()})
+        own["modules"].append(parts[-1])
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                base = ["ssnas_colab", *parts[:-1]][: len(parts) + 1 - node.level] if node.level else []
+                words = [*base, *(node.module.split(".") if node.module else [])]
+                names = {words[1]} if len(words) > 1 else {alias.name for alias in node.names}
+                own["imports"] |= names if words[0] == "ssnas_colab" else set()
+    for name, room in rooms.items():
+        room["imports"] = room["imports"] & rooms.keys() - {name}
+    return rooms
+
+
+def house():
+    "Title and rows of the house: a row is a floor, on which each room imports only rooms of the rows below."
+    rooms, left, floors = imported(), set(imported()), []
+    while left:
+        floors.append(sorted(name for name in left if not rooms[name]["imports"] & left))
+        assert floors[-1], f"these import each other: {left}"
+        left -= {*floors[-1]}
+    colour = dict.fromkeys(("data", "models", "training", "nas"), "b:")
+    colour |= dict.fromkeys(("inference", "reports", "plots", "widgets"), "g:")
+    colour |= dict.fromkeys(("stages", "cli", "config"), "o:")
+    rows = []
+    for floor in reversed(floors):
+        boxes = []
+        for name in floor:
+            modules = [] if rooms[name]["modules"] == [name] else rooms[name]["modules"]
+            halves = [", ".join(modules[k : k + 4]) for k in range(0, len(modules), 4)]
+            boxes.append("\n".join([f"{colour.get(name, 'k:')}{name.upper()}", *halves]))
+        rows.append(boxes)
+    return "The rooms of the package, floor by floor, drawn from its imports", rows
+
+
 if __name__ == "__main__":
     from drawings import DRAWINGS
 
-    here = Path(__file__).resolve().parent / "core"
-    here.mkdir(exist_ok=True)
-    for name, (title, rows) in DRAWINGS.items():
-        (here / f"{name}.svg").write_text(draw(title, rows), encoding="utf-8")
+    for name, (title, rows) in {**DRAWINGS, "house": house()}.items():
+        Path(__file__).with_name(f"{name}.svg").write_text(draw(title, rows), encoding="utf-8")

@@ -232,4 +232,15 @@ DRAWINGS = {
         ["g:searched", "-against", "k:ResNet-18", "k:narrowed ResNet", "k:MobileNetV3-small", "o:random genotypes", "b:published genotypes"],
         ["-long-tailed CIFAR-10, PneumoniaMNIST 9 : 1, and a smoke run of the COVID-19 path"],
     ]),
+    "walk": ("Three paths through the package: the images, a setting, a genotype", [
+        ["-images"],
+        ["k:folder,\nzip, npz", ">load_data", "b:stages.loader\ndata.folders, .images,\n.imbalance", ">ImageData", "b:stages.search\nnas.bilevel,\n.supernet", ">alphas",
+         "o:the run\nfolder", ">", "b:stages.evaluation\ntraining.recipes,\n.loop", ">scores", "g:reports.build\n.markdown, .html"],
+        ["-a setting"],
+        ["k:ssnas run --set\nsearch.lambda_=0.01", ">", "b:cli", ">checked", "b:config\nSearchConfig", ">run.json", "o:experiment.run", ">search_config",
+         "b:stages.search\nnas.bilevel", ">make_loss", "g:training.ssl_losses\nbarlow_twins_loss"],
+        ["-a genotype"],
+        ["b:nas.relaxations\nweights of operations", ">", "b:nas.derive\nstages.derivation", ">genotype.json", "o:the run folder", ">", "b:models.network\ntrained", ">",
+         "b:inference.model\nwith its pixels", ">", "g:inference.export\nnetwork.onnx"],
+    ]),
 }  # fmt: skip
