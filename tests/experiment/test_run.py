@@ -3,8 +3,12 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import tarfile
 import time
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -166,6 +170,30 @@ def test_status_and_its_words(tmp_path):
     status = run.status(["s", "t"])
     assert status["open"] == {} and status["stage"] is None and status["next"] == "t" and status["seconds"] > 0
     assert run.facts("s")["checkpoints"]["written"] == 12 and run.facts("s")["checkpoints"]["bytes"] > 1000
+
+
+LOOKING = """
+import sys
+import ssnas_colab.core.basics, ssnas_colab.core.environment, ssnas_colab.core.files
+import ssnas_colab.experiment.interrupts, ssnas_colab.experiment.checkpoints
+from ssnas_colab.experiment.forecast import status_text
+from ssnas_colab.experiment.run import Run
+for path in sys.argv[1:]:
+    print(Run.open(path).status()["finished"], status_text(path))
+heavy = {"torch", "torchvision", "matplotlib", "sklearn", "scipy", "tqdm"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def test_looking_at_a_run_imports_nothing_heavy(tmp_path):
+    with tarfile.open(Path(__file__).resolve().parents[1] / "data" / "v0.1.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    new, _ = half_way(tmp_path / "new")
+    paths = [new.path, *(tmp_path / name for name in ("search_sampled", "evaluation", "finished"))]
+    done = subprocess.run([sys.executable, "-c", LOOKING, *map(str, paths)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for told in ("under way: s, epoch 2 of 3", "under way: search", "trained for", "left (", "next: "):
+        assert told in done.stdout, done.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
