@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import __version__
 from ..core.basics import UserError, format_duration, format_size, settings_diff
 from ..core.files import Files, figure_bytes
 from .checkpoints import Checkpoints
@@ -49,10 +50,10 @@ class Run(Files):
     the writing, or None.
     """
 
-    def __init__(self, path, config: dict, created: float):
+    def __init__(self, path, config: dict, created: float, complete=None):
         super().__init__(path)
         self.config, self.created, self.checkpoints = config, created, Checkpoints(self)
-        self.lock, self._depth = None, 0
+        self.lock, self._depth, self._complete = None, 0, complete
 
     def __repr__(self):
         return f"Run({self.path.name!r}, finished: {', '.join(self.finished_stages()) or 'nothing yet'})"
@@ -60,21 +61,23 @@ class Run(Files):
     # opened, made, forked
 
     @classmethod
-    def open(cls, path, config=None) -> "Run":
+    def open(cls, path, config=None, *, complete=None) -> "Run":
         """Open the run at `path`, or make it with the settings `config` (a dict that JSON can hold).
 
-        Without `config` an existing run opens with the settings it has. `UserError` where there is no run and no
-        settings, where the folder holds something else, or where the settings differ.
+        Without `config` an existing run opens with the settings it has. complete: a function that gets these and
+        returns them with what an earlier version did where it had no setting for it; then the run has those, also the
+        runs inside it, and they are what `config` is compared with. `run.json` stays as it is. `UserError` where there
+        is no run and no settings, where the folder holds something else, or where the settings differ.
         """
-        known = cls.check(path, config)
-        return cls._make(Path(path), config) if known is None else known
+        known = cls.check(path, config, complete=complete)
+        return cls._make(Path(path), config, complete) if known is None else known
 
     @classmethod
-    def check(cls, path, config=None):
+    def check(cls, path, config=None, *, complete=None):
         "The run at `path` as `open` would give it, or None where `open` would make one; refuses as `open` does."
         path = Path(path)
         if (path / "run.json").is_file():
-            return cls._reopen(path, config)
+            return cls._reopen(path, config, complete)
         if path.exists() and not path.is_dir():
             raise UserError(f"{path} is a file, not a run folder: name another folder")
         if config is None:
@@ -84,14 +87,16 @@ class Run(Files):
         return None
 
     @classmethod
-    def _reopen(cls, path, config):
+    def _reopen(cls, path, config, complete):
         settings = path / "run.json"
         try:
             stored = json.loads(settings.read_text(encoding="utf-8"))
-            run = cls(path, stored["config"], stored["created"])
+            run = cls(path, stored["config"], stored["created"], complete)
         except (ValueError, KeyError, TypeError):
             reason = f"{settings} is not readable as a run's settings"
             raise UserError(f"{reason}: restore it or name another folder") from None
+        if complete:
+            run.config = json.loads(json.dumps(complete(run.config)))
         changed = [] if config is None else settings_diff(run.config, json.loads(json.dumps(config)))
         if changed:
             raise UserError(
@@ -101,9 +106,9 @@ class Run(Files):
         return run
 
     @classmethod
-    def _make(cls, path, config, **more):
-        run = cls(path, json.loads(json.dumps(config)), time.time())
-        run.save_json("run.json", {"config": run.config, "created": run.created, **more})
+    def _make(cls, path, config, complete=None, **more):
+        run = cls(path, json.loads(json.dumps(config)), time.time(), complete)
+        run.save_json("run.json", {"config": run.config, "created": run.created, "version": __version__, **more})
         return run
 
     @classmethod
@@ -140,7 +145,7 @@ class Run(Files):
 
     def inner(self, name, config=None) -> "Run":
         "A run in the folder `name` of this one, guarded as this one is; who listens to this one hears of its files."
-        run = type(self).open(self.path / name, config)
+        run = type(self).open(self.path / name, config, complete=self._complete)
         run.lock, run.before_write = self.writing, self.before_write
         run.on_write.append(lambda written: self.tell(f"{name}/{written}"))
         self.tell(f"{name}/run.json")
