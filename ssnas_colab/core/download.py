@@ -10,7 +10,6 @@ import hashlib
 import importlib.util
 import os
 import re
-import shutil
 import time
 import urllib.error
 import urllib.request
@@ -149,5 +148,5 @@ def fetch_from_drive(link, path) -> Path:
             f"The file {name} on Google Drive could not be fetched ({reason}): share it with anyone who has the link, "
             f"or fetch it by hand and put it at {path}"
         )
-    shutil.move(part, path)
+    os.replace(part, path)
     return path

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-# %% ../../nbs/core/02_seeding.ipynb #15b5437a
+# %% ../../nbs/core/02_seeding.ipynb #eea3b3cb
 def derived_seed(*keys) -> int:
     "A seed (0 <= seed < 2**63) that depends on all `keys` (numbers and text), the same on every machine, every day."
     return int.from_bytes(hashlib.sha256("\n".join(map(str, keys)).encode()).digest()[:8], "little") >> 1
 
-
+# %% ../../nbs/core/02_seeding.ipynb #15b5437a
 @dataclass(frozen=True)
 class StepSeed:
     "One step of one stage of one run: all randomness of the step comes from here."

@@ -14,10 +14,7 @@ import time
 import warnings
 from pathlib import Path
 
-import torch
-
 from ..core.basics import UserError
-from ..core.files import Files
 
 # %% ../../nbs/experiment/01_checkpoints.ipynb #cc653dbb
 _MARK, _FORMAT = b"ssnas-checkpoint-", 1
@@ -29,6 +26,8 @@ class NewerFormat(ValueError):
 
 def pack(state) -> bytes:
     "Bytes of `state` (tensors, numbers, text, lists, dicts) behind a line with their SHA-256."
+    import torch  # only here and below, so that a run's status is told at once
+
     buffer = io.BytesIO()
     torch.save(state, buffer)
     body = buffer.getvalue()
@@ -50,49 +49,22 @@ def unpack(data: bytes, name="checkpoint"):
         raise NewerFormat(f"{name} was written by a newer version of this package (format {int(number)})")
     if hashlib.sha256(body).hexdigest().encode() != digest:
         raise ValueError(f"{name} is damaged: its checksum does not match its content")
+    import torch
+
     try:
         return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever the reader raises
         raise ValueError(f"{name} holds something else than tensors, numbers and text: not loaded") from error
 
-# %% ../../nbs/experiment/01_checkpoints.ipynb #22b909a4
-class _Listing(Files):
-    "What checkpoints of a stage there are."
+# %% ../../nbs/experiment/01_checkpoints.ipynb #dc30d0eb
+class Checkpoints:
+    """The checkpoints of a run, by stage: `checkpoints/<stage>/<number>.pt` and `manifest.json`.
 
-    def _names(self, stage, pattern="*.pt"):
-        "Names of the checkpoint files of a stage, by number, the newest last."
-        found = (p.name for p in (self.path / "checkpoints" / stage).glob(pattern) if p.name[:6].isdigit())
-        return sorted(found, key=lambda name: int(name.split(".")[0].split("-")[0]))
+    files: the `Files` of the run's folder, through which everything is written and removed.
+    """
 
-    def _set_aside(self, stage):
-        return [*self._names(stage, "*.damaged"), *self._names(stage, "*.newer")]
-
-    def manifest(self, stage) -> dict:
-        """What `manifest.json` says of the checkpoints of `stage`; "checkpoints" is empty where there is none.
-
-        Each has "name", "bytes", "sha256", "epoch", "step", "at" (seconds since 1970), "seconds" (to write), "facts".
-        """
-        try:
-            found = json.loads((self.path / "checkpoints" / stage / "manifest.json").read_bytes())
-            if found["format"] == 1 and all(one["sha256"] and one["name"] for one in found["checkpoints"]):
-                return found
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-        return {"format": 1, "stage": stage, "checkpoints": []}
-
-    def _write_manifest(self, stage, entries):
-        text = json.dumps({"format": 1, "stage": stage, "checkpoints": entries}, indent=1)
-        self.write(f"checkpoints/{stage}/manifest.json", text.encode())
-
-    def _number(self, stage):
-        "A number that no checkpoint of the stage has had yet."
-        names = [*self._names(stage), *self._set_aside(stage)]
-        names += [one["name"] for one in self.manifest(stage)["checkpoints"]]
-        return 1 + max((int(name[:6]) for name in names), default=0)
-
-# %% ../../nbs/experiment/01_checkpoints.ipynb #eb983b5e
-class _Saving(_Listing):
-    "How checkpoints are written and removed."
+    def __init__(self, files):
+        self.files = files
 
     def save(self, stage, state, *, epoch: int, step: int, best=False, facts=None) -> Path:
         """Store `state` for `stage` as reached before step `step` of epoch `epoch`; read back before it counts.
@@ -102,71 +74,19 @@ class _Saving(_Listing):
         `UserError` where the disk does not keep what was written; the ones before are then untouched.
         """
         before, begin = self._names(stage), time.perf_counter()
-        name = f"{self._number(stage):06d}{'-best' if best else ''}.pt"
+        name = f"{self._next_number(stage):06d}{'-best' if best else ''}.pt"
         data = pack({"stage": stage, "epoch": epoch, "step": step, "state": state, "facts": facts or {}})
-        self.write(f"checkpoints/{stage}/{name}", data, verify=True)
+        self.files.write(f"checkpoints/{stage}/{name}", data, verify=True)
         entry = {
             "name": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "epoch": epoch, "step": step,
             "at": time.time(), "seconds": round(time.perf_counter() - begin, 4), "facts": facts or {},
         }  # fmt: skip
         kept = before[-1:] + ([] if best else [old for old in before if "-best" in old][-1:])
-        entries = [one for one in self.manifest(stage)["checkpoints"] if one["name"] in kept]
-        self._write_manifest(stage, [*entries, entry])
+        self._write_manifest(stage, [*(one for old, one in self._entries(stage).items() if old in kept), entry])
         for old in before:
             if old not in kept:
-                self.remove(f"checkpoints/{stage}/{old}")
-        return self.path / "checkpoints" / stage / name
-
-    def drop(self, stage, keep=0):
-        "Remove the checkpoints of a finished stage but the newest `keep`, and whatever was set aside."
-        names = self._names(stage)
-        kept = names[len(names) - keep :] if keep else []
-        if kept:
-            self._write_manifest(stage, [x for x in self.manifest(stage)["checkpoints"] if x["name"] in kept])
-        else:
-            self.remove(f"checkpoints/{stage}/manifest.json")
-        for name in [*names, *self._set_aside(stage)]:
-            if name not in kept:
-                self.remove(f"checkpoints/{stage}/{name}")
-
-# %% ../../nbs/experiment/01_checkpoints.ipynb #63175435
-class _Reading(_Saving):
-    "How one checkpoint is read, and what becomes of those that cannot be."
-
-    def _whole(self, stage, name, entry):
-        "The content of a checkpoint; `ValueError` where it is damaged or not the one that the manifest names."
-        data = (self.path / "checkpoints" / stage / name).read_bytes()
-        found = unpack(data, name)
-        if entry and entry["sha256"] != hashlib.sha256(data).hexdigest():
-            raise ValueError(f"{name} is not the file of that name that this run has written")
-        return found
-
-    def _pass_over(self, stage, bad, lost, name):
-        "Say what is missing, and rename what is damaged."
-        for one in lost:
-            warnings.warn(f"{one} of {stage} is missing; {name} is used", stacklevel=3)
-        for one, error in bad.items():
-            path = self.path / "checkpoints" / stage / one
-            aside = path.with_suffix(".newer" if isinstance(error, NewerFormat) else ".damaged")
-            os.replace(path, aside)
-            self._tell(path.relative_to(self.path).as_posix())
-            warnings.warn(f"{error}; set aside as {aside.name}, the one before is used", stacklevel=3)
-
-    def _good(self, stage):
-        "In words, what of the run does not depend on the checkpoints of `stage`."
-        finished = [p.relative_to(self.path / "finished").with_suffix("") for p in self.path.glob("finished/**/*.json")]
-        stages = sorted(path.as_posix() for path in finished if path.as_posix() != stage)
-        files = sorted(path.name for path in self.path.glob("*.*") if path.is_file() and path.name != "run.json")
-        told = [f"the finished {', '.join(stages)}"] if stages else []
-        return " and ".join([*told, *([", ".join(files)] if files else [])]) or "the settings in run.json"
-
-# %% ../../nbs/experiment/01_checkpoints.ipynb #dc30d0eb
-class Checkpoints(_Reading):
-    "Checkpoints of a run, by stage: `checkpoints/<stage>/<number>.pt` and `manifest.json`."
-
-    @property
-    def checkpoints(self):
-        return self
+                self.files.remove(f"checkpoints/{stage}/{old}")
+        return self._folder(stage) / name
 
     def load(self, stage, *, best=False):
         """The newest whole checkpoint of `stage` as a dict (stage, epoch, step, state), None where none was written.
@@ -174,12 +94,11 @@ class Checkpoints(_Reading):
         best: the best one instead, None where the stage has not said which it is. Damaged, missing and newer ones are
         passed over with a warning. `UserError` where there were checkpoints and none is whole; nothing is changed then.
         """
-        names, bad = self._names(stage, "*-best.pt" if best else "*.pt"), {}
-        known = {one["name"]: one for one in self.manifest(stage)["checkpoints"]}
+        names, known, bad = self._names(stage, "*-best.pt" if best else "*.pt"), self._entries(stage), {}
         lost = [name for name in known if name not in names and (not best or "-best" in name)]
         for name in reversed(names):
             try:
-                found = self._whole(stage, name, known.get(name))
+                found = self._read(stage, name, known.get(name))
             except (OSError, ValueError) as error:
                 bad[name] = error
                 continue
@@ -190,7 +109,106 @@ class Checkpoints(_Reading):
         if reasons:
             raise UserError(
                 f"No checkpoint of {stage} can be used ({'; '.join(reasons)}): put a whole copy back into "
-                f"{self.path / 'checkpoints' / stage}, or move that folder elsewhere to begin this stage anew; "
-                f"still good: {self._good(stage)}"
+                f"{self._folder(stage)}, or move that folder elsewhere to begin this stage anew; "
+                f"still good: {self._still_good(stage)}"
             )
         return None
+
+    def drop(self, stage, keep=0):
+        "Remove the checkpoints of a finished stage but the newest `keep`, and whatever was set aside."
+        names = self._names(stage)
+        kept = names[len(names) - keep :] if keep else []
+        if kept:
+            self._write_manifest(stage, [entry for name, entry in self._entries(stage).items() if name in kept])
+        else:
+            self.files.remove(f"checkpoints/{stage}/manifest.json")
+        for name in [*names, *self._set_aside(stage)]:
+            if name not in kept:
+                self.files.remove(f"checkpoints/{stage}/{name}")
+
+    def stages(self) -> list:
+        "Names of the stages that have checkpoints, in alphabetical order."
+        top = self.files.path / "checkpoints"
+        return sorted({path.parent.relative_to(top).as_posix() for path in top.rglob("*.pt")})
+
+    def header(self, stage):
+        """What the newest checkpoint of `stage` says of itself, or None where there is none that says anything.
+
+        A dict: "epoch" and "step" to go on with, "name", "bytes", "age" in seconds, and the facts it was saved with.
+        The manifest is asked; the checkpoint itself is only read where the manifest does not know it.
+        """
+        names = self._names(stage)
+        if not names:
+            return None
+        path = self._folder(stage) / names[-1]
+        try:
+            at, file = self._entries(stage).get(path.name) or unpack(path.read_bytes(), path.name), path.stat()
+        except (OSError, ValueError):
+            return None
+        found = {"epoch": at["epoch"], "step": at["step"], "name": path.name, "bytes": file.st_size}
+        return {**at.get("facts", {}), **found, "age": max(time.time() - file.st_mtime, 0.0)}
+
+    def manifest(self, stage) -> dict:
+        """What `manifest.json` says of the checkpoints of `stage`; "checkpoints" is empty where there is none.
+
+        Each has "name", "bytes", "sha256", "epoch", "step", "at" (seconds since 1970), "seconds" (to write), "facts".
+        """
+        try:
+            found = json.loads((self._folder(stage) / "manifest.json").read_bytes())
+            if found["format"] == 1 and all(one["sha256"] and one["name"] for one in found["checkpoints"]):
+                return found
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        return {"format": 1, "stage": stage, "checkpoints": []}
+
+    def _entries(self, stage):
+        "The checkpoints that the manifest names, by name, the newest last."
+        return {one["name"]: one for one in self.manifest(stage)["checkpoints"]}
+
+    def _write_manifest(self, stage, entries):
+        text = json.dumps({"format": 1, "stage": stage, "checkpoints": entries}, indent=1)
+        self.files.write(f"checkpoints/{stage}/manifest.json", text.encode())
+
+    def _folder(self, stage):
+        return self.files.path / "checkpoints" / stage
+
+    def _names(self, stage, pattern="*.pt"):
+        "Names of the checkpoint files of a stage, by number, the newest last."
+        found = (path.name for path in self._folder(stage).glob(pattern) if path.name[:6].isdigit())
+        return sorted(found, key=lambda name: int(name.split(".")[0].split("-")[0]))
+
+    def _set_aside(self, stage):
+        return [*self._names(stage, "*.damaged"), *self._names(stage, "*.newer")]
+
+    def _next_number(self, stage):
+        "A number that no checkpoint of the stage has had yet."
+        names = [*self._names(stage), *self._set_aside(stage), *self._entries(stage)]
+        return 1 + max((int(name[:6]) for name in names), default=0)
+
+    def _read(self, stage, name, entry):
+        "The content of a checkpoint; `ValueError` where it is damaged or not the one that the manifest names."
+        data = (self._folder(stage) / name).read_bytes()
+        found = unpack(data, name)
+        if entry and entry["sha256"] != hashlib.sha256(data).hexdigest():
+            raise ValueError(f"{name} is not the file of that name that this run has written")
+        return found
+
+    def _pass_over(self, stage, bad, lost, name):
+        "Say what is missing, and rename what is damaged."
+        for one in lost:
+            warnings.warn(f"{one} of {stage} is missing; {name} is used", stacklevel=3)
+        for one, error in bad.items():
+            path = self._folder(stage) / one
+            aside = path.with_suffix(".newer" if isinstance(error, NewerFormat) else ".damaged")
+            os.replace(path, aside)
+            self.files.tell(f"checkpoints/{stage}/{one}")
+            warnings.warn(f"{error}; set aside as {aside.name}, the one before is used", stacklevel=3)
+
+    def _still_good(self, stage):
+        "In words, what of the run does not depend on the checkpoints of `stage`."
+        top = self.files.path
+        finished = [path.relative_to(top / "finished").with_suffix("") for path in top.glob("finished/**/*.json")]
+        stages = sorted(path.as_posix() for path in finished if path.as_posix() != stage)
+        files = sorted(path.name for path in top.glob("*.*") if path.is_file() and path.name != "run.json")
+        told = [f"the finished {', '.join(stages)}"] if stages else []
+        return " and ".join([*told, *([", ".join(files)] if files else [])]) or "the settings in run.json"

@@ -1,14 +1,20 @@
 "A run folder under damage, from a copyist's view, with one writer, and stopped in a notebook."
 
+import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import tarfile
 import time
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
 
+import ssnas_colab
 from ssnas_colab.core import files
 from ssnas_colab.core.basics import UserError
 from ssnas_colab.experiment.interrupts import Stopped, stopping
@@ -166,6 +172,74 @@ def test_status_and_its_words(tmp_path):
     status = run.status(["s", "t"])
     assert status["open"] == {} and status["stage"] is None and status["next"] == "t" and status["seconds"] > 0
     assert run.facts("s")["checkpoints"]["written"] == 12 and run.facts("s")["checkpoints"]["bytes"] > 1000
+
+
+def test_a_run_that_lacks_a_later_setting_opens(tmp_path):
+    "As version 0.1.0 wrote it: no `version`, no `warmup`, which was 1 then and would be 2 now."
+    path, stored = tmp_path / "run", {"seed": 0, "search": {"steps": 9, "width": 4}}
+    path.mkdir()
+    (path / "run.json").write_text(json.dumps({"config": stored, "created": 1700000000.0}))
+    before, asked = (path / "run.json").read_bytes(), []
+
+    def complete(config):
+        asked.append(config)
+        return {**config, "search": {"warmup": 1, **config["search"]}}
+
+    def wanted(**search):
+        return {"seed": 0, "search": {"steps": 9, "width": 4, **search}}
+
+    for opened in (Run.open, Run.check):
+        assert opened(path, wanted(warmup=1), complete=complete).config == wanted(warmup=1)
+        assert opened(path, complete=complete).config == wanted(warmup=1)
+        assert opened(path, stored).config == opened(path).config == stored
+        for config, options, reason in (
+            (wanted(warmup=1), {}, "warmup: absent -> 1"),  # nobody says what it was
+            (wanted(warmup=2), {"complete": complete}, "warmup: 1 -> 2"),  # it is a difference after all
+            (wanted(warmup=1, steps=8), {"complete": complete}, "steps: 9 -> 8"),
+        ):
+            with pytest.raises(UserError, match=reason):
+                opened(path, config, **options)
+    assert all(config == stored for config in asked) and (path / "run.json").read_bytes() == before
+
+
+def test_the_runs_inside_an_old_run_open_too(tmp_path):
+    run = Run.open(tmp_path / "run", {"seed": 0})
+    run.inner("seed_1", {"seed": 1})
+    later = Run.open(run.path, {"seed": 0, "warmup": 1}, complete=lambda config: {"warmup": 1, **config})
+    assert later.inner("seed_1", {"seed": 1, "warmup": 1}).config == {"seed": 1, "warmup": 1}
+    with pytest.raises(UserError, match="warmup: 1 -> 2"):
+        later.inner("seed_1", {"seed": 1, "warmup": 2})
+
+
+def test_a_run_says_which_version_made_it(tmp_path):
+    Run.open(tmp_path / "run", {"seed": 0})
+    Run.fork(tmp_path / "run", tmp_path / "forked", {"seed": 1})
+    for name in ("run", "forked"):
+        assert json.loads((tmp_path / name / "run.json").read_text())["version"] == ssnas_colab.__version__
+
+
+LOOKING = """
+import sys
+import ssnas_colab.core.basics, ssnas_colab.core.environment, ssnas_colab.core.files
+import ssnas_colab.experiment.interrupts, ssnas_colab.experiment.checkpoints
+from ssnas_colab.experiment.forecast import status_text
+from ssnas_colab.experiment.run import Run
+for path in sys.argv[1:]:
+    print(Run.open(path).status()["finished"], status_text(path))
+heavy = {"torch", "torchvision", "matplotlib", "sklearn", "scipy", "tqdm"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def test_looking_at_a_run_imports_nothing_heavy(tmp_path):
+    with tarfile.open(Path(__file__).resolve().parents[1] / "data" / "v0.1.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    new, _ = half_way(tmp_path / "new")
+    paths = [new.path, *(tmp_path / name for name in ("search_sampled", "evaluation", "finished"))]
+    done = subprocess.run([sys.executable, "-c", LOOKING, *map(str, paths)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for told in ("under way: s, epoch 2 of 3", "under way: search", "trained for", "left (", "next: "):
+        assert told in done.stdout, done.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
