@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TASKS', 'LOSSES', 'log_prior', 'log_odds', 'check_task', 'CrossEntropy', 'LogitAdjustment', 'BalancedSoftmax',
-           'ClassBalanced', 'Weighted', 'CosineLinear', 'LDAM', 'Focal', 'Asymmetric', 'class_loss', 'predict_scores',
-           'adjust_logits', 'choose_tau']
+           'ClassBalanced', 'InverseFrequency', 'CosineLinear', 'LDAM', 'Focal', 'Asymmetric', 'class_loss',
+           'predict_scores', 'adjust_logits', 'choose_tau']
 
 # %% ../../nbs/training/02_class_losses.ipynb #76068f61
 import copy
@@ -157,7 +157,7 @@ class ClassBalanced(CrossEntropy):
         self.weights *= len(images) / self.weights.sum(0)
 
 
-class Weighted(ClassBalanced):
+class InverseFrequency(ClassBalanced):
     """Cross-entropy weighted by 1 / count, weights summing to the number of classes.
 
     Multi-label: twice the loss of CheXNet (Rajpurkar 2017, arXiv 1711.05225, section 2.1), whose weight of a label is
@@ -235,8 +235,8 @@ class Asymmetric(CrossEntropy):
 
 # %% ../../nbs/training/02_class_losses.ipynb #ec5e26f0
 _BY_NAME = {
-    "cross_entropy": CrossEntropy, "weighted": Weighted, "class_balanced": ClassBalanced, "focal": Focal, "ldam": LDAM,
-    "balanced_softmax": BalancedSoftmax, "asymmetric": Asymmetric, "logit_adjustment": LogitAdjustment,
+    "cross_entropy": CrossEntropy, "weighted": InverseFrequency, "class_balanced": ClassBalanced, "focal": Focal,
+    "ldam": LDAM, "balanced_softmax": BalancedSoftmax, "asymmetric": Asymmetric, "logit_adjustment": LogitAdjustment,
 }  # fmt: skip
 LOSSES = {(name, task): kind for name, kind in _BY_NAME.items() for task in kind.tasks}
 

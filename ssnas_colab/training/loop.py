@@ -36,7 +36,7 @@ class Schedule:
 
 
 def make_schedule(images: int, batch_size: int, steps: int, least_epochs: int = 1) -> Schedule:
-    """The plan for about `steps` steps over `images` images.
+    """The `Schedule` for about `steps` steps over `images` images.
 
     Whole epochs, or, where that would make fewer than `least_epochs`, epochs that each see a part of the images.
     """
@@ -94,19 +94,15 @@ class Best:
 CHECKPOINT_SECONDS = 30.0  # 0: after every step
 
 
-def _terminal_or_notebook():
-    return sys.stderr.isatty() or "ipykernel" in sys.modules
+class Fit:
+    "One stage's training: where it stands, how it is loaded, advances, goes back, is saved, and ends. Use `fit`."
 
-# %% ../../nbs/training/04_loop.ipynb #cc3bd85a
-class _Standing:
-    "Where one stage's training stands: parts, epoch and step, history."
-
-    def __init__(self, run, stage, parts, seed, epochs, steps_per_epoch, guard=None):
+    def __init__(self, run, stage, state, seed, epochs, steps_per_epoch, guard=None):
         self.run, self.stage, self.seed, self.guard = run, stage, seed, guard
-        self.parts = parts | ({"guard": guard} if guard else {})
+        self.state = state | ({"guard": guard} if guard else {})
         self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
         self.epoch, self.step, self.sums, self.history, self.clock = 0, 0, {}, [], StageClock()
-        self.good, self.kept = None, 0
+        self.good, self.kept = None, 0  # a good epoch's beginning to go back to; steps that the last checkpoint holds
 
     @property
     def done(self) -> int:
@@ -118,69 +114,49 @@ class _Standing:
         "Whether all epochs are done, or the last one said to stop."
         return self.epoch >= self.epochs or bool(self.history and self.history[-1].get("stopped"))
 
-    def is_best(self) -> bool:
-        "Whether the epoch that has just ended is the best so far, going by the part `best`."
-        return self.step == 0 < self.epoch and getattr(self.parts.get("best"), "epoch", None) == self.epoch - 1
-
     def facts(self) -> dict:
         "What the run's status should know of this place."
         facts, seconds = {"epochs": self.epochs, "steps_per_epoch": self.steps_per_epoch}, self.clock.seconds()
-        for part in self.parts.values():
-            facts |= part.facts() if hasattr(part, "facts") else {}
+        for member in self.state.values():
+            facts |= member.facts() if hasattr(member, "facts") else {}
         if self.history:
             facts["loss"] = next(value for name, value in self.history[-1].items() if name != "epoch")
         return {**facts, "seconds": round(seconds, 2)}
 
-# %% ../../nbs/training/04_loop.ipynb #12bbefd6
-class _Place(_Standing):
-    "How it is saved and loaded."
-
     def load(self):
         "Continue from the newest whole checkpoint, if there is one."
-        found = self.run.checkpoints.load(self.stage)
-        if found:
-            state = found["state"]
-            self.restore(state["parts"])
+        if found := self.run.checkpoints.load(self.stage):
+            stored = found["state"]
+            self.restore(stored["parts"])
             self.epoch, self.step = found["epoch"], found["step"]
-            self.sums, self.history = state["sums"], state["history"]
-            self.good, self.kept = state["good"], self.done
-            self.clock = StageClock(**state["clock"]) if "clock" in state else StageClock(state["seconds"])
-
-    def states(self):
-        "The `state_dict` of every part, by name."
-        return {name: part.state_dict() for name, part in self.parts.items()}
-
-    def restore(self, states):
-        "Put a state into every part."
-        for name, part in self.parts.items():
-            if name in states or name != "scaler":  # runs of the first version have none
-                part.load_state_dict(states[name])
-
-    def save(self):
-        "Write a checkpoint of this very step boundary."
-        here = self.step == 0 and self.good and self.good["epoch"] == self.epoch  # the parts say it already
-        with self.clock.saving():
-            state = {
-                "parts": self.states(), "sums": self.sums, "history": self.history,
-                "good": None if here else self.good, "clock": self.clock.state(),
-            }  # fmt: skip
-            at = {"epoch": self.epoch, "step": self.step, "best": self.is_best(), "facts": self.facts()}
-            self.run.checkpoints.save(self.stage, state, **at)
-        self.kept = self.done
-
-# %% ../../nbs/training/04_loop.ipynb #d21a718f
-class _Moving(_Place):
-    "How one stage's training moves on."
-
-    def load(self):
-        super().load()
+            self.sums, self.history = stored["sums"], stored["history"]
+            self.good, self.kept = stored["good"], self.done
+            self.clock = StageClock(**stored["clock"]) if "clock" in stored else StageClock(stored["seconds"])
         if self.guard and not self.good:
             self.keep()
 
-    def keep(self):
-        "Remember this epoch's beginning as the place to go back to, unless a number in it is not finite."
-        if _all_finite(states := self.states()):
-            self.good = {"epoch": self.epoch, "states": copy.deepcopy(states)}
+    def snapshot(self) -> dict:
+        "The `state_dict` of everything in the state, by name."
+        return {name: member.state_dict() for name, member in self.state.items()}
+
+    def restore(self, snapshot):
+        "Put a `snapshot` back."
+        for name, member in self.state.items():
+            if name in snapshot or name != "scaler":  # runs of the first version have none
+                member.load_state_dict(snapshot[name])
+
+    def save(self):
+        "Write a checkpoint of this very step boundary."
+        said = self.step == 0 and self.good and self.good["epoch"] == self.epoch  # then the state says it already
+        best = self.step == 0 < self.epoch and getattr(self.state.get("best"), "epoch", None) == self.epoch - 1
+        with self.clock.saving():
+            stored = {
+                "parts": self.snapshot(), "sums": self.sums, "history": self.history,
+                "good": None if said else self.good, "clock": self.clock.state(),
+            }  # fmt: skip
+            place = {"epoch": self.epoch, "step": self.step, "best": best, "facts": self.facts()}
+            self.run.checkpoints.save(self.stage, stored, **place)
+        self.kept = self.done
 
     def advance(self, values, on_epoch):
         "Count a step with its `values`; at the end of an epoch add a row of means to the history."
@@ -205,6 +181,11 @@ class _Moving(_Place):
         if self.guard:
             self.keep()
 
+    def keep(self):
+        "Remember this epoch's beginning as the place to go back to, unless a number in it is not finite."
+        if _all_finite(snapshot := self.snapshot()):
+            self.good = {"epoch": self.epoch, "states": copy.deepcopy(snapshot)}
+
     def go_back(self, complaint):
         "Return to the newest epoch's beginning that was good, and write a checkpoint that knows of the retry."
         warnings.warn(f"{self.stage}: {complaint}", stacklevel=5)
@@ -213,10 +194,6 @@ class _Moving(_Place):
         del self.history[self.epoch :]
         self.keep()
         self.save()
-
-# %% ../../nbs/training/04_loop.ipynb #2efc931d
-class Fit(_Moving):
-    "The state of one stage's training: it is loaded, moves on, is saved, and ends. Use `fit`."
 
     def stop(self, reason):
         "Write what has not been written, and raise `Stopped`."
@@ -237,7 +214,7 @@ class Fit(_Moving):
         self.run.finish(self.stage, **facts, checkpoints=cost)
         self.run.checkpoints.drop(self.stage, keep=1)
 
-# %% ../../nbs/training/04_loop.ipynb #d822e0ad
+
 def _all_finite(state):
     "Whether no floating-point tensor in nested lists and dictionaries holds an infinity or nan."
     if isinstance(state, (dict, list, tuple)):
@@ -246,61 +223,62 @@ def _all_finite(state):
 
 # %% ../../nbs/training/04_loop.ipynb #1e997f5f
 def fit(
-    run, stage, parts, step, *, epochs, steps_per_epoch, seed, on_epoch=None, describe=None, guard=None, quiet=False,
+    run, stage, state, step, *, epochs, steps_per_epoch, seed, on_epoch=None, describe=None, guard=None, quiet=False,
     engine=None,
 ):  # fmt: skip
     """Train `stage` of `run` to its end, from wherever it stands; returns the history, one dict an epoch.
 
-    `parts`: name -> object with `state_dict` and `load_state_dict`, all that a step changes. `step(moment, done)` takes
+    `state`: name -> object with `state_dict` and `load_state_dict`, all that a step changes. `step(moment, done)` takes
     one step, `done` the fraction of steps taken (0..1), and returns numbers or scalar tensors by name; the first is
     shown as the loss. `on_epoch(epoch, row)` may return more values for the epoch's row; it is called again where a
     session ended before the next checkpoint; with a sentence as "stopped" among them, training ends there. `describe()`
     gives text for the progress bar. `guard`: a `Divergence`, which may send training back to the beginning of an epoch.
-    `engine`: the `Engine` that the step uses; its gradient scaler, where it has one, becomes the part "scaler".
+    `engine`: the `Engine` that the step uses; its gradient scaler, where it has one, becomes the state's "scaler".
     `RuntimeError` where a value is no longer finite, and the guard has no retry left; `Stopped` where it was asked to
     stop, by a time budget or a signal (see `stopping`): the checkpoint is then written.
     """
     if engine is not None and engine.scaler:
-        parts = {"scaler": engine.scaler, **parts}
+        state = {"scaler": engine.scaler, **state}
     with run.writing():
-        state = Fit(run, stage, parts, seed, epochs, steps_per_epoch, guard)
-        state.load()
+        training = Fit(run, stage, state, seed, epochs, steps_per_epoch, guard)
+        training.load()
         if not run.finished(stage):
-            _train(state, step, on_epoch, describe, quiet)
-            state.finish()
-    return state.history
+            _take_steps(training, step, on_epoch, describe, quiet)
+            training.finish()
+    return training.history
 
-# %% ../../nbs/training/04_loop.ipynb #28148351
-def _train(state, step, on_epoch, describe, quiet):
+
+def _take_steps(training, step, on_epoch, describe, quiet):
     "Take steps until all are done, or a `Stopped` says why they are not."
-    total, lively = state.epochs * state.steps_per_epoch, _terminal_or_notebook()
+    total = training.epochs * training.steps_per_epoch
+    lively = sys.stderr.isatty() or "ipykernel" in sys.modules  # a terminal or a notebook: it can show a bar
     options = {"unit": "step", "mininterval": 1, "disable": quiet or not lively}
-    bar = tqdm(total=total, initial=state.done, desc=state.stage, **options)
+    bar = tqdm(total=total, initial=training.done, desc=training.stage, **options)
     with bar, stopping() as stop, stop.between_steps():
-        while not state.over:
-            last = state.step + 1 == state.steps_per_epoch
-            if reason := stop.reason(state.clock.ahead(last)):
-                state.stop(reason)
-            moment = StepSeed(state.seed, state.stage, state.epoch, state.step)
-            torch.manual_seed(derived_seed(state.seed, state.stage, state.epoch, state.step))
-            with state.clock.step(last):
-                state.advance(step(moment, state.done / total), on_epoch)
-            bar.update(state.done - bar.n)
-            if state.step == 0 and state.history:
-                _tell(state, bar, describe, quiet or lively)
-            if state.clock.due(CHECKPOINT_SECONDS) or state.over:
-                state.save()
+        while not training.over:
+            last = training.step + 1 == training.steps_per_epoch
+            if reason := stop.reason(training.clock.ahead(last)):
+                training.stop(reason)
+            moment = StepSeed(training.seed, training.stage, training.epoch, training.step)
+            torch.manual_seed(derived_seed(training.seed, training.stage, training.epoch, training.step))
+            with training.clock.step(last):
+                training.advance(step(moment, training.done / total), on_epoch)
+            bar.update(training.done - bar.n)
+            if training.step == 0 and training.history:
+                _tell(training, bar, describe, quiet or lively)
+            if training.clock.due(CHECKPOINT_SECONDS) or training.over:
+                training.save()
 
-# %% ../../nbs/training/04_loop.ipynb #091c6c51
-def _tell(state, bar, describe, bar_shows):
+
+def _tell(training, bar, describe, bar_shows):
     "After an epoch: the loss and what `describe` says, in the bar, or without one as a line every tenth of the way."
-    name, value = next((k, v) for k, v in state.history[-1].items() if k != "epoch")
+    name, value = next((k, v) for k, v in training.history[-1].items() if k != "epoch")
     text = f"{name} {value:.4g}" + (f", {describe()}" if describe else "")
-    later = seconds_after_stage(state.run, state.stage)
+    later = seconds_after_stage(training.run, training.stage)
     follow = f", then {format_duration(later)} of other stages" if later else ""
     bar.set_postfix_str(text + follow)
-    tenths = 10 * state.epoch // state.epochs
-    if not bar_shows and tenths > 10 * (state.epoch - 1) // state.epochs:
-        left = state.clock.seconds() * (state.epochs - state.epoch) / state.epoch
+    tenths = 10 * training.epoch // training.epochs
+    if not bar_shows and tenths > 10 * (training.epoch - 1) // training.epochs:
+        left = training.clock.seconds() * (training.epochs - training.epoch) / training.epoch
         ahead = f"about {format_duration(left)} left{follow}"
-        print(f"{state.stage}: epoch {state.epoch} of {state.epochs}, {text}, {ahead}", flush=True)
+        print(f"{training.stage}: epoch {training.epoch} of {training.epochs}, {text}, {ahead}", flush=True)

@@ -16,8 +16,8 @@ from ssnas_colab.training.class_losses import (
     CosineLinear,
     CrossEntropy,
     Focal,
+    InverseFrequency,
     LogitAdjustment,
-    Weighted,
     adjust_logits,
     choose_tau,
     class_loss,
@@ -94,12 +94,12 @@ def test_class_balanced_is_its_formula(beta):
 
 def test_weighted_is_inverse_counts_and_chexnet():
     weights = 4 / COUNTS / (1 / COUNTS).sum()
-    same(single(Weighted(COUNTS)), np.mean(weights[TARGETS] * -np.log(TRUE)))
+    same(single(InverseFrequency(COUNTS)), np.mean(weights[TARGETS] * -np.log(TRUE)))
     share = COUNTS / TOTAL
     expected = -np.mean((1 - share) * PRESENT * np.log(P) + share * (1 - PRESENT) * np.log(1 - P))
-    same(several(Weighted(COUNTS, "multi-label", TOTAL)), 2 * expected)
+    same(several(InverseFrequency(COUNTS, "multi-label", TOTAL)), 2 * expected)
     near = single(ClassBalanced(COUNTS, beta=1 - 1e-9))  # the limit of the effective number is the count
-    np.testing.assert_allclose(near, single(Weighted(COUNTS)), rtol=1e-4)
+    np.testing.assert_allclose(near, single(InverseFrequency(COUNTS)), rtol=1e-4)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0, 5.0])
@@ -161,11 +161,11 @@ def test_the_least_adjusted_loss_leaves_the_likelihood_in_the_logits():
     classes, present = [torch.tensor([0]), torch.tensor([1])], [torch.tensor([[0]]), torch.tensor([[1]])]
     assert gradient(LogitAdjustment([95, 5]), np.log(likelihood), classes) < 1e-12
     assert gradient(BalancedSoftmax([95, 5]), np.log(likelihood), classes) < 1e-12
-    assert gradient(Weighted([95, 5]), np.log(likelihood), classes) < 1e-12  # weights have the same best answer
+    assert gradient(InverseFrequency([95, 5]), np.log(likelihood), classes) < 1e-12  # weights have the same best answer
     assert gradient(CrossEntropy([95, 5]), np.log(likelihood), classes) > 0.1
     evidence = np.log(likelihood[:, 1:] / likelihood[:, :1])
     assert gradient(LogitAdjustment([5], "multi-label", 100), evidence, present) < 1e-12
-    assert gradient(Weighted([5], "multi-label", 100), evidence, present) < 1e-12
+    assert gradient(InverseFrequency([5], "multi-label", 100), evidence, present) < 1e-12
     assert gradient(CrossEntropy([5], "multi-label"), evidence, present) > 0.1
 
 
@@ -174,7 +174,7 @@ def test_a_class_without_images_counts_as_half_an_image():
     same(LogitAdjustment([8, 0])(torch.zeros(1, 2, dtype=torch.float64), torch.tensor([1])).item(), expected)
     loss = LogitAdjustment([0, 10], "multi-label", 10)(torch.zeros(1, 2, dtype=torch.float64), torch.tensor([[1, 0]]))
     same(loss.item(), np.log(20))  # p = 0.5/10 for what was never seen, both ways
-    same(Weighted([8, 0]).weights, 2 * np.array([1 / 8, 2]) / (1 / 8 + 2))
+    same(InverseFrequency([8, 0]).weights, 2 * np.array([1 / 8, 2]) / (1 / 8 + 2))
 
 
 @pytest.mark.parametrize("name, task", list(LOSSES))
