@@ -5,11 +5,14 @@ import itertools
 import json
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from refusal import refused
 
-from ssnas_colab.models.genotype import EDGES, GENOTYPES, PRIMITIVES, Edge, Genotype, edges, summary
+from ssnas_colab.models.genotype import EDGES, GENOTYPES, PRIMITIVES, Edge, Genotype, edges, load_genotype, summary
 from ssnas_colab.plots.genotype import plot_genotype
 
 
@@ -151,6 +154,33 @@ def test_json_refuses(text, message):
     with pytest.raises(ValueError, match=message) as caught:
         Genotype.from_json(text)
     assert "\n" not in str(caught.value)
+
+
+def test_load_genotype_from_a_file_and_a_run(tmp_path):
+    genotype = GENOTYPES["FairDARTS_b"]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "genotype.json").write_text(genotype.to_json() + "\n", encoding="utf-8")
+    assert load_genotype(tmp_path / "run") == load_genotype(str(tmp_path / "run" / "genotype.json")) == genotype
+    code = f"from ssnas_colab.models.genotype import load_genotype; load_genotype({str(tmp_path / 'run')!r})"
+    heavy = "import sys; print(sorted({'torch', 'numpy', 'matplotlib'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", f"{code}; {heavy}"], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_load_genotype_refuses_in_one_sentence(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "genotype.json").write_text(json.dumps({**GOOD, "reduce": [["sep_conv_3x4", 0, 2]]}))
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "folder" / "genotype.json").mkdir(parents=True)
+    for name, why in [
+        ("nowhere", "does not exist"), ("nowhere/genotype.json", "does not exist"), ("empty", "no genotype.json"),
+        ("broken", "'sep_conv_3x3'"), ("picture.png", "could not be read"), ("folder", "no genotype.json"),
+        ("x" * 5000, "does not exist"),
+    ]:  # fmt: skip
+        refused(name, why, act=lambda name=name: load_genotype(tmp_path / name))
+    (tmp_path / "empty" / "genotype.json").touch()
+    refused("empty", "could not be read", act=lambda: load_genotype(tmp_path / "empty"))
 
 
 def test_summary():

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ssnas_colab.core.basics import UserError
-from ssnas_colab.models.genotype import GENOTYPES, PRIMITIVES, Edge, Genotype
+from ssnas_colab.models.baselines import ResNet, mobilenet_v3_small, narrow_resnet, resnet18
+from ssnas_colab.models.genotype import GENOTYPES, PRIMITIVES, PUBLISHED_SIZES, Edge, Genotype
 from ssnas_colab.models.network import AuxiliaryHead, Cell, Network, count_macs, count_parameters, plan_cells, widest
 from ssnas_colab.models.operations import OPERATIONS, DropPath, FactorizedReduce
 
@@ -27,6 +28,11 @@ def test_published_sizes(name):
     network = Network(GENOTYPES[name], 10)
     assert count_parameters(network) == parameters
     assert round(count_macs(network) / 1e6, 2) == macs
+    assert PUBLISHED_SIZES[name] == (parameters, count_macs(network))
+
+
+def test_every_published_genotype_has_its_sizes():
+    assert set(PUBLISHED_SIZES) == set(PUBLISHED) == set(GENOTYPES)
 
 
 def test_auxiliary_head_size_and_fairdarts_printed_sizes():
@@ -247,6 +253,65 @@ def test_counts_by_hand():
     assert count_macs(layers, (6, 5, 8)) == 3 * 4 * 9 * 6 + 9 * 12 * 7
     assert layers.training and layers[0].training and not layers[1].training
     assert not layers[0]._forward_hooks
+
+
+def macs_by_definition(module, shape):
+    "Multiply-adds from the layers' definitions: a number of the output is a sum over one unit's weights."
+    found = []
+
+    def count(layer, inputs, output):
+        if isinstance(layer, nn.Conv2d):
+            fan_in = layer.in_channels // layer.groups * layer.kernel_size[0] * layer.kernel_size[1]
+            found.append(output.shape[1] * output.shape[2] * output.shape[3] * fan_in)
+        else:
+            found.append(layer.in_features * layer.out_features)
+
+    hooks = [m.register_forward_hook(count) for m in module.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    parameter = next(module.parameters())
+    with torch.no_grad():
+        module.eval()(torch.zeros(1, *shape, device=parameter.device, dtype=parameter.dtype))
+    for hook in hooks:
+        hook.remove()
+    return sum(found)
+
+
+NETWORKS = {
+    **{name: lambda channels, name=name: Network(GENOTYPES[name], 10, in_channels=channels, width=4, depth=5)
+       for name in GENOTYPES},
+    "with head": lambda channels: Network(
+        GENOTYPES["FairDARTS_a"], 7, in_channels=channels, width=5, depth=5, auxiliary=True, drop_path=0.3
+    ),
+    "resnet18": lambda channels: resnet18(10, channels),
+    "narrow": lambda channels: narrow_resnet(10, channels),
+    "thin": lambda channels: ResNet((1, 1, 1, 1), 4, 3, channels),
+    "mobilenet": lambda channels: mobilenet_v3_small(10, channels),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_counts_are_those_of_the_definition(kind):
+    "Depthwise and grouped convolutions, strides, dilation and sizes that do not divide, on the meta device too."
+    for channels, sizes in ((3, ((32, 32), (31, 17), (9, 5), (1, 1))), (1, ((28, 28), (8, 8)))):
+        network = NETWORKS[kind](channels)
+        for size in sizes:
+            assert count_macs(network, (channels, *size)) == macs_by_definition(network, (channels, *size))
+    expected = macs_by_definition(network, (1, 13, 13))
+    assert all(count_macs(network.to(dtype), (1, 13, 13)) == expected for dtype in (torch.float64, torch.bfloat16))
+    assert count_macs(network.to("meta"), (1, 13, 13)) == expected
+
+
+@pytest.mark.parametrize("kind", ["with head", "mobilenet"])
+def test_a_count_leaves_nothing_behind(kind):
+    network = NETWORKS[kind](3).train()
+    network.classifier.eval()
+    before, drawn = {name: value.clone() for name, value in network.state_dict().items()}, torch.get_rng_state()
+    modes = [part.training for part in network.modules()]
+    count_macs(network)
+    assert torch.equal(torch.get_rng_state(), drawn) and [part.training for part in network.modules()] == modes
+    after = network.state_dict()
+    assert list(after) == list(before) and all(torch.equal(after[name], value) for name, value in before.items())
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in network.modules())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
 
 
 def test_a_failed_count_leaves_the_module_as_it_was():
