@@ -21,6 +21,7 @@ from ssnas_colab.config import (
     RunConfig,
     SearchConfig,
     check_fields,
+    complete,
     default_path,
     fields_of,
     pipeline_config,
@@ -29,7 +30,6 @@ from ssnas_colab.config import (
 )
 from .core.basics import UserError, did_you_mean
 from .experiment.interrupts import Stopped, parse_duration
-from .experiment.run import Run
 from .models.genotype import GENOTYPES, PUBLISHED_SIZES, load_genotype
 
 # %% ../nbs/07_cli.ipynb #a16e51d0
@@ -89,8 +89,11 @@ def _places(options):
 def _opened(options):
     "The run and its images, in a session of its own: nobody else writes, and the time budget counts."
     out, config = _out(options), _config(options)
+
+    from ssnas_colab.experiment.run import Run
+
     if out.exists():
-        Run.check(out, config)
+        Run.check(out, config, complete=complete)
 
     from ssnas_colab.sessions.session import session
     from ssnas_colab.stages.pipeline import fork_run, open_with_data
@@ -165,6 +168,8 @@ def _search_command(options):
 
 
 def _derive_command(options):
+    from ssnas_colab.experiment.run import Run
+
     Run.open(options.path)
 
     from ssnas_colab.sessions.session import guard, session
@@ -192,6 +197,8 @@ def _sizes(what, genotype):
     if what in PUBLISHED_SIZES:
         parameters, macs = PUBLISHED_SIZES[what]
     elif (run / "report.json").is_file():
+        from ssnas_colab.experiment.run import Run
+
         report = Run.open(run).load_json("report.json")
         found, data = report["models"]["searched"], report["data"]
         size, classes = " x ".join(map(str, data["size"])), len(data["class_names"])
@@ -226,11 +233,13 @@ def _show_command(options):
 
 def _status_command(options):
     from ssnas_colab.experiment.forecast import status_text
+    from ssnas_colab.experiment.run import Run
 
     print(status_text(Run.open(options.path)))
 
 # %% ../nbs/07_cli.ipynb #4014387f
 def _compare_command(options):
+    from ssnas_colab.experiment.run import Run
     from ssnas_colab.reports.compare import compare
 
     reports = {}

@@ -28,7 +28,8 @@ def setting(
     """A field of a dataclass of settings, with all that is to be known of it.
 
     text: one line of help; low, above, high, below: the range of a number (`above`, `below`: without the end itself);
-    choices: the names there are; form: the line that the notebooks' forms have for it; since: the version that brought it; before: its value in runs begun before that.
+    choices: the names there are; form: the line that the notebooks' forms have for it; since: the version that brought
+    it; before: its value in runs begun before that.
     """
     known = {"low": low, "above": above, "high": high, "below": below, "choices": choices}
     more = {"form": form or text, "since": since, "before": before}
@@ -177,7 +178,8 @@ class DataConfig:
 
     imbalance_factor: float | None = setting(
         None, "cut the classes to a long tail: largest over smallest; none: as they are (the digits: 10)", low=1,
-        form="Largest over smallest class in training, cut down to it; 0: the classes stay as they are (the digits: 10)",
+        form="Largest over smallest class in training, cut down to it; 0: the classes stay as they are "
+        "(the digits: 10)",
     )  # fmt: skip
     profile: str = setting("exp", "shape of the long tail", choices=("exp", "step"))
     image_size: int | None = setting(
@@ -381,7 +383,8 @@ class RunConfig:
 
     data: str = setting(
         "digits", "a name (digits, cifar10, ...) or the path of a folder, zip, CSV or npz",
-        form="A name (`digits`, `cifar10`, `pneumoniamnist`), your own folder, zip, npz or CSV, a link to a zip on Drive",
+        form="A name (`digits`, `cifar10`, `pneumoniamnist`), your own folder, zip, npz or CSV, "
+        "a link to a zip on Drive",
     )  # fmt: skip
     preset: str = setting(
         "quick", "; ".join(f"{name}: {text}" for name, text in PRESETS.items()), choices=tuple(PRESETS)

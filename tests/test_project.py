@@ -19,7 +19,7 @@ STAGES = {"loader", "search", "derivation", "evaluation"}
 # The rooms from the ground up, and which others a room may import.
 ROOMS = {
     "core": "",
-    "config": "core",
+    "config": "core models",
     "experiment": "core",
     "data": "core",
     "models": "core",

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from ..config import check_task, complete, default_path, evaluation_config, pipeline_config, search_config
+from ..core.basics import UserError
 from ..core.device import choose_engine
 from ..experiment.forecast import StageCost, foreseen, print_forecast, use_forecast
 from ..experiment.interrupts import stopping
@@ -37,12 +38,12 @@ def open_with_data(data, path, config, **places):
     """
     path = Path(path)
     if path.exists():
-        Run.check(path, config)
+        Run.check(path, config, complete=complete)
     choose_engine(config["search"]["device"])
     if not isinstance(data, ImageData):
         data = read_images(data, config, cache=path.with_name(path.name + ".images"), **places)
     check_task(evaluation_config(config["evaluation"]), data.task)
-    run = guard(Run.open(path, config))
+    run = guard(Run.open(path, config, complete=complete))
     with run.writing():
         data_stage(data, run)
     return run, data
@@ -61,7 +62,7 @@ def fork_run(path, new_path, config) -> Run:
     The images must be the same; with the same settings of the search, the search and the genotype are kept, where they
     are finished. `UserError` where nothing could be kept, or `new_path` exists.
     """
-    old = Run.open(path)
+    old = Run.open(path, complete=complete)
     changed = [key for key in ("data", "seed") if old.config.get(key) != config[key]]
     if changed:
         raise UserError(f"Nothing of {path} holds with another {' and '.join(changed)}: start a new run instead")
@@ -88,7 +89,7 @@ def run_pipeline(
     if known:
         return known
     if path.exists():
-        Run.check(path, config)
+        Run.check(path, config, complete=complete)
     with session(path, time_budget) as folder:
         return run_stages(*open_with_data(data, folder, config), seeds, quiet)
 
@@ -97,7 +98,7 @@ def known_report(path, config, seeds):
     "The report of a run that is finished for as many seeds, or None."
     if not (path / "report.json").is_file():
         return None
-    report = Run.open(path, config).load_json("report.json")
+    report = Run.open(path, config, complete=complete).load_json("report.json")
     return report if len(report.get("seeds", [0])) >= seeds else None
 
 # %% ../../nbs/06_pipeline.ipynb #732b06e6
