@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from ..core.basics import UserError
-from .folders import SPLITS, no_images, stamp, without_copies
-from .images import Folder, Source, Zip, file_reader
-from .npz import two_classes
+from .folders import SPLITS, require_images, stamp, without_copies
+from .images import Folder, Source, Zip, file_reader, require_two_classes
 
 # %% ../../nbs/data/04_tables.ipynb #718ae144
 _FILE = ("image", "file", "filename", "imageid", "imageindex", "imagename", "path", "imagepath", "filepath")
@@ -190,7 +189,7 @@ def _where(path, images):
     if not place.exists():
         raise UserError(f"There are no images at {place}: name the folder or zip that {path} speaks of")
     files = Folder(place) if place.is_dir() else Zip(place)
-    no_images(files, place)
+    require_images(files, place)
     return files
 
 
@@ -243,7 +242,7 @@ def read_table(path, images=None, columns=None) -> Source:
     label_columns = _label_columns(header, data, places, path)
     cells = [[row[i] for i in label_columns] for row in data]
     labels, names = _meaning([header[i] for i in label_columns], cells, path)
-    two_classes(path, names)
+    require_two_classes(path, names)
     kinds = {name: labels[number].tobytes() for entries in found.values() for number, name in entries}
     rows_of = {name: number for entries in found.values() for number, name in entries}
     kept, copied = without_copies(files, {s: [(kinds[n], n) for _, n in entries] for s, entries in found.items()})
@@ -254,7 +253,7 @@ def read_table(path, images=None, columns=None) -> Source:
         aside += leaked
     return _source(path, files, found, labels, names, aside, group_of)
 
-# %% ../../nbs/data/04_tables.ipynb #670a9e0f
+
 def _source(path, files, found, labels, names, aside, group_of):
     if "train" not in found:
         raise UserError(f"{path} leaves no image for training: correct its splits")

@@ -63,7 +63,7 @@ class ResNet(nn.Module):
     def forward(self, x):
         return self.classifier(self.features(x))
 
-# %% ../../nbs/models/04_baselines.ipynb #de8ca742
+
 def resnet18(num_classes, in_channels=3):
     "The CIFAR form of ResNet-18: 11,173,962 parameters for ten classes of colour images."
     return ResNet((2, 2, 2, 2), 64, num_classes, in_channels)

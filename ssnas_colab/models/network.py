@@ -156,9 +156,7 @@ class Network(nn.Module):
     reaches the output.
     """
 
-    def __init__(
-        self, genotype, num_classes, *, in_channels=3, width=36, depth=20, auxiliary=False, drop_path=0.0
-    ):  # fmt: skip
+    def __init__(self, genotype, num_classes, *, in_channels=3, width=36, depth=20, auxiliary=False, drop_path=0.0):
         super().__init__()
         if num_classes < 1:
             raise UserError(f"num_classes is {num_classes}: it must be 1 or more")

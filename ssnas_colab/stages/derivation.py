@@ -14,12 +14,15 @@ import torch
 from ..core.basics import UserError
 from ..models.genotype import PRIMITIVES, Genotype, edges, nodes_of
 from ..nas.derive import derive_quietly
+from ..nas.monitor import decided_share
 from ..nas.relaxations import RELAXATIONS
 from ..plots.genotype import plot_genotype
 
 # %% ../../nbs/03_derivation.ipynb #66f0d646
 def _draw_table(axes, table, kind, chosen):
     "One heat map with the weight in every cell; frames around the edges in `chosen`."
+    from matplotlib.patches import Rectangle
+
     pairs = edges(_nodes_of(table))
     image = axes.imshow(table, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for row, column in np.ndindex(table.shape):
@@ -28,7 +31,7 @@ def _draw_table(axes, table, kind, chosen):
     for op, *pair in chosen:
         corner = PRIMITIVES.index(op) - 0.47, pairs.index(tuple(pair)) - 0.44
         options = {"fill": False, "edgecolor": "#D55E00", "linewidth": 2, "gid": "chosen"}
-        axes.add_patch(_rectangle(corner, 0.94, 0.88, **options))
+        axes.add_patch(Rectangle(corner, 0.94, 0.88, **options))
     for row in range(1, len(pairs)):
         if pairs[row][1] != pairs[row - 1][1]:
             axes.axhline(row - 0.5, color="#888888", linewidth=0.8)
@@ -37,12 +40,6 @@ def _draw_table(axes, table, kind, chosen):
     name = {"normal": "normal cell", "reduce": "reduction cell"}[kind]
     axes.set_title(f"{name}: {len(chosen)} of {table.size} stay", fontsize=10)
     return image
-
-
-def _rectangle(*args, **options):
-    from matplotlib.patches import Rectangle
-
-    return Rectangle(*args, **options)
 
 
 def _nodes_of(table):
@@ -106,12 +103,6 @@ def unchanged_since(genotypes) -> int:
     return since
 
 # %% ../../nbs/03_derivation.ipynb #941720df
-def _decided(weights) -> float:
-    "Share of all weights outside 0.15..0.85."
-    flat = np.concatenate([table.ravel() for table in weights.values()])
-    return float(((flat < 0.15) | (flat > 0.85)).mean())
-
-
 def _refuse_change(run, settings):
     "`UserError` where the genotype was derived by other settings and something has been trained with it."
     before = {name: run.facts("derivation").get(name) for name in settings}
@@ -163,7 +154,7 @@ def derive_stage(run, *, method=None, threshold=0.85, max_edges=2) -> Genotype:
         raise UserError(f"No genotype for the run at {run.path}: {error}") from None
     used = {kind: len(genotype.used(kind)[0]) for kind in ("normal", "reduce")}
     watched = {row["epoch"] + 1: row.get("decided") for row in facts.get("history", [])}
-    decided = watched.get(len(story) - 1) or _decided(weights)
+    decided = watched.get(len(story) - 1) or decided_share(weights)
     facts = {**settings, "epoch": len(story) - 1, "decided": decided, "edges": used}
     _leave(run, genotype, {**facts, "unchanged_since": unchanged_since(story), "warnings": said})
     for text in said:

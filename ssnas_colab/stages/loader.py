@@ -21,25 +21,10 @@ from ..core.environment import cache_folder
 from ..data.augment import find_augmentation, pixel_statistics
 from ..data.folders import file_source
 from ..data.images import SIZES, Folder, Source, Zip, by_reason, with_channels
-from ssnas_colab.data.imbalance import (
-    CLASS_ORDERS,
-    PROFILES,
-    checked_factor,
-    choose_images,
-    enough,
-    imbalance_facts,
-    per_class,
-)
-from ..data.memmap import Room, closed_up, find_images, image_key, keep_images
+from ..data.imbalance import check_tail, choose_images, enough, imbalance_facts, per_class
+from ..data.memmap import ArrayStore, compacted, image_key
 from ..data.npz import array_reader, read_npz
-from ssnas_colab.data.summary import (
-    data_facts,
-    description,
-    plot_class_counts,
-    plot_examples,
-    plot_views,
-    shared_images,
-)
+from ..data.summary import PICTURES, data_facts, description, shared_images
 from ..data.tables import read_table
 
 # %% ../../nbs/01_loader.ipynb #2b7ab524
@@ -157,9 +142,27 @@ def _find(name_or_path, image_size, source, images, columns):
     found.aside += tuple((table.name, "a table: name it instead of its folder to use it") for table in tables)
     return found
 
-# %% ../../nbs/01_loader.ipynb #cb6d3fb7
-class _Measures:
-    "What can be read off images and labels."
+# %% ../../nbs/01_loader.ipynb #cf33de29
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """Images of one size in splits, as every later stage takes them.
+
+    images: split ('train', 'val', 'test') -> uint8 (N, C, H, W); labels: split -> int64 (N,) or, multi-label, uint8
+    (N, L). Unlabelled data have 'train' alone and no labels. indices: split -> int64 (N,), the place of each image in
+    its source, numbered through all splits, unique. policy: how views are made (see `data.augment`). set_aside:
+    (file name, reason) of images that were not used. settings: the arguments that made it. Large images may be
+    memory-mapped from a file: writing into them changes memory, never the file.
+    """
+
+    name: str
+    task: str
+    images: dict = field(repr=False)
+    labels: dict = field(repr=False)
+    class_names: tuple = field(repr=False)
+    indices: dict = field(repr=False)
+    policy: str
+    set_aside: tuple = field(repr=False, default=())
+    settings: dict = field(repr=False, default_factory=dict)
 
     @property
     def channels(self) -> int:
@@ -199,9 +202,15 @@ class _Measures:
         "Standard deviation of the training images in 0..1, one number a channel."
         return self._moments[1]
 
-# %% ../../nbs/01_loader.ipynb #5f6d8793
-class _Telling:
-    "What a person should know about the data."
+    def fingerprint(self) -> str:
+        "SHA-256 in hexadecimal over images, labels and indices of all splits: other images, another text."
+        digest = hashlib.sha256()
+        for split in self.images:
+            for array in (self.images[split], self.labels.get(split), self.indices[split]):
+                if array is not None:
+                    digest.update(f"{split} {array.dtype.str} {array.shape}".encode())
+                    digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     def describe(self) -> str:
         "A few lines for a person: what it is, the splits, the classes, what was set aside."
@@ -219,51 +228,15 @@ class _Telling:
         "How many images were set aside for each reason."
         return by_reason(self.set_aside)
 
-# %% ../../nbs/01_loader.ipynb #cf33de29
-@dataclass(frozen=True, eq=False)
-class ImageData(_Measures, _Telling):
-    """Images of one size in splits, as every later stage takes them.
-
-    images: split ('train', 'val', 'test') -> uint8 (N, C, H, W); labels: split -> int64 (N,) or, multi-label, uint8
-    (N, L). Unlabelled data have 'train' alone and no labels. indices: split -> int64 (N,), the place of each image in
-    its source, numbered through all splits, unique. policy: how views are made (see `data.augment`). set_aside:
-    (file name, reason) of images that were not used. settings: the arguments that made it. Large images may be
-    memory-mapped from a file: writing into them changes memory, never the file.
-    """
-
-    name: str
-    task: str
-    images: dict = field(repr=False)
-    labels: dict = field(repr=False)
-    class_names: tuple = field(repr=False)
-    indices: dict = field(repr=False)
-    policy: str
-    set_aside: tuple = field(repr=False, default=())
-    settings: dict = field(repr=False, default_factory=dict)
-
-    def fingerprint(self) -> str:
-        "SHA-256 in hexadecimal over images, labels and indices of all splits: other images, another text."
-        digest = hashlib.sha256()
-        for split in self.images:
-            for array in (self.images[split], self.labels.get(split), self.indices[split]):
-                if array is not None:
-                    digest.update(f"{split} {array.dtype.str} {array.shape}".encode())
-                    digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
-
 # %% ../../nbs/01_loader.ipynb #7e2d90ab
-def _checked_arguments(factor, profile, image_size, channels, policy, class_order):
-    if factor is not None:
-        checked_factor(factor)
-    if profile not in PROFILES:
-        raise UserError(f"no long-tail profile is called {profile!r}: {did_you_mean(profile, PROFILES)}")
-    if class_order not in CLASS_ORDERS:
-        raise UserError(f"no order of classes is called {class_order!r}: {did_you_mean(class_order, CLASS_ORDERS)}")
+def _checked_arguments(image_size, channels, policy):
+    "The size as an `int` and the policy's name, or None where they were not given; `UserError` for what cannot be."
     if image_size is not None and (isinstance(image_size, bool) or image_size not in range(SIZES[0], SIZES[1] + 1)):
         raise UserError(f"The image size must be a whole number from {SIZES[0]} to {SIZES[1]} pixels, not {image_size}")
     if channels not in (None, 1, 3):
         raise UserError(f"The number of channels must be 1 (grey) or 3 (colour), not {channels}")
-    return None if policy is None else find_augmentation(policy).name
+    size = None if image_size is None else int(image_size)
+    return size, None if policy is None else find_augmentation(policy).name
 
 # %% ../../nbs/01_loader.ipynb #885085b9
 def load_data(
@@ -283,8 +256,8 @@ def load_data(
     bytes (None: a quarter of the memory) beyond which images stay in a file in the folder `cache` (None, or on Google
     Drive: the local cache), made once. `UserError` for anything that cannot be used.
     """
-    policy = _checked_arguments(imbalance_factor, profile, image_size, channels, policy, class_order)
-    image_size = None if image_size is None else int(image_size)
+    check_tail(imbalance_factor, profile, class_order)
+    image_size, policy = _checked_arguments(image_size, channels, policy)
     settings = {
         "source": str(name_or_path), "imbalance_factor": imbalance_factor, "profile": profile, "seed": seed,
         "image_size": image_size, "channels": channels, "policy": policy,
@@ -295,24 +268,25 @@ def load_data(
     if imbalance_factor is not None and found.task == "unlabelled":
         raise UserError(f"{found.where} has no labels to cut to an imbalance factor: leave the factor out")
     chosen = choose_images(found, imbalance_factor, profile, int(seed), class_order)
-    with Room(cache, memory_limit) as room:
-        pixels, broken = _read(found, chosen, image_size, channels, room)
+    with ArrayStore(cache, memory_limit) as store:
+        pixels, broken = _read(found, chosen, image_size, channels, store)
     return _assembled(found, chosen, broken, pixels, policy, settings)
 
 # %% ../../nbs/01_loader.ipynb #a3a07423
-def _read(source, chosen, image_size, channels, room):
+def _read(source, chosen, image_size, channels, store):
     "Images (whole ones only) of all splits in order, and {position: reason} of the others."
     places = np.concatenate([places for places, _ in chosen.values()])
     name = image_key(source.stamp, places.astype(np.int64), image_size, channels) if source.stamp else ""
-    kept = find_images(room, name) if name else None
+    kept = store.find(name) if name else None
     if kept:
         return kept[0], {int(i): reason for i, reason in kept[1].items()}
-    images, broken = source.read(places, image_size, room)
-    images = with_channels(closed_up(images, broken), channels, room)
-    return (keep_images(room, name, images, broken) if name else images), broken
+    images, broken = source.read(places, image_size, store)
+    images = with_channels(compacted(images, broken), channels, store)
+    return (store.keep(name, images, broken) if name else images), broken
 
 # %% ../../nbs/01_loader.ipynb #ee0d02ad
 def _assembled(source, chosen, broken, images, policy, settings):
+    "The `ImageData` of the images that could be read; `UserError` where a class has none left."
     first, begin, parts = 0, 0, {"images": {}, "labels": {}, "indices": {}}
     every = np.concatenate([places for places, _ in chosen.values()])
     whole = np.ones(len(every), bool)
@@ -354,8 +328,7 @@ def data_stage(data: ImageData, run) -> dict:
         run.save_arrays("indices.npz", **data.indices)
     if data.set_aside and not run.has("set_aside.txt"):
         run.save_text("set_aside.txt", "".join(f"{name}\t{reason}\n" for name, reason in data.set_aside))
-    pictures = {"class_counts.png": plot_class_counts, "examples.png": plot_examples, "views.png": plot_views}
-    for name, plot in pictures.items():
+    for name, plot in PICTURES.items():
         if not run.has(name):
             run.save_figure(name, plot(data))
     return record

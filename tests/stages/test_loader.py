@@ -19,7 +19,7 @@ from ssnas_colab.data import images
 from ssnas_colab.data import npz as arrays_module
 from ssnas_colab.data.images import to_rgb, to_square
 from ssnas_colab.data.imbalance import long_tailed_counts
-from ssnas_colab.data.summary import plot_class_counts, plot_examples
+from ssnas_colab.data.summary import data_facts, plot_class_counts, plot_examples
 from ssnas_colab.experiment.run import Run
 from ssnas_colab.stages import loader
 from ssnas_colab.stages.loader import load_data
@@ -318,6 +318,12 @@ def test_zips_that_leave_their_folder(tmp_path, info):
     refused("odd.zip", name_or_path=path)
 
 
+def test_names_that_only_look_odd_stay_inside():
+    assert all(images.leads_out(info) for info in [*CLIMBING, member("c:x.png"), member("x.png", link=True)])
+    for name in ("cats/1.png", "a..b/..c.png", "12:30.png", "cats/c:1.png", "...", "Mäuse/"):
+        assert not images.leads_out(member(name)), name
+
+
 def test_broken_archives(tmp_path):
     for name in ("broken.zip", "broken.npz"):
         (tmp_path / name).write_bytes(b"PK not an archive")
@@ -601,6 +607,13 @@ def test_the_run_keeps_what_was_decided(tmp_path):
     (run.path / "class_counts.png").unlink()  # as if the session had ended before it
     loader.data_stage(data, run)
     assert (run.path / "class_counts.png").stat().st_size > 1000
+
+
+def test_facts_without_reading_pixels():
+    data = load_data(imbalance_factor=20)
+    most, all_of_them = data_facts(data, pixels=False), data_facts(data)
+    assert set(all_of_them) - set(most) == {"mean", "std", "shared", "fingerprint"}
+    assert most.items() <= all_of_them.items() and json.loads(json.dumps(all_of_them)) == all_of_them
 
 
 def test_pictures_of_many_classes(tmp_path):
