@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import ssnas_colab.stages.pipeline as pipeline
@@ -13,9 +12,9 @@ from ssnas_colab.config import evaluation_config
 from ssnas_colab.core.basics import UserError
 from ssnas_colab.experiment.run import Run
 from ssnas_colab.models.genotype import GENOTYPES
-from ssnas_colab.stages.evaluation import contestants, evaluate
+from ssnas_colab.stages.evaluation import compared, evaluate
 from ssnas_colab.stages.loader import load_data
-from ssnas_colab.training.recipes import Recipe, chosen_by
+from ssnas_colab.training.recipes import Trainer, chosen_by
 
 TINY = {
     "pretrain_steps": 10, "finetune_steps": 20, "batch_size": 32, "embedding": 16, "max_parameters": 20_000,
@@ -39,13 +38,13 @@ def searched_run(path, depth=3):
 @pytest.fixture
 def reads(monkeypatch):
     "The (network, split) pairs that were scored, in order."
-    seen, honest = [], Recipe.metrics
+    seen, honest = [], Trainer.metrics
 
     def metrics(self, split, *rest):
         seen.append((self.name, split))
         return honest(self, split, *rest)
 
-    monkeypatch.setattr(Recipe, "metrics", metrics)
+    monkeypatch.setattr(Trainer, "metrics", metrics)
     return seen
 
 
@@ -79,22 +78,10 @@ def test_scores_are_those_of_the_kept_weights(digits, tmp_path):
     run = searched_run(tmp_path / "run")
     report = evaluate(digits, run, TINY | {"random_genotypes": 0}, quiet=True)
     config = evaluation_config(TINY | {"random_genotypes": 0})
-    for name, make in contestants(GENOTYPES["FairDARTS_a"], digits, config, 3).items():
-        candidate = Recipe(name, make, digits, run, config)
-        candidate.net.load_state_dict(run.checkpoints.load(f"models/{name}")["state"]["model"])
-        assert candidate.metrics("test")["confusion"] == report["models"][name]["confusion"]
-
-
-def test_pretraining_reads_no_label(digits, tmp_path):
-    states = []
-    for i, labels in enumerate([digits.labels, {k: v[::-1].copy() for k, v in digits.labels.items()}]):
-        data = dataclasses.replace(digits, labels=labels)
-        config = evaluation_config(TINY)
-        make = contestants(GENOTYPES["FairDARTS_a"], data, config, 3)["searched"]
-        candidate = Recipe("searched", make, data, searched_run(tmp_path / str(i)), config, quiet=True)
-        candidate.pretrain()
-        states.append(candidate.net.state_dict())
-    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    for name, make in compared(GENOTYPES["FairDARTS_a"], digits, config, 3).items():
+        trainer = Trainer(name, make, digits, run, config)
+        trainer.net.load_state_dict(run.checkpoints.load(f"models/{name}")["state"]["model"])
+        assert trainer.metrics("test")["confusion"] == report["models"][name]["confusion"]
 
 
 def test_fine_tuning_learns(digits, tmp_path):
@@ -112,7 +99,7 @@ def test_multi_label_data_goes_all_the_way(digits, tmp_path):
 
 
 def test_random_genotypes_differ_in_nothing_but_the_choice(digits):
-    made = contestants(GENOTYPES["FairDARTS_a"], digits, evaluation_config(TINY | {"random_genotypes": 3}), 3)
+    made = compared(GENOTYPES["FairDARTS_a"], digits, evaluation_config(TINY | {"random_genotypes": 3}), 3)
     found = [made[f"random_{i}"]().genotype for i in range(3)]
     assert len({str(g) for g in found}) == 3
     for genotype in found:
@@ -207,52 +194,6 @@ def test_one_search_may_serve_several_seeds(digits, tmp_path):
     assert sub.load_text("genotype.json") == run.load_text("genotype.json")
     first, second = (r.load_json("models/searched.json")["finetuning"] for r in (run, sub))
     assert first != second
-
-
-def recipe_of(digits, path, **changes):
-    config = evaluation_config(TINY | changes)
-    make = contestants(GENOTYPES["FairDARTS_a"], digits, config, 3)["searched"]
-    return Recipe("searched", make, digits, searched_run(path), config, quiet=True)
-
-
-def test_scratch_skips_pretraining(digits, tmp_path):
-    made = recipe_of(digits, tmp_path / "run", recipe="scratch")
-    assert made.follow()["pretraining"] == [] and not made.run.finished("pretrain/searched")
-
-
-def test_retraining_leaves_the_features_alone(digits, tmp_path):
-    made, seen = recipe_of(digits, tmp_path / "run", recipe="crt", finetune_steps=40), {}
-    learn = made.learn
-
-    def watched(stage, loss, sampler, steps, frozen=False):
-        before = made.outputs(made.net.features, "val")
-        history = learn(stage, loss, sampler, steps, frozen)
-        seen[stage] = sampler, bool((made.outputs(made.net.features, "val") == before).all())
-        return history
-
-    made.learn = watched
-    assert set(made.follow()) == {"pretraining", "finetuning", "retraining"}
-    assert seen == {"finetune": ("natural", False), "retrain": ("class_balanced", True)}
-
-
-def test_a_balanced_sampler_shows_the_rare_class_as_often(digits, tmp_path):
-    made, shown = recipe_of(digits, tmp_path / "run", sampler="class_balanced", pretrain_steps=0), []
-    batch = made.batch
-    made.batch = lambda *a: shown.append(batch(*a)) or shown[-1]
-    made.follow()
-    counts = np.bincount(digits.labels["train"][torch.cat(shown).numpy()], minlength=10)
-    assert max(digits.counts()) / min(digits.counts()) > 5 and counts.max() / counts.min() < 2
-
-
-def test_ldam_learns_cosines_and_post_hoc_moves_the_scores(digits, tmp_path):
-    made = recipe_of(digits, tmp_path / "ldam", loss="ldam", pretrain_steps=0)
-    made.follow()
-    assert made.outputs(made.net, "val").abs().max() <= made.net.classifier.scale + 1e-3
-    made = recipe_of(digits, tmp_path / "hoc", loss="cross_entropy", post_hoc=True, pretrain_steps=0)
-    made.follow()
-    assert made.tau is not None
-    adjusted, made.tau = made.scores("test"), None if made.tau else 1.0
-    assert not np.allclose(adjusted, made.scores("test"))
 
 
 def test_probe_and_neighbours_train_no_network(digits, tmp_path):

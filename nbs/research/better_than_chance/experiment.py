@@ -28,7 +28,7 @@ from ssnas_colab.models.network import Network
 from ssnas_colab.stages.derivation import derive_stage
 from ssnas_colab.stages.loader import load_data
 from ssnas_colab.stages.search import search
-from ssnas_colab.training.recipes import Recipe
+from ssnas_colab.training.recipes import Trainer, learn, pretrain
 
 SEARCH = {"width": 8, "depth": 5, "batch_size": 64, "steps": 700, "embedding": 256}
 RELAXED = {"fair": 200, "darts": 200}  # steps of the arms that blend all operations: a step costs several times as much
@@ -70,10 +70,10 @@ def trained(name, make, data, folder, seed):
     "One network through the recipe: what it scores."
     config = evaluation_config(RECIPE, seed=seed)
     run = Run.open(folder / name, {"evaluation": dataclasses.asdict(config), "name": name})
-    recipe = Recipe(name.split("_")[0], make, data, run, config)
-    pretraining = recipe.pretrain()
+    recipe = Trainer(name.split("_")[0], make, data, run, config)
+    pretraining = pretrain(recipe)
     linear = probe(recipe, data)
-    recipe.finetune()
+    learn(recipe, "finetune", config.loss, config.sampler)
     scores = recipe.metrics("test")
     found = {
         "parameters": sum(p.numel() for p in recipe.net.parameters()), "width": getattr(recipe.net, "width", None),

@@ -14,7 +14,7 @@ from pathlib import Path
 from ssnas_colab.config import evaluation_config
 from ssnas_colab.experiment.run import Run
 from ssnas_colab.models.genotype import Genotype
-from ssnas_colab.stages.evaluation import contestants, evaluate_network
+from ssnas_colab.stages.evaluation import compared, evaluate_network
 from ssnas_colab.stages.loader import load_data
 from ssnas_colab.training.metrics import paired_difference_seeds
 
@@ -37,7 +37,7 @@ def main():
         searched = source if seed == 0 else Run.open(options.run / f"seed_{seed}")
         run = Run.open(options.out / f"seed_{seed}", {"seed": seed, "changes": changes})
         own, depth = dataclasses.replace(config, seed=seed), searched.load_json("search.json")["depth"]
-        made = contestants(Genotype.from_json(searched.load_text("genotype.json")), data, own, depth)
+        made = compared(Genotype.from_json(searched.load_text("genotype.json")), data, own, depth)
         found = {name: evaluate_network(name, made[name], data, run, own) for name in names}
         rows.append({"seed": seed} | {name: found[name]["balanced_accuracy"] for name in names})
         for name in names:

@@ -14,7 +14,7 @@ from pathlib import Path
 from ssnas_colab.config import evaluation_config, search_config
 from ssnas_colab.experiment.run import Run
 from ssnas_colab.stages.derivation import derive_stage
-from ssnas_colab.stages.evaluation import contestants, evaluate_network
+from ssnas_colab.stages.evaluation import compared, evaluate_network
 from ssnas_colab.stages.loader import load_data
 from ssnas_colab.stages.search import search
 from ssnas_colab.training.metrics import paired_difference_seeds
@@ -36,7 +36,7 @@ def main():
         settings = dataclasses.replace(search_config(source.config["search"]), steps=options.steps)
         search(data, run, dataclasses.replace(settings, seed=settings.seed + seed))
         config = evaluation_config(source.config["evaluation"], seed=seed)
-        made = contestants(derive_stage(run), data, config, settings.depth)
+        made = compared(derive_stage(run), data, config, settings.depth)
         found = evaluate_network("searched", made["searched"], data, run, config)
         runs.append((run, before))
         rows.append({"seed": seed, "balanced_accuracy": found["balanced_accuracy"], "genotype": found["genotype"]})

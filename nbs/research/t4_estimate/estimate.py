@@ -25,7 +25,7 @@ from ssnas_colab.models.baselines import random_genotype
 from ssnas_colab.models.genotype import GENOTYPES
 from ssnas_colab.models.network import Network, count_macs
 from ssnas_colab.nas.bilevel import levels
-from ssnas_colab.stages.evaluation import contestants
+from ssnas_colab.stages.evaluation import compared
 
 T4_FLOPS = 8.1e12  # float32, NVIDIA's data sheet
 
@@ -85,7 +85,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     search, evaluation = search_config("colab"), evaluation_config("colab", random_genotypes=1)
-    made = contestants(GENOTYPES["FairDARTS_b"], Images, evaluation, search.depth)
+    made = compared(GENOTYPES["FairDARTS_b"], Images, evaluation, search.depth)
     rows, run, work = {}, *search_step(search, options.batch, options.size)
     counts = {"search": (search.steps, search.batch_size)}
     tasks = {"search": (run, work)}
