@@ -9,29 +9,23 @@ __all__ = ['ARCHIVE_FORMAT', 'provenance', 'export_run', 'read_archive', 'onnx_d
 import io
 import json
 import zipfile
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from .. import __version__
 from ..core.basics import UserError
 from ..core.files import Files, figure_bytes, new_file
+from ..data.images import leads_out
 from ..experiment.run import Run
-from .model import RESIZE, build_network, data_record, model_facts
+from .model import RESIZE, build_network, data_record, model_facts, trained_weights
 from ..models.genotype import Genotype
 from ..plots.genotype import plot_genotype
 from ..training.class_losses import TASKS, predict_scores
 
 # %% ../../nbs/inference/02_export.ipynb #3c08f1cc
-def _installed():
-    try:
-        return version("ssnas_colab")
-    except PackageNotFoundError:
-        return "not installed"
-
-
 def provenance(run, name="searched") -> dict:
     """Where a network of a `Run` comes from, for JSON.
 
@@ -45,14 +39,15 @@ def provenance(run, name="searched") -> dict:
         "settings": run.config, "seed": known.get("seed", run.config.get("seed")), "seeds": report.get("seeds"),
         "data": {key: data[key] for key in ("name", "fingerprint", "counts", "imbalance_factor")},
         "versions": report.get("versions"), "device": report.get("device"),
-        "exported_with": {"ssnas_colab": _installed(), "torch": torch.__version__},
+        "exported_with": {"ssnas_colab": __version__, "torch": torch.__version__},
     }  # fmt: skip
 
 # %% ../../nbs/inference/02_export.ipynb #298125e0
 _README = """{name}: a network trained on {data}, by ssnas_colab {package}.
 
     # pip install ssnas_colab
-    from ssnas_colab.inference.predict import load_model, predict_folder
+    from ssnas_colab import load_model
+    from ssnas_colab.inference.predict import predict_folder
     model = load_model("{file}")  # no run folder is needed, nothing is unpacked
     print(model, model.class_names)
     print(model.predict("picture.png"))  # probabilities; a file, a PIL image, an array, or a list of them
@@ -78,25 +73,17 @@ model.json: classes, preprocessing, size of the network, and where it comes from
 
 
 def _readme(facts, file, data, more):
+    "The text of README.txt: by hand only where a `Network` alone gives the model's answers."
     told = _README
     if facts["kind"] == "genotype" and facts["classifier"] == "linear" and facts["tau"] is None:
         told += _README_NETWORK
     told += _README_MORE
-    names = {"name": facts["name"], "data": data, "package": _installed(), "file": file, "more": ", ".join(more)}
+    names = {"name": facts["name"], "data": data, "package": __version__, "file": file, "more": ", ".join(more)}
     return told.format(**names)
 
 # %% ../../nbs/inference/02_export.ipynb #786ba079
 ARCHIVE_FORMAT = 1
-
-
 _REPORTS = "report.json", "report.md", "report.html", "report.png"
-
-
-def _weights(run, name):
-    found = run.checkpoints.load(f"models/{name}")
-    if found is None:
-        raise UserError(f"The run at {run.path} has no weights of {name!r} any more: evaluate it again")
-    return {key: tensor.contiguous() for key, tensor in found["state"]["model"].items()}
 
 
 def _zipped(members):
@@ -119,7 +106,7 @@ def _contents(run, name, file, facts, weights):
     origin = provenance(run, name)
     facts = {"format": ARCHIVE_FORMAT, **facts, "provenance": origin}
     members = {"model.json": (json.dumps(facts, indent=1, allow_nan=False) + "\n").encode()}
-    members["model.safetensors"] = save(weights)
+    members["model.safetensors"] = save({key: tensor.contiguous() for key, tensor in weights.items()})
     if facts["genotype"]:
         genotype = Genotype.parse(facts["genotype"])
         members["genotype.json"] = (genotype.to_json() + "\n").encode()
@@ -136,7 +123,7 @@ def export_run(run, path_zip, name="searched") -> Path:
     `path_zip` exists or has another ending, or where the run has no such network.
     """
     path, run = new_file(path_zip, ".zip"), run if isinstance(run, Run) else Run.open(run)
-    facts, weights = model_facts(run, name), _weights(run, name)
+    facts, weights = model_facts(run, name), trained_weights(run, name)
     build_network(facts, weights)  # they fit, or a `UserError` says so now
     data = _zipped(_contents(run, name, path.name, facts, weights))
     _check_archive(data, weights)
@@ -183,8 +170,7 @@ def _checked(facts):
 def _members(archive, path):
     "The bytes of the two members that are needed; `UserError` for names that lead out of the archive."
     for info in archive.infolist():
-        parts = info.filename.replace("\\", "/").split("/")
-        if ".." in parts or parts[0] == "" or parts[0][1:2] == ":":
+        if leads_out(info):
             raise UserError(f"{path} has the member {info.filename!r}, which leads out of it: do not trust this file")
     found = {}
     for name, most in _MOST.items():

@@ -17,7 +17,8 @@ import numpy as np
 from ..core.basics import UserError
 from ..core.files import Files
 from ..experiment.run import Run
-from .model import Model, _Pictures, build_network, model_facts
+from .export import read_archive
+from .model import Model, Pictures, build_network, model_facts, trained_weights
 
 # %% ../../nbs/inference/03_predict.ipynb #84427135
 def load_model(run, name="searched") -> Model:
@@ -27,17 +28,12 @@ def load_model(run, name="searched") -> Model:
     For a further seed name its folder, `RUN/seed_1`. `UserError` where there is no such network, or it is damaged.
     """
     if not isinstance(run, Run) and Path(run).is_file():
-        from ssnas_colab.inference.export import read_archive
-
         facts, weights = read_archive(run)
         if name not in ("searched", facts["name"]):
             raise UserError(f"{run} holds the network {facts['name']!r}, not {name!r}: name the archive that does")
     else:
         run = run if isinstance(run, Run) else Run.open(run)
-        facts, found = model_facts(run, name), run.checkpoints.load(f"models/{name}")
-        if found is None:
-            raise UserError(f"The run at {run.path} has no weights of {name!r} any more: evaluate it again")
-        weights = found["state"]["model"]
+        facts, weights = model_facts(run, name), trained_weights(run, name)
     return Model(build_network(facts, weights), facts)
 
 # %% ../../nbs/inference/03_predict.ipynb #2b2a9be8
@@ -61,6 +57,7 @@ def _answer(model, row):
 
 # %% ../../nbs/inference/03_predict.ipynb #447b5849
 def _predictions(model, pictures, names, batch_size):
+    "A `Prediction` for each of the `names` in `Pictures`, a batch at a time."
     found = []
     for first in range(0, len(names), batch_size):
         part = names[first : first + batch_size]
@@ -78,13 +75,14 @@ def _predictions(model, pictures, names, batch_size):
 
 def predict_files(model, paths, batch_size=64) -> list:
     "A `Prediction` for each of the image files `paths`, in their order; broken ones say why and stop nothing."
-    pictures, names = _Pictures(), [str(path) for path in paths]
+    pictures, names = Pictures(), [str(path) for path in paths]
     for name in names:
         pictures.add(name)
     return _predictions(model, pictures, names, batch_size)
 
 # %% ../../nbs/inference/03_predict.ipynb #24c39e6f
 def _free(path):
+    "The path, if there is nothing at it yet."
     if Path(path).exists():
         raise UserError(f"{path} exists: name a file that does not, nothing was written")
     return Path(path)
@@ -109,7 +107,7 @@ def predict_folder(model, folder, csv_path, batch_size=64) -> list:
     `UserError` where the CSV exists, before anything is read, or where there are no images.
     """
     _free(csv_path)
-    pictures = _Pictures().add_all(folder)
+    pictures = Pictures().add_all(folder)
     found = _predictions(model, pictures, list(pictures.readers), batch_size)
     write_predictions(model, found, csv_path)
     return found
@@ -136,7 +134,7 @@ def predict_command(run, images, out=None, model_name="searched", most_lines=20)
     """
     if out is not None:
         _free(out)
-    model, pictures = load_model(run, model_name), _Pictures()
+    model, pictures = load_model(run, model_name), Pictures()
     for image in map(Path, images):
         several = image.is_dir() or image.suffix.lower() == ".zip"
         pictures.add_all(image, f"{image}/") if several else pictures.add(image)

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from refusal import refused
 
 from inference.test_predict import CLASSES, GENOTYPE, KINDS, made_run, network, pixels
 from ssnas_colab.core.basics import UserError
 from ssnas_colab.inference import export as exporting
 from ssnas_colab.inference.export import export_onnx, export_run, onnx_difference
-from ssnas_colab.inference.predict import load_model
+from ssnas_colab.inference.predict import load_model, predict_folder
 from ssnas_colab.models.genotype import Genotype
 from ssnas_colab.training.class_losses import CosineLinear
 
@@ -111,6 +112,22 @@ def test_the_code_in_the_readme_runs(tmp_path, run, monkeypatch, capsys):
     images = (torch.from_numpy(pixels()).float() / 255 - names["facts"]["mean"][0]) / names["facts"]["std"][0]
     with torch.no_grad():
         torch.testing.assert_close(found(images), model(torch.from_numpy(pixels())))
+
+
+def test_the_line_in_archives_of_version_0_1_goes_on_working(tmp_path, run):
+    "Their README says `from ssnas_colab.core.using import load_model, predict_folder`."
+    names = {}
+    exec("from ssnas_colab.core.using import load_model, predict_folder", names)
+    assert (names["load_model"], names["predict_folder"]) == (load_model, predict_folder)
+
+
+@pytest.mark.parametrize("name, link", [("../up.txt", False), ("/etc/x", False), ("C:/x", False), ("a/link", True)])
+def test_a_member_that_leads_out_is_refused(tmp_path, run, name, link):
+    path, info = export_run(run, tmp_path / "model.zip"), zipfile.ZipInfo(name)
+    info.external_attr = (0o120777 if link else 0o100644) << 16
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(info, b"x")
+    refused(repr(name), "do not trust", act=lambda: load_model(path))
 
 
 def test_onnx_says_what_torch_says(tmp_path, monkeypatch):
