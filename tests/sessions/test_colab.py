@@ -30,7 +30,7 @@ from ssnas_colab.stages.pipeline import pipeline_config
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ["01_loader", "02_search", "03_derivation", "04_evaluation"]
-EVERY = [*STAGES, "05_explorer", "06_pipeline", "07_command", "index"]
+EVERY = [*STAGES, "05_explorer", "06_pipeline", "07_cli", "index"]
 FIELDS = ["DATA", "IMBALANCE_FACTOR", "PRESET", "SEED", "TIME_BUDGET", "DRIVE_FOLDER"]
 COLABS = ["ipywidgets==7.7.1", "ipython==7.34.0", "numpy==2.1.3", "ipykernel==6.29.5", "jupyter_client<8", "setuptools"]
 
@@ -245,7 +245,7 @@ def test_killed_half_way_and_run_again(whole, python, tmp_path):
 def test_time_budget_stops_and_goes_on(python, tmp_path):
     machine = Machine(tmp_path, python)
     codes = [cell.source for cell in read("02_search").cells if cell.cell_type == "code"]
-    [stage] = [source for source in codes if "plain_mistakes()" in source]
+    [stage] = [source for source in codes if "show_user_errors()" in source]
     made = notebook(codes[0].replace('TIME_BUDGET = ""', 'TIME_BUDGET = "8s"'), stage)
     with pytest.raises(CellExecutionError, match="Stopped"):
         machine.run_all(made)
