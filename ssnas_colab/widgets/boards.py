@@ -19,8 +19,8 @@ from ..data.images import by_reason
 from ..experiment.run import Run
 from ..plots.style import THEMES
 from ..plots.svg import Bar, confusion_sentence, draw_bars, draw_confusion, draw_table, sort_rows
-from ..reports.markdown import models_table
-from ..reports.verdict import number, readable, verdict
+from ..reports.build import models_table
+from ..reports.verdict import display_name, number, verdict
 from .controls import Board, button, chooser, in_rows, picture, said, sheet
 
 # %% ../../nbs/widgets/03_boards.ipynb #9f13bb9d
@@ -217,7 +217,7 @@ class ReportBoard(Board):
         super().__init__(clicks)
 
     def controls(self):
-        names = [(readable(name), name) for name in self.report["models"]]
+        names = [(display_name(name), name) for name in self.report["models"]]
         classes = [("none", -1), *((name, i) for i, name in enumerate(self.report["data"]["class_names"]))]
         measure = "macro AUC" if self.report["data"]["task"] == "multi-label" else "balanced accuracy"
         columns = [(name, i) for i, name in enumerate(self.head)]
@@ -251,15 +251,15 @@ class ReportView(ReportBoard):
         data, model, clickable = self.report["data"], self.report["models"][name], self.listener is not None
         marked, falling = None if chosen < 0 else chosen, self.order.value == "largest first"
         rows = sort_rows(self.rows, self.sort.value, falling)
-        how = {"column": self.sort.value, "descending": falling, "marked": readable(name), "theme": theme}
+        how = {"column": self.sort.value, "descending": falling, "marked": display_name(name), "theme": theme}
         self.table.value = draw_table(self.head, rows, f"{data['name']}: all models", clickable=clickable, **how)
-        beside = f" (diamonds: {readable(other)})" if other else ""
-        title = f"{readable(name)}: recall by class, the largest in training first{beside}"
+        beside = f" (diamonds: {display_name(other)})" if other else ""
+        title = f"{display_name(name)}: recall by class, the largest in training first{beside}"
         look = {"chosen": marked, "theme": theme}
         bars = recall_bars(self.report, name, other)
         self.bars.value = draw_bars(bars, title, clickable=clickable, **look)
         counts, names = model.get("confusion"), data["class_names"]
-        title = f"{readable(name)}: what each class is taken for"
+        title = f"{display_name(name)}: what each class is taken for"
         self.confusion.value = "" if counts is None else draw_confusion(counts, names, title, **look)
         self.text.value = said([self.verdict, *self._of_the_class(bars, counts)])
 
@@ -268,9 +268,9 @@ class ReportView(ReportBoard):
         if self.chosen.value < 0:
             return ["Choose a class to have it explained."]
         [bar] = [bar for bar in bars if bar.key == self.chosen.value]
-        told = f"{bar.name} training images: {readable(self.model.value)} finds {bar.text}"
+        told = f"{bar.name} training images: {display_name(self.model.value)} finds {bar.text}"
         if bar.other is not None:
-            told += f", {readable(self.other.value)} {number('recall', bar.other)}"
+            told += f", {display_name(self.other.value)} {number('recall', bar.other)}"
         more = [] if counts is None else [confusion_sentence(counts, self.report["data"]["class_names"], bar.key)]
         return [f"{told}.", *more]
 
