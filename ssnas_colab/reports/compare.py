@@ -10,23 +10,13 @@ import json
 
 import numpy as np
 
-from ..core.basics import UserError
+from ..core.basics import UserError, flatten
 from ..plots.style import style
-from .figures import error_of, legend_lines, look
-from .verdict import deciding, number, readable, with_spread
+from .figures import error_bar, legend_handles, point_style
+from .markdown import table
+from .verdict import deciding, display_name, number, with_spread
 
 # %% ../../nbs/reports/05_compare.ipynb #b206e2b2
-def _flat(settings, prefix=""):
-    "Nested settings as {name with dots: value}, seeds and what is empty left out."
-    found = {}
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{key}.")
-        elif key != "seed" and value is not None:
-            found[prefix + key] = json.loads(json.dumps(value))  # a tuple is what JSON makes of it
-    return found
-
-
 def seeds_of(report) -> list:
     "The training seeds of a report, also of an old one that does not list them."
     settings = report.get("settings", {})
@@ -41,8 +31,10 @@ def data_identity(report) -> dict:
 
 def settings_of(report) -> dict:
     "All settings but the seeds by name; the recipe, the data's views and imbalance among them."
-    made = _flat(report.get("settings", {})) | {"recipe": report.get("recipe") or "pretrain+finetune"}
-    return made | {"views": report["data"].get("policy")}
+    settings = flatten(report.get("settings", {})).items()
+    made = {name: value for name, value in settings if name.split(".")[-1] != "seed" and value is not None}
+    made |= {"recipe": report.get("recipe") or "pretrain+finetune", "views": report["data"].get("policy")}
+    return json.loads(json.dumps(made))  # a tuple is what JSON makes of it
 
 
 def _differing(dictionaries):
@@ -105,9 +97,9 @@ def _refuse_mixing(reports, seeds):
         if differing:
             key = differing[0]
             values = list(dict.fromkeys(str(made.get(key, "not set")) for made in found))[:2]
-            told = f"{key} is {' and '.join(values)}" if max(map(len, values)) < 60 else f"{key} is not the same"
+            description = f"{key} is {' and '.join(values)}" if max(map(len, values)) < 60 else f"{key} is not the same"
             more = f" (and {len(differing) - 1} more)" if len(differing) > 1 else ""
-            raise UserError(f"Reports of different {what} are not seeds of one experiment: {told}{more}")
+            raise UserError(f"Reports of different {what} are not seeds of one experiment: {description}{more}")
     names = [set(report["models"]) for report in reports]
     odd = set.union(*names) - set.intersection(*names)
     if odd:
@@ -187,14 +179,6 @@ def _group(reports):
     return tables
 
 
-def _line(cells):
-    return f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |"
-
-
-def _markdown(head, rows):
-    return "\n".join(map(_line, [head, [":--", *["--:"] * (len(head) - 1)], *rows]))
-
-
 def _random_cell(key, models):
     "All random genotypes of a run: their mean, and how many they are."
     values = [m[key] for name, m in models.items() if name.startswith("random_") and m.get(key) is not None]
@@ -209,7 +193,7 @@ def _numbers_table(rows):
     own = {k: v for k, v in own.items() if any(r["models"].get("searched", {}).get(k) is not None for _, r in rows)}
     names = dict.fromkeys(n for _, r in rows for n in r["models"] if n != "searched" and not n.startswith("random_"))
     drawn = any(n.startswith("random_") for _, r in rows for n in r["models"])
-    head = ["run", "seeds", "parameters", *own.values(), *[f"{readable(n)}: {measure}" for n in names]]
+    head = ["run", "seeds", "parameters", *own.values(), *[f"{display_name(n)}: {measure}" for n in names]]
     lines = []
     for runs, report in rows:
         models = report["models"]
@@ -218,7 +202,7 @@ def _numbers_table(rows):
         line = [", ".join(runs), ", ".join(map(str, seeds_of(report))), "–" if size is None else f"{size:,}"]
         line += [with_spread(k, searched) for k in own] + [with_spread(key, models.get(n, {})) for n in names]
         lines.append(line + [_random_cell(key, models)] * drawn)
-    return _markdown(head + [f"random genotypes: {measure}"] * drawn, lines)
+    return table(head + [f"random genotypes: {measure}"] * drawn, lines)
 
 
 def _settings_table(rows):
@@ -232,7 +216,7 @@ def _settings_table(rows):
     if not differing:
         return "All settings are the same." if len(rows) > 1 else ""
     lines = [[key, *("–" if m.get(key) is None else m[key] for m in made)] for key in differing]
-    return f"Settings that differ:\n\n{_markdown(['setting', *labels], lines)}"
+    return f"Settings that differ:\n\n{table(['setting', *labels], lines)}"
 
 # %% ../../nbs/reports/05_compare.ipynb #16f0eb2f
 def compare(reports) -> str:
@@ -252,9 +236,9 @@ def compare(reports) -> str:
         images = data.get("images", {})
         sizes = ", ".join(f"{images[s]:,} {w}" for s, w in (("train", "training"), ("test", "test")) if s in images)
         factor = data.get("imbalance_factor")
-        told = f"{len(data['class_names'])} classes; {sizes} images"
-        told += "" if factor is None else f"; imbalance factor {factor:.4g}"
-        parts += [f"## {data['name']}", f"{told}.", _numbers_table(rows), _settings_table(rows)]
+        description = f"{len(data['class_names'])} classes; {sizes} images"
+        description += "" if factor is None else f"; imbalance factor {factor:.4g}"
+        parts += [f"## {data['name']}", f"{description}.", _numbers_table(rows), _settings_table(rows)]
         if any(len(seeds_of(report)) > 1 for _, report in rows):
             parts.append("Over several seeds: mean ± sample standard deviation.")
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -278,7 +262,7 @@ def plot_comparison(reports, theme="light"):
         for ax, table in zip(panels[:, 0], tables, strict=True):
             _draw_rows(ax, table, page)
         names = dict.fromkeys(name for report in reports.values() for name in report["models"])
-        figure.legend(handles=legend_lines(names, page), loc="outside lower center", ncols=4)
+        figure.legend(handles=legend_handles(names, page), loc="outside lower center", ncols=4)
         pyplot.close(figure)
     return figure
 
@@ -292,6 +276,6 @@ def _draw_rows(ax, table, page):
         models = {name: model for name, model in report["models"].items() if model.get(key) is not None}
         for i, (name, model) in enumerate(models.items()):
             y = place + 0.6 * ((i + 0.5) / len(models) - 0.5)
-            ax.errorbar(model[key], y, xerr=error_of(model, key) or None, **look(name, page))
+            ax.errorbar(model[key], y, xerr=error_bar(model, key) or None, **point_style(name, page))
     ax.set(yticks=range(len(table)), yticklabels=labels, ylim=(len(table) - 0.5, -0.5))
     ax.set(xlabel=f"{measure} on the test set", title=table[0][1]["data"]["name"].replace("$", r"\$"))

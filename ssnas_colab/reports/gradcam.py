@@ -68,7 +68,7 @@ def class_activation_map(network, images, classes=None, layer=None) -> torch.Ten
         return maps / maps.amax((1, 2), keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)
 
 # %% ../../nbs/reports/06_gradcam.ipynb #c2f3c1e8
-def _told(labels, k, class_names):
+def _true_classes(labels, k, class_names):
     "The true class, or classes, of an image in words."
     if labels is None:
         return ""
@@ -119,11 +119,12 @@ def plot_maps(network, images, labels=None, class_names=None, *, inputs=None, ta
     figure, axes = pyplot.subplots(2, len(images), figsize=size, squeeze=False, layout="constrained")
     pyplot.close(figure)  # shown once, where it is returned
     for k, image in enumerate(to_float(images).permute(0, 2, 3, 1).cpu().numpy()):
-        truth = _told(labels, k, class_names)
+        truth = _true_classes(labels, k, class_names)
         right = labels is None or _is_right(labels[k], chosen[k])
         _panel(axes[0, k], image)
         axes[0, k].set_title(f"is {truth}" if truth else "", fontsize=8)
         _panel(axes[1, k], image, maps[k])
-        said = f"{_short(class_names[chosen[k]])} {scores[k, chosen[k]]:.0%}"
-        axes[1, k].set_title(said if right else f"wrong: {said}", fontsize=8, fontweight="normal" if right else "bold")
+        answer = f"{_short(class_names[chosen[k]])} {scores[k, chosen[k]]:.0%}"
+        title, weight = (answer, "normal") if right else (f"wrong: {answer}", "bold")
+        axes[1, k].set_title(title, fontsize=8, fontweight=weight)
     return figure

@@ -14,9 +14,7 @@ from ..core.basics import UserError
 from ..models.genotype import Genotype
 from ..plots.genotype import draw_genotype
 from ..plots.style import colours
-from . import markdown as told
 from .figures import plot_confusion, plot_curves, plot_recall, plot_size
-from .verdict import deciding, readable, size_text, verdict, with_spread
 
 # %% ../../nbs/reports/04_html.ipynb #3c04c09f
 class Html(str):
@@ -104,39 +102,6 @@ def _figure(pictures, name, alt, caption=""):
         image = tag("picture", tag("source", media="(prefers-color-scheme: dark)", srcset=dark), image)
     return tag("figure", image, tag("figcaption", caption) if caption else Html(), class_=_KIND.get(name))
 
-# %% ../../nbs/reports/04_html.ipynb #cc8273d8
-def _size_words(report):
-    key, measure = deciding(report)
-    models = {name: m for name, m in report["models"].items() if m.get(key) is not None}
-    each = [f"{readable(n)} {size_text(m['parameters'])}: {with_spread(key, m)}" for n, m in models.items()]
-    return f"{measure} on the test set against parameters, on a logarithmic axis. {'; '.join(each)}."
-
-
-def _recall_words(report):
-    counts = report["data"]["counts"]["train"]
-    text = f"Recall per class against training images, of classes from {max(counts):,} down to {min(counts):,} images. "
-    return text + "The numbers are in the table that follows."
-
-
-def _confusion_words(report):
-    matrix, names = report["models"]["searched"].get("confusion"), report["data"]["class_names"]
-    text = "Confusion matrix of the searched network, rows are the true classes."
-    wrong = [(n, i, j) for i, row in enumerate(matrix or []) for j, n in enumerate(row) if i != j and n]
-    if wrong:
-        count, i, j = max(wrong)
-        text += f" The most frequent mistake: {names[i]} taken for {names[j]}, {count} images."
-    return text
-
-
-def _curve_words(report):
-    rows = (report.get("curves") or {}).get("searched", {})
-    parts = []
-    names = {"pretraining_loss": "pretraining loss", "finetuning_loss": "fine-tuning loss"}
-    for key, name in (names | {"validation": "validation balanced accuracy"}).items():
-        known = [value for value in rows.get(key) or [] if value is not None]
-        parts += [f"{name} from {known[0]:.3f} to {known[-1]:.3f}"] if known else []
-    return f"Losses and validation by epoch. The searched network: {', '.join(parts)}." if parts else "Losses by epoch."
-
 # %% ../../nbs/reports/04_html.ipynb #6384221b
 def report_pictures(report, dark=True, dpi=130) -> dict:
     """The PNG pictures that a report has data for, {name: bytes}: "size", "recall", "confusion", "curves".
@@ -157,21 +122,6 @@ def report_pictures(report, dark=True, dpi=130) -> dict:
     return made
 
 # %% ../../nbs/reports/04_html.ipynb #1b86bebf
-def _claim(report):
-    "What was to be shown, and what was."
-    most = report["settings"].get("evaluation", {}).get("max_parameters") or 413_850
-    claim = (
-        f"A network found without any label, of at most {size_text(most)} parameters, is as good as or better than "
-        "hand-made networks with up to 27 times more parameters, also where the classes are of very uneven size "
-        "(Timofeev, Chrysos and Cevher 2021, arXiv 2109.08580)."
-    )
-    sentences = verdict(report).split(". ")
-    first = 2 if len(sentences) > 1 and sentences[1].startswith("Not shown") else 1
-    strong, rest = ". ".join(sentences[:first]), ". ".join(sentences[first:])
-    found = [tag("strong", strong, "." * bool(rest)), f" {rest}"]
-    return tag("div", tag("p", "The claim: ", claim), tag("p", "What was found: ", *found), class_="claim")
-
-
 def _section(title, *parts):
     "A section with its heading; nothing where all parts are empty."
     parts = [part for part in parts if part]
@@ -182,65 +132,69 @@ def _note(text):
     return tag("p", text, class_="note") if text else Html()
 
 
-def _genotype(report):
+def _claim(view):
+    "What was to be shown, and what was: strong is what the verdict begins with, and what it says was not shown."
+    first = 2 if len(view.verdict) > 1 and view.verdict[1].startswith("Not shown") else 1
+    strong, rest = " ".join(view.verdict[:first]), " ".join(view.verdict[first:])
+    found = tag("p", "What was found: ", tag("strong", strong), f" {rest}")
+    return tag("div", tag("p", "The claim: ", view.claim), found, class_="claim")
+
+
+def _genotype(view):
     "The drawing of the genotype in the page's own colours, and its text."
-    searched = report["models"].get("searched", {})
-    if not searched.get("genotype"):
+    if not view.genotype:
         return Html()
     try:
-        drawing = Html(draw_genotype(Genotype.parse(searched["genotype"])))
+        drawing = Html(draw_genotype(Genotype.parse(view.genotype)))
         drawing = tag("div", drawing, class_="scroll wide", tabindex="0", role="region", aria_label="the genotype")
     except ValueError:  # a text of another form is still shown
         drawing = Html()
-    return Html(drawing + _note(f"{told.genotype_told(searched)}:") + tag("pre", searched["genotype"]))
-
-# %% ../../nbs/reports/04_html.ipynb #3d257eaf
-_SHOWN = "size", "recall", "confusion", "curves", "maps"
+    return Html(drawing + _note(view.genotype_note) + tag("pre", view.genotype))
 
 
-def _sections(report, pictures):
-    "All sections in their order."
-    measure, differences = deciding(report)[1], told.differences_table(report)
-    groups = told.settings_groups(report["settings"]).items()
-    data = told.data_told(report["data"])
-    others = {name for name in pictures if name.removesuffix("_dark") not in _SHOWN}
-    names = [name for name in pictures if name in others and not name.endswith("_dark")]
+_PLACED = "size", "recall", "confusion", "curves", "maps"
+
+
+def _sections(view, pictures):
+    "All sections in their order; pictures that have no place of their own come before the data."
+    drawn = {name: _figure(pictures, name, view.pictures[name]) for name in _PLACED}
+    names = [name for name in pictures if name.removesuffix("_dark") not in _PLACED and not name.endswith("_dark")]
+    settings = [tag("li", tag("b", name), f": {text}") for name, text in view.settings.items()]
+    differences = [_table(*view.differences, "differences"), _note(view.differences_note)] * bool(view.differences[1])
     return [
-        _section("Models", _table(*told.models_table(report), "models"), _note(" ".join(told.models_notes(report))),
-                 _note(told.constant_answer(report["data"])), tag("p", told.recipe_told(report))),
-        _section("Differences", *[_table(*differences, "differences"), _note(told.PAIRED_NOTE)] * bool(differences[1])),
-        _section(f"How much {measure} for how many parameters", _figure(pictures, "size", _size_words(report))),
-        _section("Recall per class", _figure(pictures, "recall", _recall_words(report)),
-                 _table(*told.recall_table(report), "recall per class"), _note(told.recall_note(report))),
-        _section("What is taken for what", _figure(pictures, "confusion", _confusion_words(report))),
-        _section("Training", _figure(pictures, "curves", _curve_words(report))),
-        _section("The genotype", _genotype(report)),
-        _section("Where the network looks", _figure(pictures, "maps", "Maps of where the network looks in images.")),
+        _section("Models", _table(*view.models, "models"), _note(" ".join(view.models_notes)),
+                 _note(view.constant_answer), tag("p", view.recipe)),
+        _section("Differences", *differences),
+        _section(f"How much {view.measure} for how many parameters", drawn["size"]),
+        _section("Recall per class", drawn["recall"], _table(*view.recall, "recall per class"),
+                 _note(view.recall_note)),
+        _section("What is taken for what", drawn["confusion"]),
+        _section("Training", drawn["curves"]),
+        _section("The genotype", _genotype(view)),
+        _section("Where the network looks", drawn["maps"]),
         *[_section(name, _figure(pictures, name, name)) for name in names],
-        _section("Data", tag("p", data[0]), _table(*data[1:], "sizes of the classes")),
-        _section("Settings", tag("ul", *[tag("li", tag("b", name), f": {text}") for name, text in groups]),
-                 _note(told.settings_note(report))),
-        _section("Time and versions", tag("p", told.time_told(report))),
+        _section("Data", tag("p", view.data), _table(*view.class_sizes, "sizes of the classes")),
+        _section("Settings", tag("ul", *settings), _note(view.settings_note)),
+        _section("Time and versions", tag("p", view.time)),
     ]  # fmt: skip
 
 # %% ../../nbs/reports/04_html.ipynb #280415bc
-def report_page(report, pictures=None) -> str:
+def report_page(view, pictures=None) -> str:
     """The whole report as one HTML page that needs no other file, script or font.
 
-    report: the dictionary of `report.json`, over one seed or several; pictures: {name: PNG bytes or SVG text}, see
-    `report_pictures` (None: those); "maps" and others are shown where given, `name_dark` instead of `name` on a dark
-    page. Every text is escaped, every picture has an alternative text. `UserError` for what is no picture.
+    view: a `ReportView` of reports.build; pictures: {name: PNG bytes or SVG text}, see `report_pictures` (None: those);
+    "maps" and others are shown where given, `name_dark` instead of `name` on a dark page. Every text is escaped, every
+    picture has an alternative text. `UserError` for what is no picture.
     """
-    pictures = report_pictures(report) if pictures is None else pictures
-    title = f"{report['data']['name']}: a searched network and its controls"
+    pictures = report_pictures(view.numbers) if pictures is None else pictures
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # the browser is to load nothing
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", http_equiv="Content-Security-Policy", content=policy),
-        tag("title", title),
+        tag("title", view.title),
         tag("style", _sheet()),
     )
-    body = tag("main", tag("h1", title), _claim(report), *_sections(report, pictures))
+    body = tag("main", tag("h1", view.title), _claim(view), *_sections(view, pictures))
     return f"<!DOCTYPE html>\n{tag('html', head, tag('body', body), lang='en')}\n"

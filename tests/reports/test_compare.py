@@ -11,7 +11,8 @@ import pytest
 from ssnas_colab.core.basics import UserError
 from ssnas_colab.reports.compare import aggregate, compare, plot_comparison, seeds_of
 from ssnas_colab.reports.example import example_report
-from ssnas_colab.reports.markdown import report_markdown
+
+from .hand_made import as_markdown
 
 FIRST_RUNS = sorted((Path(__file__).parents[2] / "nbs/research/first_runs").glob("*/report.json"))
 
@@ -63,7 +64,7 @@ def test_means_spreads_and_sums_are_those_by_hand():
     ]  # fmt: skip
     assert made["seeds"] == [0, 1, 2] and made["seconds"] == 90 and made["stage_seconds"]["search"] == 60
     assert made["curves"] == first["curves"] and made["differences"] == {"resnet18": {"difference": 0.1}}
-    assert "None" not in report_markdown(made | {"differences": {}})
+    assert "None" not in as_markdown(made | {"differences": {}})
 
 
 def test_a_metric_that_some_seeds_lack_is_averaged_over_the_others_and_counted():
@@ -71,7 +72,7 @@ def test_a_metric_that_some_seeds_lack_is_averaged_over_the_others_and_counted()
     own = made["models"]["searched"]
     assert own["few_shot_accuracy"] == pytest.approx(0.3) and own["counted"] == {"few_shot_accuracy": 2}
     assert own["spread"]["few_shot_accuracy"] == pytest.approx(np.std([0.2, 0.4], ddof=1))
-    assert "30.0 ± 14.1 % (2 of 3 seeds)" in report_markdown(made)
+    assert "30.0 ± 14.1 % (2 of 3 seeds)" in as_markdown(made)
     own = aggregate([report(0.5), report(0.6, 1, 0.3)])["models"]["searched"]  # one seed alone has no spread
     assert own["few_shot_accuracy"] == 0.3 and "few_shot_accuracy" not in own["spread"]
     own = aggregate([report(0.5), report(0.6, 1)])["models"]["searched"]

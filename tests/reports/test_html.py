@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ssnas_colab.core.basics import UserError
+from ssnas_colab.reports.build import report_view
 from ssnas_colab.reports.example import example_report
 from ssnas_colab.reports.html import Html, report_page, report_pictures, tag
 from ssnas_colab.reports.verdict import verdict
@@ -61,7 +62,7 @@ def test_elements_are_escaped_unless_they_are_html():
 
 def test_the_page_has_every_part(made):
     pictures = dict.fromkeys(("size", "recall", "confusion", "curves", "maps", "my own"), PNG)
-    read = Read(report_page(made, pictures))
+    read = Read(report_page(report_view(made), pictures))
     assert verdict(made) in read.text and "arXiv 2109.08580" in read.text
     for text in ("Models", "Differences", "Recall per class", "Training", "The genotype", "Settings", "my own"):
         assert text in read.text, text
@@ -82,14 +83,14 @@ def test_every_text_is_shown_as_it_was_written(made):
     odd["models"]["searched"]["genotype"] = hostile
     odd["versions"][hostile] = hostile
     odd["models"][hostile] = odd["models"].pop("mobilenet_v3_small")
-    page = report_page(odd, {hostile: PNG})
+    page = report_page(report_view(odd), {hostile: PNG})
     read = Read(page)
     assert read.text.count(hostile) >= 10 and len(read.all("img")) == 1 and len(read.all("main")) == 1
     assert read.all("img")[0]["alt"] == hostile and not any(k.startswith("on") for _, at in read.elements for k in at)
 
 
 def test_nothing_is_loaded_or_run(made):
-    read = Read(page := report_page(made, {"size": PNG, "size_dark": SVG, "maps": SVG}))
+    read = Read(page := report_page(report_view(made), {"size": PNG, "size_dark": SVG, "maps": SVG}))
     names = {name for name, _ in read.elements}
     assert not names & {"script", "link", "iframe", "object", "embed", "base", "form", "video", "audio", "a"}
     loading = "src", "srcset", "href", "data", "action"
@@ -107,7 +108,7 @@ def test_nothing_is_loaded_or_run(made):
 @pytest.mark.parametrize("picture", [b"GIF89a", "no picture", None, b"<svg></svg>"])
 def test_what_is_no_picture_is_refused(made, picture):
     with pytest.raises(UserError, match="picture 'maps' of the page must be the bytes of a PNG or the text of an SVG"):
-        report_page(made, {"maps": picture})
+        report_page(report_view(made), {"maps": picture})
 
 
 def test_pictures_are_those_that_there_is_data_for(made):
@@ -122,6 +123,6 @@ def test_pictures_are_those_that_there_is_data_for(made):
 
 
 def test_an_old_report_makes_a_page():
-    read = Read(report_page(json.loads(FIRST_RUN.read_text()), {}))
+    read = Read(report_page(report_view(json.loads(FIRST_RUN.read_text())), {}))
     assert "None" not in read.text and "Differences" not in read.text and "What is taken for what" not in read.text
     assert html.escape("airplane") in read.text and not read.all("img")

@@ -38,9 +38,9 @@ BOARDS = """import warnings
 warnings.simplefilter("ignore")
 from IPython.display import display
 from ssnas_colab.reports.example import example_report
-from ssnas_colab.widgets.boards import look, show_report
+from ssnas_colab.widgets.boards import show_data, show_report
 from ssnas_colab.stages.loader import load_data
-display(look(load_data("digits", imbalance_factor=10)))
+display(show_data(load_data("digits", imbalance_factor=10)))
 display(show_report(example_report(seeds=3, published=("FairDARTS_b",))))"""
 PICTURE, TABLE, STATUS = "svg.ssnas >> nth=0", "svg.ssnas:has(g.row)", "[role=status] >> nth=0"
 
