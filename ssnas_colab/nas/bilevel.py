@@ -55,7 +55,7 @@ def zero_one_ramp(done: float, start: float, end: float, most: float) -> float:
 class ClusterAssignment:
     """Which cluster each image of each half belongs to, so that rare looks can be seen more often without any label.
 
-    `of`: two arrays int64, or None for plain sampling. Has a `state_dict` for the checkpoint.
+    `of`: two arrays int64, never changed in place, or None for plain sampling. Has a `state_dict` for the checkpoint.
     """
 
     def __init__(self):
@@ -105,7 +105,7 @@ class Searcher:
         weights = [*self.net.weight_parameters(), *self.objective.parameters()]
         self.weight_optimizer, self.alpha_optimizer = _optimizers(config, weights, self.net.alpha_parameters())
         self.alpha_step = ReinforceStep() if config.relaxation == "sampled" else GradientStep()
-        self.clusters = ClusterAssignment()
+        self.clusters, self._orders = ClusterAssignment(), {}
 
     @property
     def state(self):
@@ -129,11 +129,16 @@ class Searcher:
         return found | {"alpha_loss": loss} | self.alpha_step.resting
 
     def order(self, half, epoch):
-        "The order in which an epoch shows the images of a half, int64."
-        keys = self.config.seed, "search", half, epoch
-        if self.clusters.of is None:
-            return epoch_order(len(self.halves[half]), *keys)
-        return balanced_order(self.clusters.of[half], None, *keys)
+        "The order in which an epoch shows the images of a half, int64: drawn anew where epoch or clusters are others."
+        keys, clusters = (self.config.seed, "search", half, epoch), self.clusters.of and self.clusters.of[half]
+        held_keys, held_clusters, order = self._orders.get(half, (None, None, None))
+        if keys != held_keys or clusters is not held_clusters:
+            if clusters is None:
+                order = epoch_order(len(self.halves[half]), *keys)
+            else:
+                order = balanced_order(clusters, None, *keys)
+            self._orders[half] = keys, clusters, order
+        return order
 
     def batch(self, step_seed, half):
         "Two views of this step's batch of a half (0: of the weights, 1: of the alphas), and its labels."
