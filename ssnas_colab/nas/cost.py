@@ -12,6 +12,7 @@ import time
 
 import torch
 
+from ..core.basics import format_duration
 from ..core.environment import free_memory
 from ..core.seeding import StepSeed
 from .bilevel import Searcher
@@ -106,13 +107,11 @@ def estimate(images, config, labels=None, repeats=2, **classes) -> dict:
 # %% ../../nbs/nas/07_cost.ipynb #9d6d07e5
 def describe_estimate(found) -> str:
     "The figures of `estimate` in three lines of text."
-    minutes, seconds = divmod(round(found["seconds"]), 60)
-    hours, minutes = divmod(minutes, 60)
-    time_text = f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
     cut = f", in {found['accumulate']} parts" if found["accumulate"] > 1 else ""
+    whole = format_duration(found["seconds"])
     return (
         f"{found['steps']} steps in {found['epochs']} epochs, batches of {found['batch_size']}{cut}, "
         f"{found['parameters']:,} weights\n"
-        f"about {found['seconds_per_step']:.3g} s a step, {time_text} in all on {found['device']}\n"
+        f"about {found['seconds_per_step']:.3g} s a step, {whole} in all on {found['device']}\n"
         f"about {found['bytes'] / 1e9:.2f} GB for a step, of {found['free_bytes'] / 1e9:.1f} GB free"
     )
