@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..core.basics import UserError
 from ..data.augment import normalise
-from ..data.images import Folder, TooManyBroken, Zip, file_reader, read_file, to_rgb, to_square, with_channels
+from ..data.images import open_images, problem_with, read_file, to_rgb, to_square, with_channels
 from ..experiment.run import Run
 from ..models.baselines import ResNet, mobilenet_v3_small
 from ..models.genotype import Genotype
@@ -146,9 +146,7 @@ def _converted(image, facts, what):
 
 # %% ../../nbs/inference/01_model.ipynb #841f1262
 class Pictures:
-    "Files from several places, each under the name that people know it by; what `file_reader` takes."
-
-    path = "the given images"
+    "Files from several places, each under the name that people know it by; what `problem_with` takes."
 
     def __init__(self):
         self.readers = {}
@@ -160,12 +158,7 @@ class Pictures:
 
     def add_all(self, path, prefix=""):
         "Add all images in a folder or a zip; `UserError` where there are none, or where there is no such place."
-        path = Path(path)
-        if not path.exists():
-            raise UserError(f"There is nothing at {path}: name a folder or a zip of images")
-        inside = Folder(path) if path.is_dir() else Zip(path)
-        if not inside.names:
-            raise UserError(f"{path} holds no images: name a folder or a zip that does")
+        inside = open_images(path)
         for name in inside.names:
             self.readers[prefix + name] = lambda name=name: inside.read(name)
         return self
@@ -176,11 +169,9 @@ class Pictures:
 
     def pixels(self, name, facts):
         "The file `name` as uint8 (1, channels, size, size), or why it could not be read, as text."
-        try:
-            found, _ = file_reader(self, [name])([0], _side(facts))
-        except TooManyBroken as broken:
-            return broken.set_aside[0][1]
-        return with_channels(found, facts["channels"])
+        found, side = [], _side(facts)
+        problem = problem_with(self, name, lambda image: found.append(np.asarray(to_square(to_rgb(image), side))))
+        return problem or with_channels(found[0].transpose(2, 0, 1)[None], facts["channels"])
 
 # %% ../../nbs/inference/01_model.ipynb #c3907f3f
 def _pixels_of(image, facts, i):
