@@ -234,7 +234,7 @@ DRAWINGS = {
     ]),
     "config": ("A setting is written down once: everything else that speaks of it is made from there", [
         ["b:one line\nname, type, range,\ndefault, help", ">", "g:the command's options", "g:docstrings", "g:the notebooks' forms"],
-        ["|", "|", "|118", ">checked", "o:refused in a sentence\nbefore an image is read"],
+        ["|166", ">checked", "o:refused in a sentence\nbefore an image is read"],
     ]),
     "checkpoints": ("A checkpoint carries its own checksum; of two, the newest that is whole counts", [
         ["b:000007.pt\nsha256, state", "b:000008.pt\nsha256, state", "o:000009.pt\ncut short", ">set aside", "g:000008.pt goes on"],
@@ -250,7 +250,7 @@ DRAWINGS = {
     ]),
     "build": ("What a report says is made once, and laid out twice", [
         ["k:models/*.json\nof every seed", ">", "o:report.json", ">report_view", "b:verdict, tables,\nsentences", ">", "g:report.md"],
-        ["|", "|", "|210", ">", "g:report.html", "g:boards"],
+        ["|430", ">", "g:report.html", "g:boards"],
     ]),
     "seeding": ("A step's random numbers follow from its place, not from the numbers before", [
         ["k:seed 3", "k:search", "k:epoch 2", "k:step 7", "k:views", ">SHA-256", "b:a generator of its own", ">", "g:the same numbers in any session"],
