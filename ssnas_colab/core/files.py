@@ -110,11 +110,11 @@ class Files:
             ask()
 
 # %% ../../nbs/core/05_files.ipynb #90bd219e
-def new_file(path, ending) -> Path:
-    "The path of a file to be written, which ends in `ending` and does not exist yet; `UserError` otherwise."
+def new_file(path, ending=None) -> Path:
+    "The path of a file to be written, which does not exist yet and ends in `ending`, if given; `UserError` otherwise."
     path = Path(path)
     if path.exists():
         raise UserError(f"{path} exists: name a file that does not, nothing was written")
-    if path.suffix.lower() != ending:
+    if ending and path.suffix.lower() != ending:
         raise UserError(f"{path} should end in {ending}: name it so")
     return path
