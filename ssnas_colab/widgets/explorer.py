@@ -46,9 +46,9 @@ class ExplorerPanel(Board):
         for form, save_as in self.saves.items():
             save_as.on_click(lambda _, form=form: self.keep(form))
         play = ipywidgets.Label("Play the epochs")  # the buttons of Play have no names of their own
-        searched = [play, self.play, *self.hear(self.epoch, self.threshold, self.rule)] if explorer.reader else []
+        searched = [play, self.play, *self.hear(self.epoch, self.threshold, self.rule)] if explorer.run else []
         above, edge = self.hear(self.shown, self.other, self.theme), self.hear(self.edge, self.operation)
-        below = [*([self.again] if explorer.reader else []), *self.saves.values()]
+        below = [*([self.again] if explorer.run else []), *self.saves.values()]
         *rows, last_row = in_rows([above, searched, edge, below])
         return [*rows, *self.pictures[:2], self.text, self.pictures[2], last_row, self.note]
 
