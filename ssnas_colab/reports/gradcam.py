@@ -68,31 +68,14 @@ def class_activation_map(network, images, classes=None, layer=None) -> torch.Ten
         return maps / maps.amax((1, 2), keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)
 
 # %% ../../nbs/reports/06_gradcam.ipynb #c2f3c1e8
-def _true_classes(labels, k, class_names):
-    "The true class, or classes, of an image in words."
-    if labels is None:
-        return ""
-    label = np.asarray(labels[k])
-    if label.ndim == 0:
-        return _short(class_names[int(label)])
-    names = [class_names[i] for i in np.flatnonzero(label)]
-    return _short(" + ".join(names[:2]) + (f" + {len(names) - 2}" if len(names) > 2 else "")) if names else "none"
-
-
-def _is_right(label, chosen):
-    label = np.asarray(label)
-    return bool(label == chosen if label.ndim == 0 else label[chosen])
-
-
 def _short(text):
     return text if len(text) <= 16 else text[:14] + "..."
 
 
-def _panel(axis, image, heat=None):
-    axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1)
-    if heat is not None:
-        axis.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.25 + 0.5 * heat)
-    axis.axis("off")
+def _truth(label, class_names):
+    "The true class, or classes, of an image in words; label: a class number, or (K,) of zeros and ones."
+    names = [class_names[k] for k in (np.flatnonzero(label) if np.ndim(label) else [int(label)])]
+    return _short(" + ".join(names[:2]) + (f" + {len(names) - 2}" if len(names) > 2 else "")) if names else "none"
 
 # %% ../../nbs/reports/06_gradcam.ipynb #5ad09ad9
 @style()
@@ -119,12 +102,15 @@ def plot_maps(network, images, labels=None, class_names=None, *, inputs=None, ta
     figure, axes = pyplot.subplots(2, len(images), figsize=size, squeeze=False, layout="constrained")
     pyplot.close(figure)  # shown once, where it is returned
     for k, image in enumerate(to_float(images).permute(0, 2, 3, 1).cpu().numpy()):
-        truth = _true_classes(labels, k, class_names)
-        right = labels is None or _is_right(labels[k], chosen[k])
-        _panel(axes[0, k], image)
-        axes[0, k].set_title(f"is {truth}" if truth else "", fontsize=8)
-        _panel(axes[1, k], image, maps[k])
-        answer = f"{_short(class_names[chosen[k]])} {scores[k, chosen[k]]:.0%}"
-        title, weight = (answer, "normal") if right else (f"wrong: {answer}", "bold")
+        for ax in axes[:, k]:
+            ax.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1)
+            ax.axis("off")
+        axes[1, k].imshow(maps[k], cmap="inferno", vmin=0, vmax=1, alpha=0.25 + 0.5 * maps[k])
+        title, weight = f"{_short(class_names[chosen[k]])} {scores[k, chosen[k]]:.0%}", "normal"
+        if labels is not None:
+            label = np.asarray(labels[k])
+            axes[0, k].set_title(f"is {_truth(label, class_names)}", fontsize=8)
+            if not (label[chosen[k]] if label.ndim else label == chosen[k]):
+                title, weight = f"wrong: {title}", "bold"
         axes[1, k].set_title(title, fontsize=8, fontweight=weight)
     return figure
