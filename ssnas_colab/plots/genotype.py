@@ -146,40 +146,32 @@ def _nodes(last, fed, css):
     return inputs + nodes + _node(_column(last) + 42, 0, "out", css, width=32)
 
 # %% ../../nbs/plots/03_genotype.ipynb #55090d55
-def _cell(kind, genotype, last, css, *, weights, chosen, other, clickable, picked):
+def _cell(kind, genotype, last, css, *, rows, chosen, other, clickable):
     "A cell's drawing around y = 0, and its top and bottom."
     cell, (used, concat) = getattr(genotype, kind), genotype.used(kind)
-    ghost = [picked] if picked and picked not in cell else []
+    ghost = []  # the chosen edge with its strongest operation, where only the weights have it
+    if chosen and chosen[0] == kind and chosen[1:] in rows.keys() - {edge[1:] for edge in cell}:
+        row = list(rows[chosen[1:]])
+        ghost = [(PRIMITIVES[row.index(max(row))], *chosen[1:])]
     placed = lanes([*cell, *ghost])
     (top, bottom), fed = _extent(placed), {0, 1, *(edge.target for edge in used)}
     line = f'V{bottom:g} H{_column(last) + 42:g} V0" fill="none" style="stroke: {css["faint"]}"/>'
     body = "".join(f'<path d="M{_column(node):g},0 {line}' for node in concat)  # grey, from what is concatenated
-    for edge, lane in sorted(placed.items(), key=lambda item: item[0] == picked or (kind, *item[0][1:]) == chosen):
-        weight = None if weights is None else _weight(weights[kind], edge)
+    for edge, lane in sorted(placed.items(), key=lambda item: (kind, *item[0][1:]) == chosen):
+        row = rows.get(edge[1:])  # none for an edge that the table does not have
+        weight = None if row is None else float(row[PRIMITIVES.index(edge[0])])
         marks = {"used": edge in used, "ghost": edge in ghost, "chosen": (kind, *edge[1:]) == chosen}
         differs = other is not None and edge not in ghost and edge not in getattr(other, kind)
         body += _edge(edge, lane, css, kind=kind, weight=weight, differs=differs, clickable=clickable, **marks)
     return body + _nodes(last, fed, css), top, bottom
 
 
-def _weight(table, edge):
-    "The weight of an edge's operation, 0 to 1; None for an edge that the table does not have."
-    pairs = _pairs(table)
-    return float(table[pairs.index(tuple(edge[1:]))][PRIMITIVES.index(edge[0])]) if tuple(edge[1:]) in pairs else None
-
-
-def _pairs(table):
-    "The (source, target) of each row of a table of weights; `ValueError` for a number of rows that no cell has."
+def _rows(table):
+    "{(source, target): weights} of a table; `ValueError` for a number of rows that no cell has."
     nodes = nodes_of(len(table))
     if nodes:
-        return edges(nodes)
+        return dict(zip(edges(nodes), table, strict=True))
     raise ValueError(f"A table of weights cannot have {len(table)} rows: a cell of four nodes has 14")
-
-
-def _best(table, pair):
-    "The edge over `pair` with its strongest operation."
-    row = table[_pairs(table).index(pair)]
-    return (PRIMITIVES[max(range(len(row)), key=lambda column: row[column])], *pair)
 
 
 def draw_genotype(genotype, *, weights=None, chosen=None, other=None, theme="auto", title="", clickable=False):
@@ -195,10 +187,8 @@ def draw_genotype(genotype, *, weights=None, chosen=None, other=None, theme="aut
     last = max(_last(genotype), chosen[2] if chosen and weights is not None else 2)
     width, parts = _column(last) + 66, {}
     for kind in CELLS:
-        table, mine, picked = weights and weights[kind], chosen and chosen[0] == kind, None
-        if mine and table is not None and chosen[1:] not in {edge[1:] for edge in getattr(genotype, kind)}:
-            picked = _best(table, chosen[1:])
-        options = {"weights": weights, "chosen": chosen, "other": other, "clickable": clickable, "picked": picked}
+        rows = {} if weights is None else _rows(weights[kind])
+        options = {"rows": rows, "chosen": chosen, "other": other, "clickable": clickable}
         parts[kind] = _cell(kind, genotype, last, css, **options)
     top, bottom = min(part[1] for part in parts.values()), max(part[2] for part in parts.values())
     head, body = 50 if title else 30, ""
@@ -255,9 +245,9 @@ def draw_weights(weights, genotype: Genotype = None, *, chosen=None, theme="auto
             x = _LABELS + (column + 0.5) * _COLUMN
             name = svg_text(x, -10, short_name(op), css["ink"])
             drawn += f'<g class="head">{name}<title>{EXPLANATIONS[op]}</title></g>'
-        for row, (pair, numbers) in enumerate(zip(_pairs(table), table, strict=True)):
+        for row, (pair, numbers) in enumerate(_rows(table).items()):
             drawn += _row(kind, row, pair, numbers, cell, css, chosen=chosen, clickable=clickable)
-            if row and pair[1] != _pairs(table)[row - 1][1]:
+            if row and pair[0] == 0:  # the first edge into the next node
                 drawn += f'<path d="M8,{row * _ROW} H{width - 8}" style="stroke: {css["muted"]}"/>'
         body += f'<g transform="translate({i * width},46)">{drawn}</g>'
         body += svg_text(12 + i * width, 14, CELLS[kind], css["muted"], 12, "start")

@@ -152,21 +152,17 @@ def _field(i, j, share, side, left, css, few):
     return shade + (svg_text(x + side / 2, y + side / 2, f"{100 * share:.0f}", colour, 10) if few else "")
 
 
-def _class_confusion(names, row, i):
-    "'cat: 60 % right, most often taken for dog (20 %)'."
-    total, others = row.sum(), np.delete(row, i)
-    if not total:
-        return f"{names[i]}: no test image"
-    text = f"{names[i]}: {row[i] / total:.0%} of {total:.0f} right"
-    if others.size and others.max() > 0:
-        j = int(np.argmax(np.where(np.arange(len(row)) == i, -1, row)))
-        text += f", most often taken for {names[j]} ({row[j] / total:.0%})"
-    return text
-
-
 def confusion_sentence(counts, names, chosen) -> str:
-    "What the images of the class `chosen` are taken for, in words."
-    return f"{_class_confusion(names, np.asarray(counts, float)[chosen], chosen)}."
+    "'cat: 60% of 50 right, most often taken for dog (20%).'; counts: (K, K), rows are truth."
+    row = np.asarray(counts, float)[chosen]
+    total, others = row.sum(), np.delete(row, chosen)
+    if not total:
+        return f"{names[chosen]}: no test image."
+    text = f"{names[chosen]}: {row[chosen] / total:.0%} of {total:.0f} right"
+    if others.size and others.max() > 0:
+        j = int(np.argmax(np.where(np.arange(len(row)) == chosen, -1, row)))
+        text += f", most often taken for {names[j]} ({row[j] / total:.0%})"
+    return f"{text}."
 
 
 def draw_confusion(counts, names, title, *, chosen=None, theme="auto") -> str:
@@ -178,12 +174,12 @@ def draw_confusion(counts, names, title, *, chosen=None, theme="auto") -> str:
     counts, k = np.asarray(counts, float), len(names)
     if counts.shape != (k, k):
         raise ValueError(f"A confusion matrix of {k} classes has the shape {(k, k)}, not {counts.shape}")
-    css, description, few = paint(theme), [], k <= 20
+    css, few = paint(theme), k <= 20
+    description = " ".join(confusion_sentence(counts, names, i) for i in range(min(k, 20)))
     side, left = (30 if few else max(4, 480 // k)), 130
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     body = svg_text(12, 16, title, css["ink"], 13, "start", 'font-weight="bold"')
     for i in range(k):
-        description.append(_class_confusion(names, counts[i], i))
         seen = [(j, share) for j, share in enumerate(shares[i]) if share >= 0.005]
         body += "".join(_field(i, j, share, side, left, css, few) for j, share in seen)
         if few or i == chosen:
@@ -201,7 +197,7 @@ def draw_confusion(counts, names, title, *, chosen=None, theme="auto") -> str:
     body += svg_text(left, 33, "answers, as shares of the true class", css["muted"], 10.5, "start")
     longest = max(len(shorten(name, 12)) for name in names) if names else 0
     height = 44 + k * side + (22 + 3.9 * longest if few else 12)  # the names below are turned by 40 degrees
-    return svg_document(left + k * side + 40, height, body, theme, f"{title}: {'; '.join(description[:20])}")
+    return svg_document(left + k * side + 40, height, body, theme, f"{title}: {description}")
 
 # %% ../../nbs/plots/02_svg.ipynb #7cfc6562
 def first_number(text):
@@ -246,8 +242,7 @@ def draw_table(head, rows, title, *, column=None, descending=False, marked=None,
         body.append(f'<tr style="{look}">{first}{rest}</tr>')
     page = f"background: {css['paper']}; color: {css['ink']}; font: 13px Arial, Helvetica, sans-serif; line-height: 1.4"
     look = f"text-align: left; padding: 4px 10px; font-weight: bold; color: {css['ink']}"
-    held = f'<div class="ssnas" style="overflow-x: auto; contain: inline-size; {page}" tabindex="0" role="region" '
-    held += f'aria-label="{escape(title)}">'
-    held += f"<style>{theme_sheet() if theme == 'auto' else ''}</style>"
+    frame = f'<div class="ssnas" style="overflow-x: auto; contain: inline-size; {page}" tabindex="0" role="region" '
+    frame += f'aria-label="{escape(title)}"><style>{theme_sheet() if theme == "auto" else ""}</style>'
     table = f'<table style="border-collapse: collapse"><caption style="{look}">{escape(title)}</caption>'
-    return f"{held}{table}<thead><tr>{''.join(cells)}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+    return f"{frame}{table}<thead><tr>{''.join(cells)}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"

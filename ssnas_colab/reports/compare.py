@@ -133,13 +133,12 @@ def aggregate(reports, differences=None) -> dict:
             model["confusion"] = np.sum(counts, axis=0).tolist()
     made |= {"models": models, "seeds": seeds, "searched_once": any(r.get("searched_once") for r in reports)}
     made |= {"seconds": round(sum(r.get("seconds", 0) for r in reports), 2)}
-    stages = dict.fromkeys(stage for r in reports for stage in r.get("stage_seconds", {}))
-    made["stage_seconds"] = {s: round(sum(r.get("stage_seconds", {}).get(s, 0) for r in reports), 2) for s in stages}
-    versions = [r.get("versions", {}) for r in reports]
+    spent, versions = ([r.get(key, {}) for r in reports] for key in ("stage_seconds", "versions"))
+    stages = dict.fromkeys(stage for seconds in spent for stage in seconds)
+    made["stage_seconds"] = {stage: round(sum(seconds.get(stage, 0) for seconds in spent), 2) for stage in stages}
     made["versions"] = {key: _joined(v.get(key) for v in versions) for key in first.get("versions", {})}
     made["device"] = _joined(r.get("device") for r in reports)
-    kept = {key: value for key, value in first.items() if key != "differences"}
-    return kept | made
+    return {key: value for key, value in first.items() if key != "differences"} | made
 
 
 def _joined(values):
@@ -176,12 +175,6 @@ def _group(reports):
         tables.append(rows)
     return tables
 
-
-def _random_cell(key, models):
-    "All random genotypes of a run: their mean, and how many they are."
-    values = [m[key] for name, m in models.items() if name.startswith("random_") and m.get(key) is not None]
-    return f"{number(key, float(np.mean(values)))} (mean of {len(values)})" if values else "–"
-
 # %% ../../nbs/reports/05_compare.ipynb #5df6b6b4
 def _numbers_table(rows):
     "A row a run or group of runs: the searched network's metrics, then what each control has by the deciding measure."
@@ -199,7 +192,9 @@ def _numbers_table(rows):
         size = searched.get("parameters")
         line = [", ".join(runs), ", ".join(map(str, seeds_of(report))), "–" if size is None else f"{size:,}"]
         line += [with_spread(k, searched) for k in own] + [with_spread(key, models.get(n, {})) for n in names]
-        lines.append(line + [_random_cell(key, models)] * drawn)
+        values = [m[key] for n, m in models.items() if n.startswith("random_") and m.get(key) is not None]
+        mean = f"{number(key, float(np.mean(values)))} (mean of {len(values)})" if values else "–"
+        lines.append(line + [mean] * drawn)
     return table(head + [f"random genotypes: {measure}"] * drawn, lines)
 
 

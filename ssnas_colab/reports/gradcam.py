@@ -6,8 +6,6 @@
 __all__ = ['last_features', 'class_activation_map', 'plot_maps']
 
 # %% ../../nbs/reports/06_gradcam.ipynb #e9e94d7e
-import contextlib
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -28,19 +26,6 @@ def last_features(network):
         return network.blocks
     raise ValueError(f"it is not known where {type(network).__name__} pools its features: give the layer before that")
 
-
-@contextlib.contextmanager
-def _evaluating(network, layer, keep):
-    "`network` in evaluation mode with the hook `keep` on `layer`; every part's mode as before at the end."
-    modes, hook = [(part, part.training) for part in network.modules()], layer.register_forward_hook(keep)
-    try:
-        network.eval()
-        yield
-    finally:
-        hook.remove()
-        for part, mode in modes:
-            part.training = mode
-
 # %% ../../nbs/reports/06_gradcam.ipynb #6d1e69e3
 def class_activation_map(network, images, classes=None, layer=None) -> torch.Tensor:
     """Grad-CAM of each image for its class: (N, H, W) float32 in 0..1 on the images' device (Selvaraju 2017, eq. 1, 2).
@@ -56,12 +41,18 @@ def class_activation_map(network, images, classes=None, layer=None) -> torch.Ten
             kept[:] = [output.detach().clone().requires_grad_()]
         return kept[0]
 
-    with torch.inference_mode(False), torch.enable_grad(), _evaluating(network, layer, keep):
-        images = images.clone()  # one made in inference mode could not be used
-        logits = network(images)
-        classes = logits.argmax(1) if classes is None else torch.as_tensor(classes, device=logits.device)
-        chosen = logits.gather(1, classes.long().expand(len(logits)).unsqueeze(1)).sum()
-        [gradient] = torch.autograd.grad(chosen, kept)
+    modes, hook = [(part, part.training) for part in network.modules()], layer.register_forward_hook(keep)
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            images = images.clone()  # one made in inference mode could not be used
+            logits = network.eval()(images)
+            classes = logits.argmax(1) if classes is None else torch.as_tensor(classes, device=logits.device)
+            chosen = logits.gather(1, classes.long().expand(len(logits)).unsqueeze(1)).sum()
+            [gradient] = torch.autograd.grad(chosen, kept)
+    finally:
+        hook.remove()
+        for part, mode in modes:
+            part.training = mode
     with torch.no_grad():
         maps = F.relu((gradient.mean((2, 3), keepdim=True) * kept[0]).sum(1, keepdim=True)).float()
         maps = F.interpolate(maps, images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]

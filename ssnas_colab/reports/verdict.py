@@ -107,18 +107,14 @@ def _and(words):
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def _listed(names):
-    "'random genotypes 0, 2 and 3' from their names in the report."
-    return f"random genotype{'s' if len(names) > 1 else ''} {_and([name.removeprefix('random_') for name in names])}"
-
-
 def _no_worse(signs):
     "'Random genotype 0 does as well and ...': those of a dictionary of signs that were not beaten; empty if all were."
     parts = []
     for sign, word in ((0, "as well"), (-1, "better")):
-        names = [name for name, s in signs.items() if s == sign]
-        if names:
-            parts.append(f"{_listed(names)} {'does' if len(names) == 1 else 'do'} {word}")
+        numbers = [name.removeprefix("random_") for name, s in signs.items() if s == sign]
+        if numbers:
+            one = len(numbers) == 1
+            parts.append(f"random genotype{'' if one else 's'} {_and(numbers)} {'does' if one else 'do'} {word}")
     text = " and ".join(parts)
     return text[:1].upper() + text[1:]
 

@@ -148,13 +148,11 @@ def read_report(what) -> dict:
     "The report of a `Run`, its folder, a JSON file, or itself; `UserError` where there is none."
     if isinstance(what, dict) and "models" in what:
         return what
-    if isinstance(what, (str, Path)) and Path(what).is_file():
-        what = Path(what).parent
-        return Run(what, {}, 0.0).load_json("report.json")
-    run = Run.open(what) if isinstance(what, (str, Path)) else what
-    if not isinstance(run, Run):
-        raise UserError(f"show_report shows a report: give a run, its folder or a report, not {type(what).__name__}")
-    return run.load_json("report.json")
+    if isinstance(what, (str, Path)):
+        what = Run(Path(what).parent, {}, 0.0) if Path(what).is_file() else Run.open(what)
+    if isinstance(what, Run):
+        return what.load_json("report.json")
+    raise UserError(f"show_report shows a report: give a run, its folder or a report, not {type(what).__name__}")
 
 
 def recall_bars(report, name, other="") -> list:

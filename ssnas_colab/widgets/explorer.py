@@ -28,7 +28,7 @@ class ExplorerPanel(Board):
     def controls(self):
         explorer, names = self.explorer, self.explorer.names()
         self.shown = chooser("Show", names, explorer.shown)
-        self.other = chooser("Compare with", [("nothing", ""), *((name, name) for name in names)], "")
+        self.other = chooser("Compare with", [("nothing", ""), *zip(names, names)], "")
         self.theme = chooser("Page", ["auto", *THEMES], "auto")
         last, epoch = explorer.last_epoch or 0, explorer.epoch
         self.play = ipywidgets.Play(min=0, max=last, value=epoch, interval=700)
@@ -60,8 +60,8 @@ class ExplorerPanel(Board):
         try:
             found = e.edges()
             e.chosen = e.chosen if e.chosen in found else None
-            label = {edge: f"{CELLS[edge[0]]}: {node_name(edge[1])} to {node_name(edge[2])}" for edge in found}
-            self.edge.options = [("none", ""), *((text, edge) for edge, text in label.items())]
+            texts = [f"{CELLS[kind]}: {node_name(source)} to {node_name(target)}" for kind, source, target in found]
+            self.edge.options = [("none", ""), *zip(texts, found)]
             self.edge.value = e.chosen or ""
             drawn, sentences = e.pictures(self.theme.value, self.listener is not None), [*story(e), explain_edge(e)]
         except ValueError as error:
@@ -87,10 +87,8 @@ class ExplorerPanel(Board):
         for control in (self.play, self.epoch):
             control.max = e.last_epoch or 0
             control.value = e.epoch
-        names = e.names()
-        self.shown.options, self.shown.value = names, e.shown
-        self.other.options = [("nothing", ""), *((name, name) for name in names)]
-        self.other.value = e.other or ""
+        self.shown.options, self.shown.value = e.names(), e.shown
+        self.other.options, self.other.value = [("nothing", ""), *zip(e.names(), e.names())], e.other or ""
         self.busy = False
         self.redraw()
         self.note.value = as_html([found])
