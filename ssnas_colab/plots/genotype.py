@@ -59,6 +59,18 @@ def name_box(edge, lane):
     right, y = _column(edge[2]) - _FALL - 2, -lane * LANE
     return right - 2 * HALF, y - TALL, right, y + TALL
 
+
+def _extent(placed):
+    "Top and bottom of a cell whose edges are in these lanes, around the nodes at 0."
+    heights = [-lane * LANE for lane in placed.values()]
+    return min([-1.5 * LANE, *heights]) - 14, max([1.5 * LANE, *heights]) + 18
+
+
+def _last(genotype):
+    "The last node that a genotype has in either cell."
+    targets = (edge.target for kind in CELLS for edge in getattr(genotype, kind))
+    return max([2, *genotype.normal_concat, *genotype.reduce_concat, *targets])
+
 # %% ../../nbs/plots/03_genotype.ipynb #c7f1433b
 EXPLANATIONS = {
     "max_pool_3x3": "the largest value of each 3x3 neighbourhood; no parameters",
@@ -127,51 +139,39 @@ def _node(x, y, text, css, fed=True, width=2 * RADIUS):
     return f'<rect {box} style="{look}"/>' + svg_text(x, y, text, css["ink" if fed else "muted"])
 
 
-def _nodes(last, concat, fed, css, bottom):
-    "Inputs, nodes, the output, and grey lines from the nodes that it concatenates."
-    line = f'fill="none" style="stroke: {css["faint"]}"'
-    x = _column(last) + 42
-    drawn = [f'<path d="M{_column(node):g},0 V{bottom:g} H{x:g} V0" {line}/>' for node in concat]
-    drawn += [_node(_LEFT - 28, _start(node), f"input {node}", css, width=52) for node in (0, 1)]
-    drawn += [_node(_column(node), 0, str(node), css, node in fed) for node in range(2, last + 1)]
-    return drawn[: len(concat)], [*drawn[len(concat) :], _node(x, 0, "out", css, width=32)]
+def _nodes(last, fed, css):
+    "Inputs, nodes and the output."
+    inputs = "".join(_node(_LEFT - 28, _start(node), f"input {node}", css, width=52) for node in (0, 1))
+    nodes = "".join(_node(_column(node), 0, str(node), css, node in fed) for node in range(2, last + 1))
+    return inputs + nodes + _node(_column(last) + 42, 0, "out", css, width=32)
 
 # %% ../../nbs/plots/03_genotype.ipynb #55090d55
-def _cell(kind, genotype, last, css, *, weights, chosen, other, clickable, picked):
-    "The parts of a cell's drawing around y = 0, and its top and bottom."
+def _cell(kind, genotype, last, css, *, rows, chosen, other, clickable):
+    "A cell's drawing around y = 0, and its top and bottom."
     cell, (used, concat) = getattr(genotype, kind), genotype.used(kind)
-    ghost = [picked] if picked and picked not in cell else []
+    ghost = []  # the chosen edge with its strongest operation, where only the weights have it
+    if chosen and chosen[0] == kind and chosen[1:] in rows.keys() - {edge[1:] for edge in cell}:
+        row = list(rows[chosen[1:]])
+        ghost = [(PRIMITIVES[row.index(max(row))], *chosen[1:])]
     placed = lanes([*cell, *ghost])
-    heights = [-lane * LANE for lane in placed.values()]
-    top, bottom = min([-1.5 * LANE, *heights]) - 14, max([1.5 * LANE, *heights]) + 18
-    behind, nodes = _nodes(last, concat, {0, 1, *(edge.target for edge in used)}, css, bottom)
-    drawn = []
-    for edge, lane in sorted(placed.items(), key=lambda item: item[0] == picked or (kind, *item[0][1:]) == chosen):
-        weight = None if weights is None else _weight(weights[kind], edge)
+    (top, bottom), fed = _extent(placed), {0, 1, *(edge.target for edge in used)}
+    line = f'V{bottom:g} H{_column(last) + 42:g} V0" fill="none" style="stroke: {css["faint"]}"/>'
+    body = "".join(f'<path d="M{_column(node):g},0 {line}' for node in concat)  # grey, from what is concatenated
+    for edge, lane in sorted(placed.items(), key=lambda item: (kind, *item[0][1:]) == chosen):
+        row = rows.get(edge[1:])  # none for an edge that the table does not have
+        weight = None if row is None else float(row[PRIMITIVES.index(edge[0])])
         marks = {"used": edge in used, "ghost": edge in ghost, "chosen": (kind, *edge[1:]) == chosen}
         differs = other is not None and edge not in ghost and edge not in getattr(other, kind)
-        drawn.append(_edge(edge, lane, css, kind=kind, weight=weight, differs=differs, clickable=clickable, **marks))
-    return behind + drawn + nodes, top, bottom
+        body += _edge(edge, lane, css, kind=kind, weight=weight, differs=differs, clickable=clickable, **marks)
+    return body + _nodes(last, fed, css), top, bottom
 
 
-def _weight(table, edge):
-    "The weight of an edge's operation, 0 to 1; None for an edge that the table does not have."
-    pairs = _pairs(table)
-    return float(table[pairs.index(tuple(edge[1:]))][PRIMITIVES.index(edge[0])]) if tuple(edge[1:]) in pairs else None
-
-
-def _pairs(table):
-    "The (source, target) of each row of a table of weights; `ValueError` for a number of rows that no cell has."
+def _rows(table):
+    "{(source, target): weights} of a table; `ValueError` for a number of rows that no cell has."
     nodes = nodes_of(len(table))
     if nodes:
-        return edges(nodes)
+        return dict(zip(edges(nodes), table, strict=True))
     raise ValueError(f"A table of weights cannot have {len(table)} rows: a cell of four nodes has 14")
-
-
-def _best(table, pair):
-    "The edge over `pair` with its strongest operation."
-    row = table[_pairs(table).index(pair)]
-    return (PRIMITIVES[max(range(len(row)), key=lambda column: row[column])], *pair)
 
 
 def draw_genotype(genotype, *, weights=None, chosen=None, other=None, theme="auto", title="", clickable=False):
@@ -184,16 +184,11 @@ def draw_genotype(genotype, *, weights=None, chosen=None, other=None, theme="aut
     unknown theme, `ValueError` for a table of a shape that no cell has.
     """
     css = paint(theme)
-    concats = (*genotype.normal_concat, *genotype.reduce_concat)
-    last = max([2, *concats, *(edge.target for kind in CELLS for edge in getattr(genotype, kind))])
-    if chosen and weights is not None:
-        last = max(last, chosen[2])
+    last = max(_last(genotype), chosen[2] if chosen and weights is not None else 2)
     width, parts = _column(last) + 66, {}
     for kind in CELLS:
-        table, mine, picked = weights and weights[kind], chosen and chosen[0] == kind, None
-        if mine and table is not None and chosen[1:] not in {edge[1:] for edge in getattr(genotype, kind)}:
-            picked = _best(table, chosen[1:])
-        options = {"weights": weights, "chosen": chosen, "other": other, "clickable": clickable, "picked": picked}
+        rows = {} if weights is None else _rows(weights[kind])
+        options = {"rows": rows, "chosen": chosen, "other": other, "clickable": clickable}
         parts[kind] = _cell(kind, genotype, last, css, **options)
     top, bottom = min(part[1] for part in parts.values()), max(part[2] for part in parts.values())
     head, body = 50 if title else 30, ""
@@ -201,7 +196,7 @@ def draw_genotype(genotype, *, weights=None, chosen=None, other=None, theme="aut
         body += svg_text(12, 16, title, css["ink"], 14, "start", 'font-weight="bold"')
     for i, (kind, (drawn, _, _)) in enumerate(parts.items()):
         body += svg_text(12 + i * width, head - 14, CELLS[kind], css["muted"], 12, "start")
-        body += f'<g transform="translate({i * width:g},{head - top:g})">{"".join(drawn)}</g>'
+        body += f'<g transform="translate({i * width:g},{head - top:g})">{drawn}</g>'
     label = f"{title}: {describe(genotype)}" if title else describe(genotype)
     return svg_document(2 * width, head + bottom - top + 6, body, theme, label)
 
@@ -213,13 +208,14 @@ _SWITCH = 0.58  # from this weight on the number has the colour of the paper
 def _entry(row, column, weight, framed, css):
     "One weight: its number on a shade."
     x, y = _LABELS + column * _COLUMN, row * _ROW
-    shade = f'<rect x="{x + 1}" y="{y + 1}" width="{_COLUMN - 2}" height="{_ROW - 2}" rx="2" '
-    shade += f'style="fill: {css["heat"]}; fill-opacity: {weight:.3f}"/>'
-    number = svg_text(x + _COLUMN / 2, y + _ROW / 2, f"{weight:.2f}", css["paper" if weight > _SWITCH else "ink"], 10)
-    inner = f'x="{x + 1}" y="{y + 1}" width="{_COLUMN - 2}" height="{_ROW - 2}" rx="2" fill="none"'
-    frame = f'<rect {inner} style="stroke: {css["paper"]}; stroke-width: 5"/>'
-    frame += f'<rect class="framed" {inner} style="stroke: {css[PRIMITIVES[column]]}; stroke-width: 3"/>'
-    return shade + number + (frame if framed else "")
+    box = f'x="{x + 1}" y="{y + 1}" width="{_COLUMN - 2}" height="{_ROW - 2}" rx="2"'
+    body = f'<rect {box} style="fill: {css["heat"]}; fill-opacity: {weight:.3f}"/>'
+    body += svg_text(x + _COLUMN / 2, y + _ROW / 2, f"{weight:.2f}", css["paper" if weight > _SWITCH else "ink"], 10)
+    if framed:
+        body += f'<rect {box} fill="none" style="stroke: {css["paper"]}; stroke-width: 5"/>'
+        colour = css[PRIMITIVES[column]]
+        body += f'<rect class="framed" {box} fill="none" style="stroke: {colour}; stroke-width: 3"/>'
+    return body
 
 
 def _row(kind, row, pair, numbers, cell, css, *, chosen, clickable):
@@ -232,11 +228,7 @@ def _row(kind, row, pair, numbers, cell, css, *, chosen, clickable):
     if here:
         size = f'width="{_LABELS + len(PRIMITIVES) * _COLUMN - 3}" height="{_ROW}" fill="none"'
         body.append(f'<rect x="2" y="{row * _ROW}" {size} style="stroke: {css["chosen"]}; stroke-width: 2"/>')
-    hold = (
-        f'tabindex="0" role="button" aria-label="{CELLS[kind]}, {description}" style="cursor: pointer"'
-        if clickable
-        else ""
-    )
+    hold = f'tabindex="0" role="button" aria-label="{CELLS[kind]}, {description}" style="cursor: pointer"' * clickable
     return f'<g class="row" data-pick="{kind} {pair[0]} {pair[1]}" {hold}>{name}{"".join(body)}</g>'
 
 
@@ -253,9 +245,9 @@ def draw_weights(weights, genotype: Genotype = None, *, chosen=None, theme="auto
             x = _LABELS + (column + 0.5) * _COLUMN
             name = svg_text(x, -10, short_name(op), css["ink"])
             drawn += f'<g class="head">{name}<title>{EXPLANATIONS[op]}</title></g>'
-        for row, (pair, numbers) in enumerate(zip(_pairs(table), table, strict=True)):
+        for row, (pair, numbers) in enumerate(_rows(table).items()):
             drawn += _row(kind, row, pair, numbers, cell, css, chosen=chosen, clickable=clickable)
-            if row and pair[1] != _pairs(table)[row - 1][1]:
+            if row and pair[0] == 0:  # the first edge into the next node
                 drawn += f'<path d="M8,{row * _ROW} H{width - 8}" style="stroke: {css["muted"]}"/>'
         body += f'<g transform="translate({i * width},46)">{drawn}</g>'
         body += svg_text(12 + i * width, 14, CELLS[kind], css["muted"], 12, "start")
@@ -263,62 +255,43 @@ def draw_weights(weights, genotype: Genotype = None, *, chosen=None, theme="auto
     return svg_document(2 * width, height, body, theme, label)
 
 # %% ../../nbs/plots/03_genotype.ipynb #b3b81330
-# Inches of the figure: from node to node, from lane to lane, of a node.
-_PITCH_INCHES, _LANE_INCHES, _RADIUS_INCHES = 1.36, 0.3, 0.15
+_INCH = 1 / 82  # inches of a point of the drawing
 
 
-def _draw_edge(axes, edge, lane, style):
-    "From the source along the lane, through the label, to the target."
-    from matplotlib.patches import PathPatch
+def _plot_cell(ax, genotype, kind, last):
+    "A cell on matplotlib's axes, by the same lanes and points as the SVG; returns its top and bottom."
+    from matplotlib.patches import Circle, PathPatch
     from matplotlib.path import Path
 
-    y, start_y = lane * _LANE_INCHES, {0: 1.5 * _LANE_INCHES, 1: -1.5 * _LANE_INCHES}.get(edge.source, 0)
-    start, end = (max(edge.source, 1) - 1) * _PITCH_INCHES, (edge.target - 1) * _PITCH_INCHES - _RADIUS_INCHES
-    out, into = start + 0.42, end - 0.3
-    points = [(start, start_y), (start + 0.28, start_y), (out - 0.14, y), (out, y), (into, y)]
-    points += [(into + 0.18, y), (end - 0.14, 0), (end, 0)]
-    curve = Path(points, [Path.MOVETO, *[Path.CURVE4] * 3, Path.LINETO, *[Path.CURVE4] * 3])
-    axes.add_patch(PathPatch(curve, fill=False, linewidth=1.8, zorder=1, **style))
-    box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": style["edgecolor"], "linewidth": 0.8}
-    colour = "#222222" if style["linestyle"] != ":" else "#999999"
-    look = {"ha": "center", "va": "center", "fontsize": 8, "color": colour, "bbox": box, "zorder": 3, "gid": "edge"}
-    axes.text(into - 0.26, y, short_name(edge.op), **look)
-
-
-def _draw_nodes(axes, last, concat, fed, bottom):
-    "Inputs, nodes, and the output with a line from each concatenated node; a node without input is grey and dotted."
-    from matplotlib.patches import Circle
-
-    box = {"boxstyle": "round,pad=0.3", "facecolor": "#EEEEEE", "edgecolor": "#555555"}
-    for name, y in (("$c_{k-2}$", 1.5 * _LANE_INCHES), ("$c_{k-1}$", -1.5 * _LANE_INCHES)):
-        axes.text(-0.05, y, name, ha="center", va="center", fontsize=10, bbox=box, zorder=4, gid="node")
-    for node in range(2, last + 1):
-        x, colour = (node - 1) * _PITCH_INCHES, "#333333" if node in fed else "#BBBBBB"
-        line = {"facecolor": "white", "edgecolor": colour, "linestyle": "-" if node in fed else ":"}
-        axes.add_patch(Circle((x, 0), _RADIUS_INCHES, zorder=4, **line))
-        axes.text(x, 0, str(node), ha="center", va="center", fontsize=9, color=colour, zorder=5, gid="node")
-        if node in concat:
-            axes.plot([x, x], [-_RADIUS_INCHES, bottom], color="#AAAAAA", linewidth=1, zorder=0)
-    x = last * _PITCH_INCHES - 0.6
-    if concat:
-        start = (min(concat) - 1) * _PITCH_INCHES
-        axes.plot([start, x, x], [bottom, bottom, 0], color="#AAAAAA", linewidth=1, zorder=0)
-    axes.text(x, 0, "$c_k$", ha="center", va="center", fontsize=10, bbox=box, zorder=4, gid="node")
-
-
-def _draw_cell(axes, genotype, kind, last):
     cell, (used, concat) = getattr(genotype, kind), genotype.used(kind)
-    placed = lanes(cell)
-    heights = [lane * _LANE_INCHES for lane in placed.values()]
-    top, bottom = max([1.5 * _LANE_INCHES, *heights]) + 0.2, min([-1.5 * _LANE_INCHES, *heights]) - 0.25
+    placed, fed, out = lanes(cell), {edge.target for edge in used}, _column(last) + 42
+    top, bottom = _extent(placed)
+    codes = [Path.MOVETO, *[Path.CURVE4] * 3, Path.LINETO, *[Path.CURVE4] * 3]
+    middle = {"ha": "center", "va": "center"}
     for edge, lane in placed.items():
-        style = {"edgecolor": OPERATION_COLOURS[edge.op], "linestyle": (0, (4, 2)) if edge.op in PARAMETERLESS else "-"}
-        _draw_edge(axes, edge, lane, style if edge in used else {"edgecolor": "#CCCCCC", "linestyle": ":"})
-    _draw_nodes(axes, last, concat, {0, 1, *(edge.target for edge in used)}, bottom)
-    axes.set_axis_off()
-    axes.set_xlim(-0.4, last * _PITCH_INCHES - 0.25)
-    axes.set_title(CELLS[kind], fontsize=11, x=0.02, ha="left")
-    return bottom - 0.1, top
+        colour, line = OPERATION_COLOURS[edge.op], (0, (4, 2)) if edge.op in PARAMETERLESS else "-"
+        colour, line = (colour, line) if edge in used else ("#CCCCCC", ":")
+        (x0, y0), (x1, y), (x2, _), (x3, y3) = route(edge, lane)
+        rise, fall = (x0 + x1) / 2, (x2 + x3) / 2
+        points = [(x0, y0), (rise, y0), (rise, y), (x1, y), (x2, y), (fall, y), (fall, y3), (x3, y3)]
+        ax.add_patch(PathPatch(Path(points, codes), fill=False, lw=1.8, zorder=1, edgecolor=colour, linestyle=line))
+        box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": colour, "linewidth": 0.8}
+        left, _, right, _ = name_box(edge, lane)
+        look = {"fontsize": 8, "color": "#222222" if edge in used else "#999999", "bbox": box, "zorder": 3}
+        ax.text((left + right) / 2, y, short_name(edge.op), gid="edge", **look, **middle)
+    for node in range(2, last + 1):
+        x, colour = _column(node), "#333333" if node in fed else "#BBBBBB"
+        line = {"facecolor": "white", "edgecolor": colour, "linestyle": "-" if node in fed else ":"}
+        ax.add_patch(Circle((x, 0), RADIUS, zorder=4, **line))
+        ax.text(x, 0, str(node), fontsize=9, color=colour, zorder=5, gid="node", **middle)
+        if node in concat:
+            ax.plot([x, x, out, out], [0, bottom, bottom, 0], color="#AAAAAA", linewidth=1, zorder=0)
+    box = {"boxstyle": "round,pad=0.3", "facecolor": "#EEEEEE", "edgecolor": "#555555"}
+    for x, y, name in ((_LEFT, _start(0), "$c_{k-2}$"), (_LEFT, _start(1), "$c_{k-1}$"), (out, 0, "$c_k$")):
+        ax.text(x, y, name, fontsize=10, bbox=box, zorder=4, gid="node", **middle)
+    ax.set_axis_off()
+    ax.set_title(CELLS[kind], fontsize=11, x=0.02, ha="left")
+    return top, bottom
 
 # %% ../../nbs/plots/03_genotype.ipynb #67405dd6
 def plot_genotype(genotype: Genotype, title: str = None):
@@ -331,24 +304,25 @@ def plot_genotype(genotype: Genotype, title: str = None):
     from matplotlib import pyplot
     from matplotlib.lines import Line2D
 
-    cells = {kind: getattr(genotype, kind) for kind in CELLS}
-    last = max([2, *genotype.normal_concat, *genotype.reduce_concat, *(e.target for c in cells.values() for e in c)])
+    last = _last(genotype)
     figure, axes = pyplot.subplots(1, 2, dpi=75)
     pyplot.close(figure)  # shown once, where it is returned
-    spans = [_draw_cell(ax, genotype, kind, last) for ax, kind in zip(axes, cells, strict=True)]
-    bottom, top = min(span[0] for span in spans), max(span[1] for span in spans)
-    width, height, head, foot = last * _PITCH_INCHES + 0.15, top - bottom, 0.65 if title else 0.35, 0.4
-    figure.set_size_inches(2 * width, height + head + foot)
+    spans = [_plot_cell(ax, genotype, kind, last) for ax, kind in zip(axes, CELLS, strict=True)]
+    top, bottom = min(span[0] for span in spans), max(span[1] for span in spans) + 4
+    left, right = _LEFT - 32, _column(last) + 60
+    height, head, foot = (bottom - top) * _INCH, 0.65 if title else 0.35, 0.4
+    figure.set_size_inches(2 * (right - left) * _INCH, height + head + foot)
     for i, ax in enumerate(axes):
-        ax.set_ylim(bottom, top)
+        ax.set(xlim=(left, right), ylim=(bottom, top))
         ax.set_position([i / 2, foot / (height + head + foot), 0.5, height / (height + head + foot)])
-    entries, used = [], {kind: set(genotype.used(kind)[0]) for kind in cells}
+    used = [edge for kind in CELLS for edge in genotype.used(kind)[0]]
+    entries, line = [], {"linewidth": 1.8}
     for op in PRIMITIVES:
-        if any(edge.op == op for kind in cells for edge in used[kind]):
-            line = "--" if op in PARAMETERLESS else "-"
-            entries.append(Line2D([], [], color=OPERATION_COLOURS[op], linestyle=line, linewidth=1.8, label=op))
-    if any(set(cells[kind]) - used[kind] for kind in cells):
-        entries.append(Line2D([], [], color="#CCCCCC", linestyle=":", linewidth=1.8, label="not used: no input"))
+        if any(edge.op == op for edge in used):
+            dashes = "--" if op in PARAMETERLESS else "-"
+            entries.append(Line2D([], [], color=OPERATION_COLOURS[op], linestyle=dashes, label=op, **line))
+    if len(used) < len(genotype.normal) + len(genotype.reduce):
+        entries.append(Line2D([], [], color="#CCCCCC", linestyle=":", label="not used: no input", **line))
     figure.legend(handles=entries, loc="lower center", ncol=8, fontsize=9, frameon=False, borderaxespad=0.2)
     if title:
         figure.suptitle(title, fontsize=12, y=1 - 0.1 / (height + head + foot), va="top")

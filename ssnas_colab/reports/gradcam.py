@@ -6,8 +6,6 @@
 __all__ = ['last_features', 'class_activation_map', 'plot_maps']
 
 # %% ../../nbs/reports/06_gradcam.ipynb #e9e94d7e
-import contextlib
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -28,19 +26,6 @@ def last_features(network):
         return network.blocks
     raise ValueError(f"it is not known where {type(network).__name__} pools its features: give the layer before that")
 
-
-@contextlib.contextmanager
-def _evaluating(network, layer, keep):
-    "`network` in evaluation mode with the hook `keep` on `layer`; every part's mode as before at the end."
-    modes, hook = [(part, part.training) for part in network.modules()], layer.register_forward_hook(keep)
-    try:
-        network.eval()
-        yield
-    finally:
-        hook.remove()
-        for part, mode in modes:
-            part.training = mode
-
 # %% ../../nbs/reports/06_gradcam.ipynb #6d1e69e3
 def class_activation_map(network, images, classes=None, layer=None) -> torch.Tensor:
     """Grad-CAM of each image for its class: (N, H, W) float32 in 0..1 on the images' device (Selvaraju 2017, eq. 1, 2).
@@ -56,43 +41,32 @@ def class_activation_map(network, images, classes=None, layer=None) -> torch.Ten
             kept[:] = [output.detach().clone().requires_grad_()]
         return kept[0]
 
-    with torch.inference_mode(False), torch.enable_grad(), _evaluating(network, layer, keep):
-        images = images.clone()  # one made in inference mode could not be used
-        logits = network(images)
-        classes = logits.argmax(1) if classes is None else torch.as_tensor(classes, device=logits.device)
-        chosen = logits.gather(1, classes.long().expand(len(logits)).unsqueeze(1)).sum()
-        [gradient] = torch.autograd.grad(chosen, kept)
+    modes, hook = [(part, part.training) for part in network.modules()], layer.register_forward_hook(keep)
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            images = images.clone()  # one made in inference mode could not be used
+            logits = network.eval()(images)
+            classes = logits.argmax(1) if classes is None else torch.as_tensor(classes, device=logits.device)
+            chosen = logits.gather(1, classes.long().expand(len(logits)).unsqueeze(1)).sum()
+            [gradient] = torch.autograd.grad(chosen, kept)
+    finally:
+        hook.remove()
+        for part, mode in modes:
+            part.training = mode
     with torch.no_grad():
         maps = F.relu((gradient.mean((2, 3), keepdim=True) * kept[0]).sum(1, keepdim=True)).float()
         maps = F.interpolate(maps, images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
         return maps / maps.amax((1, 2), keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)
 
 # %% ../../nbs/reports/06_gradcam.ipynb #c2f3c1e8
-def _true_classes(labels, k, class_names):
-    "The true class, or classes, of an image in words."
-    if labels is None:
-        return ""
-    label = np.asarray(labels[k])
-    if label.ndim == 0:
-        return _short(class_names[int(label)])
-    names = [class_names[i] for i in np.flatnonzero(label)]
-    return _short(" + ".join(names[:2]) + (f" + {len(names) - 2}" if len(names) > 2 else "")) if names else "none"
-
-
-def _is_right(label, chosen):
-    label = np.asarray(label)
-    return bool(label == chosen if label.ndim == 0 else label[chosen])
-
-
 def _short(text):
     return text if len(text) <= 16 else text[:14] + "..."
 
 
-def _panel(axis, image, heat=None):
-    axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1)
-    if heat is not None:
-        axis.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.25 + 0.5 * heat)
-    axis.axis("off")
+def _truth(label, class_names):
+    "The true class, or classes, of an image in words; label: a class number, or (K,) of zeros and ones."
+    names = [class_names[k] for k in (np.flatnonzero(label) if np.ndim(label) else [int(label)])]
+    return _short(" + ".join(names[:2]) + (f" + {len(names) - 2}" if len(names) > 2 else "")) if names else "none"
 
 # %% ../../nbs/reports/06_gradcam.ipynb #5ad09ad9
 @style()
@@ -119,12 +93,15 @@ def plot_maps(network, images, labels=None, class_names=None, *, inputs=None, ta
     figure, axes = pyplot.subplots(2, len(images), figsize=size, squeeze=False, layout="constrained")
     pyplot.close(figure)  # shown once, where it is returned
     for k, image in enumerate(to_float(images).permute(0, 2, 3, 1).cpu().numpy()):
-        truth = _true_classes(labels, k, class_names)
-        right = labels is None or _is_right(labels[k], chosen[k])
-        _panel(axes[0, k], image)
-        axes[0, k].set_title(f"is {truth}" if truth else "", fontsize=8)
-        _panel(axes[1, k], image, maps[k])
-        answer = f"{_short(class_names[chosen[k]])} {scores[k, chosen[k]]:.0%}"
-        title, weight = (answer, "normal") if right else (f"wrong: {answer}", "bold")
+        for ax in axes[:, k]:
+            ax.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1)
+            ax.axis("off")
+        axes[1, k].imshow(maps[k], cmap="inferno", vmin=0, vmax=1, alpha=0.25 + 0.5 * maps[k])
+        title, weight = f"{_short(class_names[chosen[k]])} {scores[k, chosen[k]]:.0%}", "normal"
+        if labels is not None:
+            label = np.asarray(labels[k])
+            axes[0, k].set_title(f"is {_truth(label, class_names)}", fontsize=8)
+            if not (label[chosen[k]] if label.ndim else label == chosen[k]):
+                title, weight = f"wrong: {title}", "bold"
         axes[1, k].set_title(title, fontsize=8, fontweight=weight)
     return figure

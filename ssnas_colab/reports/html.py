@@ -13,7 +13,7 @@ from html import escape
 from ..core.basics import UserError
 from ..models.genotype import Genotype
 from ..plots.genotype import draw_genotype
-from ..plots.style import colours
+from ..plots.svg import css_variables
 from .figures import plot_confusion, plot_curves, plot_recall, plot_size
 
 # %% ../../nbs/reports/04_html.ipynb #3c04c09f
@@ -36,13 +36,6 @@ def tag(name, /, *inside, **attributes) -> Html:
     return Html(f"{begin}{body}</{name}>")
 
 # %% ../../nbs/reports/04_html.ipynb #b43b076c
-def _variables(theme):
-    "The colours of a page as CSS variables, under the names that the drawing of a genotype uses too."
-    page = colours(theme)
-    named = {name: colour for name, colour in page.items() if isinstance(colour, str)} | page["operations"]
-    return "; ".join(f"--ss-{name}: {colour}" for name, colour in named.items())
-
-
 _LOOKS = """
 :root { color-scheme: light dark; LIGHT }
 @media (prefers-color-scheme: dark) { :root, main .ssnas { DARK } }
@@ -63,10 +56,7 @@ figure { margin: 1rem 0; overflow-x: auto; } img { max-width: 100%; height: auto
 .broad img { width: 100%; min-width: 44rem; }
 pre { background: var(--ss-panel); padding: .6rem; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8rem; }
 """
-
-
-def _sheet():
-    return Html(_LOOKS.replace("LIGHT", _variables("light")).replace("DARK", _variables("dark")))
+_LOOKS = _LOOKS.replace("LIGHT", css_variables("light")).replace("DARK", css_variables("dark"))
 
 # %% ../../nbs/reports/04_html.ipynb #86e3ea06
 def _table(head, rows, label):
@@ -110,15 +100,15 @@ def report_pictures(report, dark=True, dpi=130) -> dict:
     """
     drawings = {"size": plot_size, "recall": plot_recall}
     if report["models"].get("searched", {}).get("confusion") is not None:
-        drawings["confusion"] = lambda report, theme: plot_confusion(report, "searched", theme)
+        drawings["confusion"] = plot_confusion
     if any(any(rows.values()) for rows in (report.get("curves") or {}).values()):
         drawings["curves"] = plot_curves
     made = {}
     for name, draw in drawings.items():
-        for theme in ("light", "dark") if dark else ("light",):
+        for theme, suffix in (("light", ""), ("dark", "_dark"))[: 1 + dark]:
             file = io.BytesIO()
             draw(report, theme=theme).savefig(file, format="png", dpi=dpi)
-            made[name if theme == "light" else f"{name}_dark"] = file.getvalue()
+            made[name + suffix] = file.getvalue()
     return made
 
 # %% ../../nbs/reports/04_html.ipynb #1b86bebf
@@ -182,7 +172,7 @@ def _sections(view, pictures):
 def report_page(view, pictures=None) -> str:
     """The whole report as one HTML page that needs no other file, script or font.
 
-    view: a `ReportView` of reports.build; pictures: {name: PNG bytes or SVG text}, see `report_pictures` (None: those);
+    view: what `reports.build.report_view` gives; pictures: {name: PNG bytes or SVG text} (None: `report_pictures`);
     "maps" and others are shown where given, `name_dark` instead of `name` on a dark page. Every text is escaped, every
     picture has an alternative text. `UserError` for what is no picture.
     """
@@ -194,7 +184,7 @@ def report_page(view, pictures=None) -> str:
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", http_equiv="Content-Security-Policy", content=policy),
         tag("title", view.title),
-        tag("style", _sheet()),
+        tag("style", Html(_LOOKS)),
     )
     body = tag("main", tag("h1", view.title), _claim(view), *_sections(view, pictures))
     return f"<!DOCTYPE html>\n{tag('html', head, tag('body', body), lang='en')}\n"

@@ -15,7 +15,7 @@ def table(head, rows) -> str:
 def report_markdown(view) -> str:
     """The whole report as Markdown: the verdict, then models, differences, recall per class, data, settings, time.
 
-    view: a `ReportView` of reports.build. The picture is linked as `report.png` beside it.
+    view: what `reports.build.report_view` gives. The picture is linked as `report.png` beside it.
     """
     genotype = f"{view.genotype_note}\n\n```\n{view.genotype}\n```" if view.genotype else ""
     parts = [

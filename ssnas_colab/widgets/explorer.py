@@ -28,7 +28,7 @@ class ExplorerPanel(Board):
     def controls(self):
         explorer, names = self.explorer, self.explorer.names()
         self.shown = chooser("Show", names, explorer.shown)
-        self.other = chooser("Compare with", [("nothing", ""), *((name, name) for name in names)], "")
+        self.other = chooser("Compare with", [("nothing", ""), *zip(names, names)], "")
         self.theme = chooser("Page", ["auto", *THEMES], "auto")
         last, epoch = explorer.last_epoch or 0, explorer.epoch
         self.play = ipywidgets.Play(min=0, max=last, value=epoch, interval=700)
@@ -46,9 +46,9 @@ class ExplorerPanel(Board):
         for form, save_as in self.saves.items():
             save_as.on_click(lambda _, form=form: self.keep(form))
         play = ipywidgets.Label("Play the epochs")  # the buttons of Play have no names of their own
-        searched = [play, self.play, *self.hear(self.epoch, self.threshold, self.rule)] if explorer.reader else []
+        searched = [play, self.play, *self.hear(self.epoch, self.threshold, self.rule)] if explorer.run else []
         above, edge = self.hear(self.shown, self.other, self.theme), self.hear(self.edge, self.operation)
-        below = [*([self.again] if explorer.reader else []), *self.saves.values()]
+        below = [*([self.again] if explorer.run else []), *self.saves.values()]
         *rows, last_row = in_rows([above, searched, edge, below])
         return [*rows, *self.pictures[:2], self.text, self.pictures[2], last_row, self.note]
 
@@ -60,8 +60,8 @@ class ExplorerPanel(Board):
         try:
             found = e.edges()
             e.chosen = e.chosen if e.chosen in found else None
-            label = {edge: f"{CELLS[edge[0]]}: {node_name(edge[1])} to {node_name(edge[2])}" for edge in found}
-            self.edge.options = [("none", ""), *((text, edge) for edge, text in label.items())]
+            texts = [f"{CELLS[kind]}: {node_name(source)} to {node_name(target)}" for kind, source, target in found]
+            self.edge.options = [("none", ""), *zip(texts, found)]
             self.edge.value = e.chosen or ""
             drawn, sentences = e.pictures(self.theme.value, self.listener is not None), [*story(e), explain_edge(e)]
         except ValueError as error:
@@ -87,10 +87,8 @@ class ExplorerPanel(Board):
         for control in (self.play, self.epoch):
             control.max = e.last_epoch or 0
             control.value = e.epoch
-        names = e.names()
-        self.shown.options, self.shown.value = names, e.shown
-        self.other.options = [("nothing", ""), *((name, name) for name in names)]
-        self.other.value = e.other or ""
+        self.shown.options, self.shown.value = e.names(), e.shown
+        self.other.options, self.other.value = [("nothing", ""), *zip(e.names(), e.names())], e.other or ""
         self.busy = False
         self.redraw()
         self.note.value = as_html([found])

@@ -7,11 +7,11 @@ import re
 import pytest
 
 from ssnas_colab.reports.build import report_view
-from ssnas_colab.reports.example import example_report
 from ssnas_colab.reports.html import report_page
 from ssnas_colab.reports.markdown import report_markdown
 
 from .hand_made import report
+from .made_up import example_report
 
 EVERY = {
     "one seed": lambda: example_report(searched=0.15, mobilenet=0.05),

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from ssnas_colab.core.basics import UserError
-from ssnas_colab.reports.compare import aggregate, compare, plot_comparison, seeds_of
-from ssnas_colab.reports.example import example_report
+from ssnas_colab.reports.compare import aggregate, compare, seeds_of
 
 from .hand_made import as_markdown
+from .made_up import example_report
 
 FIRST_RUNS = sorted((Path(__file__).parents[2] / "nbs/research/first_runs").glob("*/report.json"))
 
@@ -121,7 +121,7 @@ def test_what_does_not_belong_together_is_named(other, words):
 
 
 def test_no_report_is_refused():
-    for function in (aggregate, compare, plot_comparison):
+    for function in (aggregate, compare):
         with pytest.raises(UserError, match="There is no report"):
             function({} if function is not aggregate else [])
     with pytest.raises(UserError, match="^runs/x is not the report"):
@@ -157,7 +157,6 @@ def test_data_sets_are_not_mixed():
     text = compare({"a": report(0.5), "b": other})
     assert text.startswith("These runs are on 2 different sets of data, whose numbers do not compare.")
     assert text.index("## hand-made") < text.index("| a |") < text.index("## o|ther") < text.index("| b |")
-    assert len(plot_comparison({"a": report(0.5), "b": other}).axes) == 2
 
 
 def test_versions_and_devices_that_differ_are_listed():
@@ -174,14 +173,3 @@ def test_reports_of_several_seeds_and_old_ones_compare():
     assert cells(text, "several, third")[0] == "0, 1, 2" and "| parameters | macro AUC | balanced accuracy |" in text
     old = {path.parent.name: json.loads(path.read_text()) for path in FIRST_RUNS}
     assert "None" not in compare(old) and [seeds_of(made) for made in old.values()] == [[0], [0]]
-
-
-def test_the_picture_has_a_row_a_group_with_bars():
-    longer = changed(report(0.9, 1), "settings", "search", "steps", to=20)
-    runs = {"a": report(0.5), "b": report(0.7, 1), "long": longer}
-    for theme in ("light", "dark"):
-        [ax] = plot_comparison(runs, theme).axes
-        assert [label.get_text() for label in ax.get_yticklabels()] == ["a, b", "long"]
-    bars = [bar.lines[2][0].get_segments()[0] for bar in ax.containers if bar.lines[2]]
-    ends = [segment[:, 0] for segment in bars]
-    assert any(np.allclose(pair, [0.6 - 0.02**0.5, 0.6 + 0.02**0.5]) for pair in ends)  # the deviation of 0.5 and 0.7

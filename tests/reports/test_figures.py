@@ -7,10 +7,10 @@ import pytest
 from matplotlib.text import Text
 
 from ssnas_colab.core.basics import UserError
-from ssnas_colab.reports.example import example_report
 from ssnas_colab.reports.figures import plot_confusion, plot_curves, plot_report
 
 from .hand_made import as_markdown, drawn, of_seeds, report
+from .made_up import example_report
 
 
 def boxes(texts, figure):

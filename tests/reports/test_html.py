@@ -12,9 +12,10 @@ import pytest
 
 from ssnas_colab.core.basics import UserError
 from ssnas_colab.reports.build import report_view
-from ssnas_colab.reports.example import example_report
 from ssnas_colab.reports.html import Html, report_page, report_pictures, tag
 from ssnas_colab.reports.verdict import verdict
+
+from .made_up import example_report
 
 PNG = b"\x89PNG\r\n\x1a\n and so on"
 SVG = '<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'

@@ -34,14 +34,14 @@ CODE = """import warnings
 warnings.simplefilter("ignore")
 from ssnas_colab.widgets.explorer import explore
 explore("run")"""
-BOARDS = """import warnings
+REPORT = Path(__file__).resolve().parents[2] / "nbs/research/does_it_hold/cifar10_lt100/report.json"
+BOARDS = f"""import warnings
 warnings.simplefilter("ignore")
 from IPython.display import display
-from ssnas_colab.reports.example import example_report
 from ssnas_colab.widgets.boards import show_data, show_report
 from ssnas_colab.stages.loader import load_data
 display(show_data(load_data("digits", imbalance_factor=10)))
-display(show_report(example_report(seeds=3, published=("FairDARTS_b",))))"""
+display(show_report({str(REPORT)!r}))"""
 PICTURE, TABLE, STATUS = "svg.ssnas >> nth=0", "svg.ssnas:has(g.row)", "[role=status] >> nth=0"
 
 
