@@ -118,26 +118,6 @@ def _several(images):
     one = _is_one(images) if isinstance(images, np.ndarray) else isinstance(images, (str, Path, Image.Image))
     return [images] if one else list(images)
 
-# %% ../../nbs/inference/01_model.ipynb #a2eee252
-def _converted(image, facts, what):
-    "One Pillow image, or uint8 array (H, W) or (H, W, C), as (1, channels, size, size)."
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or not _is_one(image) or not image.size:
-            raise UserError(
-                f"{what} is an array of {image.dtype} {image.shape}: give uint8 of shape (H, W), (H, W, 1) or (H, W, 3)"
-            )
-        planes = image.reshape(*image.shape[:2], -1)
-        if list(planes.shape[:2]) == list(facts["size"]):
-            return with_channels(planes.transpose(2, 0, 1)[None], facts["channels"])
-        image = Image.fromarray(planes[..., 0] if planes.shape[2] == 1 else planes)
-    try:
-        square = np.asarray(to_square(to_rgb(image), _side(facts)))
-    except (OSError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{what} could not be read ({error}): convert it to an ordinary picture") from None
-    return with_channels(square.transpose(2, 0, 1)[None], facts["channels"])
-
 # %% ../../nbs/inference/01_model.ipynb #841f1262
 class Pictures:
     "Files from several places, each under the name that people know it by; what `problem_with` takes."
@@ -168,14 +148,29 @@ class Pictures:
         return problem or with_channels(found[0].transpose(2, 0, 1)[None], facts["channels"])
 
 # %% ../../nbs/inference/01_model.ipynb #c3907f3f
-def _pixels_of(image, facts, i):
-    "A path, Pillow image or array, the `i`th of those given, as (1, channels, size, size)."
-    if not isinstance(image, (str, Path)):
-        return _converted(image, facts, f"Image {i}")
-    found = Pictures().add(image).pixels(str(image), facts)
-    if isinstance(found, str):
-        raise UserError(f"{image} could not be read ({found}): leave it out, or use predict_files")
-    return found
+def _pixels_of(image, facts, what):
+    "A path, Pillow image, or uint8 array (H, W) or (H, W, C), called `what`, as (1, channels, size, size)."
+    if isinstance(image, (str, Path)):
+        found = Pictures().add(image).pixels(str(image), facts)
+        if isinstance(found, str):
+            raise UserError(f"{image} could not be read ({found}): leave it out, or use predict_files")
+        return found
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or not _is_one(image) or not image.size:
+            raise UserError(
+                f"{what} is an array of {image.dtype} {image.shape}: give uint8 of shape (H, W), (H, W, 1) or (H, W, 3)"
+            )
+        planes = image.reshape(*image.shape[:2], -1)
+        if list(planes.shape[:2]) == list(facts["size"]):
+            return with_channels(planes.transpose(2, 0, 1)[None], facts["channels"])
+        image = Image.fromarray(planes[..., 0] if planes.shape[2] == 1 else planes)
+    try:
+        square = np.asarray(to_square(to_rgb(image), _side(facts)))
+    except (OSError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{what} could not be read ({error}): convert it to an ordinary picture") from None
+    return with_channels(square.transpose(2, 0, 1)[None], facts["channels"])
 
 # %% ../../nbs/inference/01_model.ipynb #109654e6
 class Model(torch.nn.Module):
@@ -220,7 +215,7 @@ class Model(torch.nn.Module):
         images: one or a list of paths, PIL images and uint8 arrays (H, W), (H, W, 1) or (H, W, 3); or an array of
         several, (N, H, W) or (N, H, W, C). `UserError` that names the first that cannot be read.
         """
-        pixels = [_pixels_of(image, self.facts, i) for i, image in enumerate(_several(images))]
+        pixels = [_pixels_of(image, self.facts, f"Image {i}") for i, image in enumerate(_several(images))]
         if not pixels:
             return np.zeros((0, len(self.class_names)), np.float32)
         return self.scores(np.concatenate(pixels), batch_size)
