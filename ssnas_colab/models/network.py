@@ -6,6 +6,7 @@
 __all__ = ['Cell', 'AuxiliaryHead', 'count_parameters', 'count_macs', 'widest', 'plan_cells', 'Network']
 
 # %% ../../nbs/models/03_network.ipynb #327d3677
+import copy
 from bisect import bisect_right
 
 import torch
@@ -53,15 +54,10 @@ class AuxiliaryHead(nn.Module):
     def __init__(self, in_channels, num_classes):
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(in_channels, 128, 1, bias=False),
-            nn.BatchNorm2d(128),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(128, 768, 2, bias=False),
-            nn.BatchNorm2d(768),
-            nn.ReLU(inplace=True),
-            nn.Flatten(),
-            nn.Linear(768, num_classes),
-        )
+            nn.Conv2d(in_channels, 128, 1, bias=False), nn.BatchNorm2d(128), nn.ReLU(inplace=True),
+            nn.Conv2d(128, 768, 2, bias=False), nn.BatchNorm2d(768), nn.ReLU(inplace=True),
+            nn.Flatten(), nn.Linear(768, num_classes),
+        )  # fmt: skip
 
     def forward(self, x):
         x = F.relu(x)
@@ -77,20 +73,14 @@ def count_parameters(module) -> int:
 def count_macs(module, input_shape=(3, 32, 32)) -> int:
     """Multiply-adds of the convolutions and matrix products (linear layers) of `module` for one image.
 
-    `input_shape`: (channels, height, width). Runs one image of zeros in evaluation mode, without gradients, on the
-    parameters' device; afterwards every part is in the mode it was in. An auxiliary head does not run, nor count.
+    `input_shape`: (channels, height, width). Counted on a copy without values (the meta device), in evaluation mode:
+    `module` stays as it is. An auxiliary head does not run, nor count.
     """
     from torch.utils.flop_counter import FlopCounterMode  # which imports Triton, where there is one
 
-    modes = [(part, part.training) for part in module.modules()]
-    example = next(module.parameters())
-    image = torch.zeros(1, *input_shape, device=example.device, dtype=example.dtype)
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            module.eval()(image)
-    finally:
-        for part, mode in modes:
-            part.training = mode
+    shapes = copy.deepcopy(module).to("meta", torch.float32).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        shapes(torch.zeros(1, *input_shape, device="meta"))
     return counter.get_total_flops() // 2
 
 # %% ../../nbs/models/03_network.ipynb #02c350ff
