@@ -257,7 +257,7 @@ GENOTYPES = {
 GENOTYPES = {name: Genotype.parse(text) for name, text in GENOTYPES.items()}
 
 # %% ../../nbs/models/01_genotype.ipynb #0078cb02
-# name: (parameters, multiply-adds) at width 36, depth 20, 10 classes, for one colour image of 32 x 32 pixels
+# name: (parameters, MACs) at width 36, depth 20, 10 classes, for one colour image of 32 x 32 pixels
 PUBLISHED_SIZES = {
     "DARTS_V2": (3_349_342, 528_359_040), "PDARTS": (3_433_798, 532_174_464), "SNAS": (2_661_382, 422_218_368),
     "FairDARTS_a": (2_360_782, 371_455_200), "FairDARTS_b": (3_407_878, 536_487_552),
