@@ -1,5 +1,6 @@
 """Run notebooks as "Run all" does, in order, and keep their outputs: python .ci/execute.py [NOTEBOOK ...]."""
 
+import os
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ def execute(path):
 
 
 if __name__ == "__main__":
+    os.environ.pop("MPLBACKEND", None)  # with "agg" a notebook loses its pictures without a word
     every = sorted(path for path in NBS.rglob("*.ipynb") if path.parent.name not in ("nbs", "research"))
     every += [*sorted(NBS.glob("0*.ipynb")), *sorted((NBS / "research").glob("*.ipynb")), NBS / "index.ipynb"]
     for path in [Path(name).resolve() for name in sys.argv[1:]] or every:

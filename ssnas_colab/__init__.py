@@ -5,7 +5,7 @@ __doc__ = "Self-supervised neural architecture search for imbalanced datasets, o
 _HOMES = {
     "stages.loader": ("ImageData", "load_data"),
     "data.imbalance": ("long_tailed_counts",),
-    "models.genotype": ("Edge", "GENOTYPES", "Genotype", "PRIMITIVES"),
+    "models.genotype": ("Edge", "GENOTYPES", "Genotype", "PRIMITIVES", "load_genotype"),
     "plots.genotype": ("plot_genotype",),
     "models.network": ("Network", "count_macs", "count_parameters"),
     "nas.supernet": ("Supernet",),

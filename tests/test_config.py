@@ -85,7 +85,7 @@ def test_configs_of_version_0_1_are_made_again():
 
 def test_names_are_those_that_the_modules_know():
     from ssnas_colab.data.augment import AUGMENTATIONS
-    from ssnas_colab.data.imbalance import CLASS_ORDERS, PROFILES
+    from ssnas_colab.data.imbalance import PROFILES
     from ssnas_colab.models.genotype import GENOTYPES
     from ssnas_colab.nas.relaxations import RELAXATIONS
     from ssnas_colab.training.class_losses import LOSSES
@@ -95,7 +95,6 @@ def test_names_are_those_that_the_modules_know():
     assert set(config.RELAXATION_NAMES) == set(RELAXATIONS)
     assert {(name, task) for name, tasks in config.LOSS_TASKS.items() for task in tasks} == set(LOSSES)
     assert fields_of(DataConfig)["profile"].metadata["choices"] == tuple(PROFILES)
-    assert fields_of(DataConfig)["class_order"].metadata["choices"] == tuple(CLASS_ORDERS)
     assert fields_of(EvaluationConfig)["published"].metadata["choices"] == tuple(GENOTYPES)
 
 

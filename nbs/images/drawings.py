@@ -3,7 +3,7 @@
 # ruff: noqa: E501
 
 DRAWINGS = {
-    "runs": ("A run folder holds settings, artefacts and checkpoints; stages meet only there", [
+    "run": ("A run folder holds settings, artefacts and checkpoints; stages meet only there", [
         ["b:stage 1: data", ">", "the run folder\nrun.json, data.json, alphas.npz, genotype.json,\ncheckpoints/, finished/, report.json",
          ">", "g:stage 4: report"],
         ["-stage 2 and stage 3 read what is there and add to it; a killed session reads it and goes on"],
@@ -21,16 +21,16 @@ DRAWINGS = {
         ["k:node i", ">x", "sep_conv_3x3(x)", "-times", "b:0.9"], ["|97", "sep_conv_5x5(x)", "-times", "b:0.2"],
         ["|97", "skip_connect(x)", "-times", "b:0.1", ">added up", "k:node j"], ["|97", "-and four more"],
     ]),
-    "objectives": ("Two views of an image go through one network; the loss asks that both say the same", [
+    "ssl_losses": ("Two views of an image go through one network; the loss asks that both say the same", [
         ["k:image", ">view 1", "network", ">", "b:embedding 1", ">", "g:correlated, dimension by dimension:\nsame dimension 1, any other 0"],
         ["k:image", ">view 2", "the same", ">", "b:embedding 2", ">", "-Barlow Twins; SimCLR and VICReg say it otherwise"],
     ]),
-    "views": ("A whole batch becomes two views of every image in one pass", [
+    "augment": ("A whole batch becomes two views of every image in one pass", [
         ["k:batch, bytes\n(N, C, H, W)", ">", "b:one affine map\ncrop, rotation, flip", ">", "b:one colour matrix\nand one shift", ">",
          "g:two views\nof every image"],
         ["-N draws of their own, all from one generator of (seed, stage, epoch, step)"],
     ]),
-    "rebalancing": ("Class counts make the loss: offsets on logits, weights, margins or less for what is easy", [
+    "class_losses": ("Class counts make the loss: offsets on logits, weights, margins or less for what is easy", [
         ["k:class counts\n4,500 ... 45", ">", "b:offsets on the logits\nbalanced softmax, logit adjustment", "b:weights\nclass-balanced"],
         ["|174", "b:margins\nLDAM", "b:less for easy answers\nfocal, asymmetric", ">", "g:loss(logits, targets)"],
     ]),
@@ -38,7 +38,7 @@ DRAWINGS = {
         ["=0.95 class 0: 950 of 1,000 found"], ["=0.2 o:class 1: 2 of 10 found"],
         ["-accuracy 94.3 %: spoiled by the large class", ">", "g:balanced accuracy 57.5 %"],
     ]),
-    "training": ("A step's randomness comes from its place; a killed training goes on from its checkpoint with the same bits", [
+    "loop": ("A step's randomness comes from its place; a killed training goes on from its checkpoint with the same bits", [
         ["step 1", ">", "step 2", ">", "b:checkpoint", ">", "step 3", ">", "o:killed"],
         ["|195", "b:checkpoint", ">", "step 3", ">", "step 4", ">", "g:the same bits as without the kill"],
     ]),
@@ -51,7 +51,7 @@ DRAWINGS = {
         ["-weights into node 3", "=0.9 b:0.9"], ["|145", "=0.88 b:0.88"], ["|145", "=0.3 k:0.3"],
         ["b:top2: always two", "g:threshold 0.85: what is above, two at most, perhaps one"],
     ]),
-    "report": ("report.json becomes a report: verdict first, then tables and a picture", [
+    "markdown": ("report.json becomes a report: verdict first, then tables and a picture", [
         ["k:report.json", ">", "g:what was shown,\nin one paragraph", ">", "b:tables: models, differences,\nclass by class", ">", "b:picture", ">", "report.md"],
     ]),
     "imbalance": ("Balanced classes are cut to a long tail by a formula", [
@@ -66,30 +66,22 @@ DRAWINGS = {
         ["k:alphas of an edge\n0.3  -1.2  2.0 ...", ">", "b:fair: a sigmoid each", "b:darts: one softmax", "b:partial", "b:path", "b:gumbel", "b:sampled"],
         ["-how they learn, what a step computes, and how the finished table is read", ">", "g:weights"],
     ]),
-    "watching": ("Figures of every epoch go to rules that may stop the search, and to one picture", [
+    "monitor": ("Figures of every epoch go to rules that may stop the search, and to one picture", [
         ["k:an epoch ends", ">", "b:rank of the embeddings\nedges without parameters\nshare that is decided", ">", "o:rules: collapsed? decided?\ndiverged?", ">",
          "stop, go back,\nor go on"],
         ["|127", "-and", ">", "g:one picture, replaced in place"],
     ]),
-    "sampling": ("Natural, square-root and class-balanced samples of the same classes", [
+    "samplers": ("Natural, square-root and class-balanced samples of the same classes", [
         ["-natural", "|28", "=0.8 80 of 100", "=0.2 o:20"], ["-square root", "|1", "=0.67 67", "=0.33 o:33"], ["-balanced", "|21", "=0.5 50", "=0.5 o:50: rare images come again"],
     ]),
-    "intervals": ("The same test images are drawn again and again for both networks; the difference has an interval", [
-        ["k:the same images,\ndrawn with replacement\nwithin each class", ">network A", "0.81", "-minus"],
-        ["|170", ">network B", "0.78", ">2,000 times", "g:difference +0.03\n[+0.01, +0.05]"],
-    ]),
-    "drawing": ("Genotypes and weights become SVG that redraws itself as a slider moves", [
+    "cells": ("Genotypes and weights become SVG that redraws itself as a slider moves", [
         ["k:genotype", ">lanes, so that no name\ncovers another", "b:graph as SVG"], ["k:weights 14 x 7", ">", "b:heat map as SVG", "|40", "g:in milliseconds, on white or black"],
     ]),
     "style": ("Colours are chosen by how far apart everyone sees them", [
         ["b:max_pool", "o:dil_conv_3x3", "g:dil_conv_5x5", "r:avg_pool", "y:sep_conv", "k:skip_connect"],
         ["-told apart by people who cannot tell red from green, on white and on black: measured, not hoped"],
     ]),
-    "clusters": ("Embeddings are clustered, and clusters take even turns", [
-        ["k:images\nwithout labels", ">supernet", "b:embeddings", ">k-means", "=0.5 common look", "=0.08 o:rare look"],
-        ["|248", "-each cluster is shown as often as the others", ">", "g:rare looks come more often"],
-    ]),
-    "downloads": ("A download that breaks off goes on where it was; it counts when it is whole", [
+    "download": ("A download that breaks off goes on where it was; it counts when it is whole", [
         ["k:web or Drive", ">", "o:file.part\n40 %, then the line breaks", ">asks for the rest", "b:file.part\n100 %", ">checksum", "g:file"],
         ["-offline: what to fetch by hand, and where to put it"],
     ]),
@@ -97,32 +89,28 @@ DRAWINGS = {
         ["k:image, finding, patient\n0001.png, Effusion, 17\n0002.png, Mass|Nodule, 17", ">", "b:name: first column of files\nlabels: one, several, or a list\ngroup: patients stay together",
          ">", "g:images with labels,\nno patient in two splits"],
     ]),
-    "cache": ("Arrays in memory while they fit, else in one file that is read in pieces", [
+    "memmap": ("Arrays in memory while they fit, else in one file that is read in pieces", [
         ["k:images", ">fits", "b:memory", "|20", "k:images", ">too large", "b:a file beside the run,\nmade once", ">mapped", "g:the pages that\na batch needs"],
     ]),
-    "arrays": ("Arrays of any usual layout become (N, C, H, W) bytes and labels", [
+    "npz": ("Arrays of any usual layout become (N, C, H, W) bytes and labels", [
         ["k:.npz, MedMNIST,\nCIFAR's batches", ">no pickles", "b:layout and range\nare recognised", ">", "g:uint8 (N, C, H, W)\nlabels (N,) or (N, L)"],
     ]),
     "folders": ("Folders and zips: a folder a class, or no class at all", [
         ["k:cat/ 01.jpg 02.jpg\ndog/ 01.jpg", ">", "g:classes cat, dog"], ["k:01.jpg 02.jpg", ">", "b:no labels: search only"],
         ["k:../../etc/passwd, links", ">", "o:refused"],
     ]),
-    "looking": ("What the images are, at a glance", [
+    "summary": ("What the images are, at a glance", [
         ["k:images", ">", "b:counts by class,\nlogarithmic", "b:examples,\nrarest first", "b:two views\nof some", "o:what was\nset aside"],
     ]),
-    "policy": ("Alphas as a distribution over genotypes, moved towards what scores better", [
-        ["b:alphas: how likely\neach choice is", ">draw four", "genotypes", ">one batch", "scores", ">better than the mean:\nmore likely", "g:alphas"],
-        ["-the score function: no gradient passes through the network"],
-    ]),
-    "levels": ("Half of the images trains weights, the other half alphas, in turns", [
+    "bilevel": ("Half of the images trains weights, the other half alphas, in turns", [
         ["k:half A", ">", "b:a step of the weights", "-then", "k:half B", ">", "g:a step of the alphas", ">", "-and again"],
         ["-no image teaches both: an operation must help on images that its weights have not seen"],
     ]),
-    "estimate": ("A few steps tell what a search will take in time and memory", [
+    "cost": ("A few steps tell what a search will take in time and memory", [
         ["k:two small batches", ">bytes kept", "b:memory for each image", ">", "g:does a batch fit, in how many parts?"],
         ["k:a few steps", ">seconds", "b:time of a step", ">", "g:2 h 10 min in all"],
     ]),
-    "leaving": ("Operations that leave a node are computed together where they can be", [
+    "fused_ops": ("Operations that leave a node are computed together where they can be", [
         ["k:node i", ">", "b:one wide convolution\nfor all edges that begin here", ">cut", "to node 3", "to node 4", "to node 5"],
         ["-the same numbers as edge by edge, in fewer and larger pieces of work"],
     ]),
@@ -130,35 +118,35 @@ DRAWINGS = {
         ["b:session A", ">beat", "b:beat", ">beat", "b:beat", ">", "o:silence"], ["k:session B", ">", "o:refused: A writes, 3 s ago", "|20", "k:session B", ">", "g:may write"],
         ["-reading is always allowed"],
     ]),
-    "drive": ("Work on the local disk, published to Drive in the background, always whole there", [
+    "publisher": ("Work on the local disk, published to Drive in the background, always whole there", [
         ["b:training writes\non the local disk", ">in order,\nin the background", "k:Google Drive", ">a new machine\nreads", "g:the last whole state"],
         ["-Drive away or slow: training goes on, says so once, publishes when it is back"],
     ]),
-    "using": ("A finished run answers for new images", [
+    "predict": ("A finished run answers for new images", [
         ["k:a run\nor its export", ">load_model", "b:network, class names,\npreprocessing", ">predict", "g:cat 0.93\ndog 0.07"],
         ["-or a folder of images into a CSV: ssnas predict RUN FOLDER --out answers.csv"],
     ]),
-    "exporting": ("One archive that works without the run folder, and ONNX", [
+    "export": ("One archive that works without the run folder, and ONNX", [
         ["k:run", ">", "b:out.zip: genotype.json, safetensors,\nreport, pictures, class names", ">", "g:elsewhere, without the run"],
         ["k:run", ">", "b:out.onnx", ">onnxruntime equals torch to 1e-4", "g:elsewhere, without torch"],
     ]),
-    "maps": ("Which places of an image speak for the answer", [
+    "gradcam": ("Which places of an image speak for the answer", [
         ["k:image", ">", "network up to\nthe last features", ">weighed by\ntheir gradients", "b:map of places", ">laid over", "g:image"],
     ]),
-    "page": ("One HTML file that needs nothing else", [
+    "html": ("One HTML file that needs nothing else", [
         ["k:report.json\nand pictures", ">", "b:report.html\ntext, tables, pictures in one file", ">", "g:opens anywhere:\nno script, no font, no net"],
     ]),
-    "comparing": ("Seeds become one report, runs one table", [
+    "compare": ("Seeds become one report, runs one table", [
         ["k:seed 0", "k:seed 1", "k:seed 2", ">aggregate", "b:mean ± deviation"], ["k:run A", "k:run B", ">compare", "b:one table", "-and what differs in their settings"],
     ]),
-    "stopping": ("A budget, Stop or SIGTERM ends a training between two steps", [
+    "interrupts": ("A budget, Stop or SIGTERM ends a training between two steps", [
         ["step", ">", "step", ">", "o:time is nearly up,\nStop, SIGTERM", ">", "b:checkpoint", ">", "g:exit code 75:\nthe same command goes on"],
     ]),
     "files": ("Written beside, flushed, read back, renamed; a kill leaves the old or the new file", [
         ["b:name.partial", ">flush", "on the disk", ">read back", "checksum right?", ">rename", "g:name"],
         ["-a kill before the rename: the old file is there; after it: the new one; never half of one"],
     ]),
-    "engine": ("Device, precision and layout are chosen once", [
+    "device": ("Device, precision and layout are chosen once", [
         ["k:auto", ">", "b:cpu: float32, or bfloat16 if asked", "b:cuda: half precision with a scaler, channels last", ">", "g:engine.place(net)"],
     ]),
     "recipes": ("From a network to a classifier: without labels first, then with", [
@@ -168,40 +156,30 @@ DRAWINGS = {
         ["b:contents", ">verified", "k:Drive", "|16", "b:index 7", ">last of all", "k:published.1.json", "-beside", "k:published.0.json: index 6"],
         ["-whatever breaks in between, one of the two indexes names a whole state"],
     ]),
-    "restoring": ("What was published last and is whole comes to an empty disk; what was made here is kept aside", [
-        ["k:Drive: state 7", ">damaged", "o:passed over"], ["k:Drive: state 6", ">whole", "g:local disk", "|20", "-what was made here and never published:", "b:kept beside"],
-    ]),
-    "beats": ("Alive is who has beaten within the time that we watched, by our own clock", [
-        ["k:lock: beat 41", ">we wait", "k:lock: beat 42", ">", "g:alive"], ["k:lock: beat 41", ">we wait longer", "k:lock: beat 41", ">", "o:dead"],
-        ["-no clock of another machine is believed"],
-    ]),
     "session": ("One context for lock, Drive and time budget", [
         ["b:lock", "b:copy on Drive", "b:time budget", ">with session(path):", "g:a run that cannot be lost"],
     ]),
-    "remaining": ("Finished parts count as measured, the open one by its pace, waiting ones as estimated", [
+    "forecast": ("Finished parts count as measured, the open one by its pace, waiting ones as estimated", [
         ["g:search\n2 min 30 s taken", ">", "b:pretraining, half done\n30 s, so 30 s more", ">", "k:waiting\n10 min estimated,\ntimes the pace of its kind"],
         ["-known before the first step, and better with every one"],
-    ]),
-    "foreseeing": ("Two timed steps times all images that training will see", [
-        ["k:network", ">two steps of\n16 images", "b:4 ms an image", ">times images seen by\nall steps and checks", "g:12 min"],
     ]),
     "verdict": ("Where the interval lies decides the sentence", [
         ["-interval", "g:[+1, +5]", ">", "g:shown: better"], ["-interval", "k:[-2, +4]", ">", "k:nothing was shown"], ["-interval", "o:[-6, -1]", ">", "o:shown: worse"],
     ]),
-    "charts": ("Four questions, four pictures", [
+    "figures": ("Four questions, four pictures", [
         ["k:report.json", ">", "b:better at its size?", "b:for whom?", "b:taken for what?", "b:trained long enough?"],
     ]),
-    "made_up": ("Answers of networks that do not exist, and everything else as in a run", [
+    "example": ("Answers of networks that do not exist, and everything else as in a run", [
         ["o:drawn answers", ">", "b:metrics, intervals,\naggregation: the real code", ">", "g:a report to test words\nand pictures with"],
     ]),
-    "controls": ("Controls with names, sentences that are read out, pictures that can be chosen", [
+    "form_controls": ("Controls with names, sentences that are read out, pictures that can be chosen", [
         ["k:list, slider, button\nby keyboard", ">", "b:Board.draw()", ">", "g:picture", "g:sentence,\nread out"],
         ["-a click on a picture does what a list does too"],
     ]),
-    "bars": ("Class counts, recalls and confusions drawn as text", [
+    "svg": ("Class counts, recalls and confusions drawn as text", [
         ["k:numbers", ">", "b:SVG or HTML,\nmade of text", ">", "g:follows a dark page", "g:reached by keyboard", "g:redrawn in milliseconds"],
     ]),
-    "exploring": ("The explorer's state, without any widget", [
+    "explorer_model": ("The explorer's state, without any widget", [
         ["k:run or genotype", ">", "b:which epoch, threshold,\nedge, comparison", ">", "g:pictures", "g:sentences", "g:files to save"],
     ]),
     "search": ("Half of the images trains weights, half alphas; no label is read", [
@@ -212,7 +190,7 @@ DRAWINGS = {
         ["k:images", ">", "b:1 load", ">", "b:2 search", ">", "b:3 derive", ">", "b:4 evaluate", ">", "g:report"],
         ["-each reads what the one before left in the run folder; run again, it goes on where it stopped"],
     ]),
-    "command": ("What the command does", [
+    "cli": ("What the command does", [
         ["b:ssnas run", "b:data", "b:search", "b:derive", "b:evaluate", "|16", "k:status", "k:show", "k:compare", "|16", "g:predict", "g:export"],
         ["-make a run", "|260", "-look at it", "|120", "-use it"],
     ]),
@@ -242,5 +220,45 @@ DRAWINGS = {
         ["-a genotype"],
         ["b:nas.relaxations\nweights of operations", ">", "b:nas.derive\nstages.derivation", ">genotype.json", "o:the run folder", ">", "b:models.network\ntrained", ">",
          "b:inference.model\nwith its pixels", ">", "g:inference.export\nnetwork.onnx"],
+    ]),
+    "policy": ("Alphas as a distribution over genotypes, moved towards what scores better", [
+        ["b:alphas: how likely\neach choice is", ">draw four", "genotypes", ">one batch", "scores", ">better than the mean:\nmore likely", "g:alphas"],
+        ["-the score function: no gradient passes through the network"],
+    ]),
+    "beats": ("Alive is who has beaten within the time that we watched, by our own clock", [
+        ["k:lock: beat 41", ">we wait", "k:lock: beat 42", ">", "g:alive"], ["k:lock: beat 41", ">we wait longer", "k:lock: beat 41", ">", "o:dead"],
+        ["-no clock of another machine is believed"],
+    ]),
+    "restoring": ("What was published last and is whole comes to an empty disk; what was made here is kept aside", [
+        ["k:Drive: state 7", ">damaged", "o:passed over"], ["k:Drive: state 6", ">whole", "g:local disk", "|20", "-what was made here and never published:", "b:kept beside"],
+    ]),
+    "config": ("A setting is written down once: everything else that speaks of it is made from there", [
+        ["b:one line\nname, type, range,\ndefault, help", ">", "g:the command's options", "g:docstrings", "g:the notebooks' forms"],
+        ["|166", ">checked", "o:refused in a sentence\nbefore an image is read"],
+    ]),
+    "checkpoints": ("A checkpoint carries its own checksum; of two, the newest that is whole counts", [
+        ["b:000007.pt\nsha256, state", "b:000008.pt\nsha256, state", "o:000009.pt\ncut short", ">set aside", "g:000008.pt goes on"],
+        ["-manifest.json says which there are, how far each came and what it cost"],
+    ]),
+    "colab": ("What a notebook in Colab is told, and where its run lies", [
+        ["k:badge", ">", "the form\nDATA, PRESET, ...", ">", "b:the run\non this machine", ">in the background", "g:Google Drive"],
+        ["-a mistake is one sentence in a box, with a link to the notebook that mends it"],
+    ]),
+    "operations": ("Seven operations, each from a map of features to one of the same width", [
+        ["k:max_pool_3x3", "k:avg_pool_3x3", "k:skip_connect", "b:sep_conv_3x3", "b:sep_conv_5x5", "g:dil_conv_3x3", "g:dil_conv_5x5"],
+        ["-with stride 2 each of them halves the map: an odd width is rounded up, and no pixel is lost"],
+    ]),
+    "build": ("What a report says is made once, and laid out twice", [
+        ["k:models/*.json\nof every seed", ">", "o:report.json", ">report_view", "b:verdict, tables,\nsentences", ">", "g:report.md"],
+        ["|430", ">", "g:report.html", "g:boards"],
+    ]),
+    "seeding": ("A step's random numbers follow from its place, not from the numbers before", [
+        ["k:seed 3", "k:search", "k:epoch 2", "k:step 7", "k:views", ">SHA-256", "b:a generator of its own", ">", "g:the same numbers in any session"],
+    ]),
+    "environment": ("Four questions about where code runs, asked in one place", [
+        ["b:in Colab?", "b:in a notebook?", "b:on Drive?", "b:how much memory?", ">", "g:a test can answer for all"],
+    ]),
+    "basics": ("A mistake becomes one sentence with a way out", [
+        ["k:--loss cros_entropy", ">", "b:did_you_mean", ">UserError", "o:the evaluation has no loss 'cros_entropy':\ndid you mean 'cross_entropy'?"],
     ]),
 }  # fmt: skip

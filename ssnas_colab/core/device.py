@@ -7,7 +7,7 @@ __all__ = ['full_precision', 'at_least_float32', 'Engine', 'choose_engine']
 
 # %% ../../nbs/core/03_device.ipynb #3a3f5b36
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
@@ -29,17 +29,13 @@ def at_least_float32(*tensors) -> list:
 class Engine:
     """Where and how tensors are computed, and weights are updated.
 
-    precision: `None`, bfloat16 or float16, which comes with a gradient `scaler`; channels_last: the memory layout.
+    precision: `None`, bfloat16 or float16, which needs a gradient `scaler`; channels_last: the memory layout.
     """
 
     device: torch.device
     precision: torch.dtype | None = None
     channels_last: bool = True
-    scaler: object = field(init=False)
-
-    def __post_init__(self):
-        enabled = self.precision == torch.float16
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=enabled) if enabled else None
+    scaler: torch.amp.GradScaler | None = None
 
     def to(self, thing):
         "Move a module or a tensor to the device, images and convolution weights in the engine's layout."
@@ -70,16 +66,12 @@ class Engine:
 
     def apply(self, optimizer, clip=None):
         "One step of `optimizer` with the gradients that are there, clipped to the norm `clip` if given."
-        if self.scaler:
-            self.scaler.unscale_(optimizer)
+        scaler = self.scaler or torch.amp.GradScaler(enabled=False)  # which only calls the optimizer
+        scaler.unscale_(optimizer)
         if clip is not None:
-            parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            torch.nn.utils.clip_grad_norm_(parameters, clip)
-        if self.scaler:
-            self.scaler.step(optimizer)
-            self.scaler.update()
-        else:
-            optimizer.step()
+            torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
+        scaler.step(optimizer)
+        scaler.update()
 
 # %% ../../nbs/core/03_device.ipynb #cbb251fb
 def choose_engine(device="auto", precision="auto", *, depthwise=True) -> Engine:
@@ -100,4 +92,5 @@ def choose_engine(device="auto", precision="auto", *, depthwise=True) -> Engine:
         if device.type == "cuda":
             precision = "bfloat16" if torch.cuda.get_device_capability(device)[0] >= 8 else "float16"
     reduced = None if precision == "float32" else getattr(torch, precision)
-    return Engine(device, reduced, channels_last=depthwise or device.type != "cpu")
+    scaler = torch.amp.GradScaler(device.type) if precision == "float16" else None
+    return Engine(device, reduced, depthwise or device.type != "cpu", scaler)

@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import os
 import re
+import shutil
 import time
 import urllib.error
 import urllib.request
@@ -28,17 +29,14 @@ def cached_name(address) -> str:
     return f"{hashlib.sha256(address.encode()).hexdigest()[:8]}-{last[-80:]}"
 
 # %% ../../nbs/core/06_download.ipynb #28dfff66
-_CHUNK = 1 << 18
-
-
-def _attempt(address, part, tag_file, timeout, name):
+def _attempt(address, part, timeout, name):
     "Append to `part` what is missing of `address`; True if it is whole, False if the connection broke off."
+    tag_file = part.with_name(part.name + ".tag")
     have, tag = part.stat().st_size if part.exists() else 0, tag_file.read_text() if tag_file.exists() else ""
     headers = {"User-Agent": "ssnas_colab", "Accept-Encoding": "identity"}
     if have and tag:
         headers |= {"Range": f"bytes={have}-", "If-Range": tag}
-    request = urllib.request.Request(address, headers=headers)
-    with urllib.request.urlopen(request, timeout=timeout) as answer:
+    with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=timeout) as answer:
         if answer.headers.get_content_type() == "text/html":
             raise UserError(f"{address} answered with a web page, not a file: give the address of the file itself")
         begins = answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
@@ -46,46 +44,14 @@ def _attempt(address, part, tag_file, timeout, name):
         length = answer.headers.get("Content-Length")
         tag_file.write_text(answer.headers.get("ETag") or answer.headers.get("Last-Modified") or "")
         total = have + int(length) if length else None
-        with open(part, "r+b" if have else "wb") as file:
+        bar = {"desc": name, "total": total, "initial": have, "unit": "B", "unit_scale": True, "mininterval": 1}
+        with open(part, "r+b" if have else "wb") as file, tqdm.wrapattr(file, "write", bytes=False, **bar) as shown:
             file.seek(have)
-            _copy(answer, file, tqdm(desc=name, total=total, initial=have, unit="B", unit_scale=True, mininterval=1))
-    return total is None or part.stat().st_size == total
-
-
-def _copy(answer, file, bar):
-    with bar:
-        while block := answer.read(_CHUNK):
-            file.write(block)
-            bar.update(len(block))
-
-# %% ../../nbs/core/06_download.ipynb #a73cfcdc
-def _try_often(address, part, timeout, attempts, pause, name):
-    "None once `part` is whole, else why not."
-    tag_file, reason = part.with_name(part.name + ".tag"), "the connection broke off"
-    for attempt in range(attempts):
-        if attempt:
-            time.sleep(pause * 2 ** (attempt - 1))
-        try:
-            if _attempt(address, part, tag_file, timeout, name):
-                tag_file.unlink()
-                return None
-        except urllib.error.HTTPError as error:
-            reason = f"the server says {error.code} {error.reason}"
-            if error.code == 416:  # nothing behind what we have: begin again
-                part.unlink(missing_ok=True)
-            elif error.code < 500 and error.code not in (408, 429):
-                break
-        except (OSError, HTTPException) as error:
-            reason = " ".join(str(getattr(error, "reason", error)).split())[:120] or type(error).__name__
-    return reason
-
-
-def _checksum(path, kind):
-    digest = hashlib.new(kind, usedforsecurity=False)
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+            shutil.copyfileobj(answer, shown, 1 << 18)
+    whole = total is None or part.stat().st_size == total
+    if whole:
+        tag_file.unlink()
+    return whole
 
 # %% ../../nbs/core/06_download.ipynb #e9dddf96
 def fetch(address, path, *, md5=None, sha256=None, name=None, timeout=30, attempts=5, pause=1.0) -> Path:
@@ -101,17 +67,37 @@ def fetch(address, path, *, md5=None, sha256=None, name=None, timeout=30, attemp
     if urlsplit(address).scheme not in ("http", "https"):
         raise UserError(f"{address} is not a web address: it must begin with https:// or http://")
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
+    part, name = path.with_name(path.name + ".part"), name or path.name
     by_hand = f"fetch {address} by hand and put it at {path}, or try again later"
-    reason = _try_often(address, part, timeout, attempts, pause, name or path.name)
-    if reason:
-        raise UserError(f"{name or path.name} could not be fetched ({reason}): {by_hand}")
+    for attempt in range(attempts):
+        time.sleep(pause * 2 ** (attempt - 1) if attempt else 0)
+        reason, final = "the connection broke off", attempt + 1 == attempts
+        try:
+            if _attempt(address, part, timeout, name):
+                break
+        except urllib.error.HTTPError as error:
+            reason = f"the server says {error.code} {error.reason}"
+            final |= error.code < 500 and error.code not in (408, 416, 429)
+            if error.code == 416:  # nothing behind what we have: begin again
+                part.unlink(missing_ok=True)
+        except (OSError, HTTPException) as error:
+            reason = str(getattr(error, "reason", error)) or type(error).__name__
+        if final:
+            raise UserError(f"{name} could not be fetched ({reason}): {by_hand}")
     for kind, expected in (("md5", md5), ("sha256", sha256)):
         if expected and _checksum(part, kind) != expected.lower():
             part.unlink()
-            raise UserError(f"{name or path.name} arrived damaged (its {kind} is not {expected}): {by_hand}")
+            raise UserError(f"{name} arrived damaged (its {kind} is not {expected}): {by_hand}")
     os.replace(part, path)
     return path
+
+
+def _checksum(path, kind):
+    digest = hashlib.new(kind, usedforsecurity=False)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 # %% ../../nbs/core/06_download.ipynb #28a3c5da
 def drive_id(text):
@@ -138,15 +124,12 @@ def fetch_from_drive(link, path) -> Path:
     import gdown
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    part, reason = path.with_name(path.name + ".drive"), "no file came"
     try:
-        got = gdown.download(id=name, output=str(part), resume=True)
+        if not gdown.download(id=name, output=str(path), resume=True):  # beside, then renamed
+            raise FileNotFoundError("no file came")
     except Exception as error:  # gdown's exceptions differ from version to version
-        got, reason = None, " ".join(str(error).split())[:120] or type(error).__name__
-    if not got or not part.is_file():
         raise UserError(
-            f"The file {name} on Google Drive could not be fetched ({reason}): share it with anyone who has the link, "
-            f"or fetch it by hand and put it at {path}"
-        )
-    os.replace(part, path)
+            f"The file {name} on Google Drive could not be fetched ({' '.join(str(error).split())[:120]}): share it "
+            f"with anyone who has the link, or fetch it by hand and put it at {path}"
+        ) from error
     return path

@@ -35,7 +35,12 @@ def write_atomically(path, data: bytes, *, verify=False):
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
         raise
-    _flush_folder(path.parent)
+    with contextlib.suppress(OSError):  # the rename outlasts a power cut, where the system lets a folder be flushed
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _read_from_disk(path):
@@ -44,16 +49,6 @@ def _read_from_disk(path):
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         return file.read()
-
-
-def _flush_folder(folder):
-    "Make a rename outlast a power cut, where the system lets a folder be flushed."
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 # %% ../../nbs/core/05_files.ipynb #401bc0ba
 def figure_bytes(figure, suffix=".png", dpi=110) -> bytes:
@@ -66,9 +61,9 @@ def figure_bytes(figure, suffix=".png", dpi=110) -> bytes:
     return buffer.getvalue()
 
 
-def write_figure(path, figure, dpi=110):
+def write_figure(path, figure):
     "Write a matplotlib figure to `path` in the format its ending names, whole or not at all, and close it."
-    write_atomically(path, figure_bytes(figure, Path(path).suffix, dpi))
+    write_atomically(path, figure_bytes(figure, Path(path).suffix))
 
 # %% ../../nbs/core/05_files.ipynb #81ddb9f3
 class Files:
@@ -115,11 +110,11 @@ class Files:
             ask()
 
 # %% ../../nbs/core/05_files.ipynb #90bd219e
-def new_file(path, ending) -> Path:
-    "The path of a file to be written, which ends in `ending` and does not exist yet; `UserError` otherwise."
+def new_file(path, ending=None) -> Path:
+    "The path of a file to be written, which does not exist yet and ends in `ending`, if given; `UserError` otherwise."
     path = Path(path)
     if path.exists():
         raise UserError(f"{path} exists: name a file that does not, nothing was written")
-    if path.suffix.lower() != ending:
+    if ending and path.suffix.lower() != ending:
         raise UserError(f"{path} should end in {ending}: name it so")
     return path

@@ -52,7 +52,6 @@ AUGMENTATIONS = {
         "microscopy", crop_scale=(0.3, 1.0), rotation=180.0, flip=0.5, saturation=0.2, hue=0.05, noise=0.02
     ),
 }
-_ALSO = {"grey medical": "medical", "gray medical": "medical"}
 
 
 def find_augmentation(policy):
@@ -62,11 +61,10 @@ def find_augmentation(policy):
     """
     if isinstance(policy, AugmentationPolicy):
         return policy
-    if policy in AUGMENTATIONS:
-        return AUGMENTATIONS[policy]
     words = str(policy).lower().replace("-", " ").replace("_", " ")
-    if _ALSO.get(words, words) in AUGMENTATIONS:
-        return AUGMENTATIONS[_ALSO.get(words, words)]
+    name = {"grey medical": "medical", "gray medical": "medical"}.get(words, words)
+    if name in AUGMENTATIONS:
+        return AUGMENTATIONS[name]
     raise UserError(f"no views policy is called {policy!r}: {did_you_mean(policy, AUGMENTATIONS)}")
 
 # %% ../../nbs/data/07_augment.ipynb #c9c10c74
@@ -199,7 +197,13 @@ def _check(images, generator, name):
 def _view(images, policy, draws, solarise_chance, noise, out):
     "One view of each image into `out`, from its row of draws; it passes through memory as seldom as can be."
     x = warp(to_float(images), affine_maps(policy, draws[:, :6], *images.shape[2:]))
-    recolour(x, *_jitter(policy, draws[:, 6:12], x), out)
+    applied, *factors, grey = draws[:, 6:12].unbind(1)
+    strengths = zip((policy.brightness, policy.contrast, policy.saturation, policy.hue), factors, strict=True)
+    change = [torch.where(applied < policy.jitter, most * (2 * draw - 1), 0.0) for most, draw in strengths]
+    saturation = torch.where(grey < policy.grey, 0.0, 1 + change[2])  # grey after any hue is grey
+    with full_precision(x.device):
+        maps = colour_maps(1 + change[0], 1 + change[1], saturation, change[3], x.mean((2, 3)))
+    recolour(x, *maps, out)
     if solarise_chance and out.device.type == "cpu":  # only those that are to be changed
         chosen = (draws[:, 12] < solarise_chance).nonzero()[:, 0]
         out[chosen] = solarise(out[chosen], out.new_full((len(chosen),), 0.5))
@@ -207,16 +211,6 @@ def _view(images, policy, draws, solarise_chance, noise, out):
         out.copy_(solarise(out, torch.where(draws[:, 12] < solarise_chance, 0.5, 2.0).to(x.dtype)))  # nothing reaches 2
     if noise is not None:
         out.addcmul_(policy.noise * draws[:, 13].view(-1, 1, 1, 1), noise).clamp_(0, 1)
-
-
-def _jitter(policy, draws, x):
-    applied, *factors, grey = draws.unbind(1)
-    strengths = (policy.brightness, policy.contrast, policy.saturation, policy.hue)
-    draws = zip(strengths, factors, strict=True)
-    change = [torch.where(applied < policy.jitter, most * (2 * draw - 1), 0.0) for most, draw in draws]
-    saturation = torch.where(grey < policy.grey, 0.0, 1 + change[2])  # grey after any hue is grey
-    with full_precision(x.device):
-        return colour_maps(1 + change[0], 1 + change[1], saturation, change[3], x.mean((2, 3)))
 
 # %% ../../nbs/data/07_augment.ipynb #8f4ea7f8
 _CPU_BLOCK = 1 << 20  # values at a time: what they need then fits into a processor's cache

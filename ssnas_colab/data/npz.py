@@ -57,13 +57,6 @@ class Stored:
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"{self.key} in {self.path} is damaged ({error}): make or download it again") from None
 
-
-def _blocks(array):
-    if isinstance(array, Stored):
-        yield from array.blocks()
-    else:
-        yield from ((first, array[first : first + _ROWS]) for first in range(0, len(array), _ROWS))
-
 # %% ../../nbs/data/03_npz.ipynb #c1a78625
 def array_reader(arrays):
     """Reader over uint8 arrays (N, H, W) or (N, H, W, C), in memory or `Stored`, one after the other.
@@ -78,7 +71,8 @@ def array_reader(arrays):
         order, begin = np.argsort(places, kind="stable"), 0
         ordered = places[order]
         for array in arrays:
-            for first, block in _blocks(array):
+            rows = ((first, array[first : first + _ROWS]) for first in range(0, len(array), _ROWS))
+            for first, block in array.blocks() if isinstance(array, Stored) else rows:
                 low, high = np.searchsorted(ordered, [begin + first, begin + first + len(block)])
                 if high > low:
                     _put(images, order[low:high], block[ordered[low:high] - begin - first], size)

@@ -6,10 +6,12 @@
 __all__ = ['NewerFormat', 'pack', 'unpack', 'Checkpoints']
 
 # %% ../../nbs/experiment/01_checkpoints.ipynb #e8ad2a99
+import contextlib
 import hashlib
 import io
 import json
 import os
+import re
 import time
 import warnings
 from pathlib import Path
@@ -17,9 +19,6 @@ from pathlib import Path
 from ..core.basics import UserError
 
 # %% ../../nbs/experiment/01_checkpoints.ipynb #cc653dbb
-_MARK, _FORMAT = b"ssnas-checkpoint-", 1
-
-
 class NewerFormat(ValueError):
     "A file that a newer version of this package has written."
 
@@ -31,7 +30,7 @@ def pack(state) -> bytes:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     body = buffer.getvalue()
-    return _MARK + b"%d " % _FORMAT + hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+    return b"ssnas-checkpoint-1 " + hashlib.sha256(body).hexdigest().encode() + b"\n" + body
 
 
 def unpack(data: bytes, name="checkpoint"):
@@ -40,14 +39,13 @@ def unpack(data: bytes, name="checkpoint"):
     `ValueError` naming `name` where the bytes are not what was written, hold anything that would run code, or
     (`NewerFormat`) come from a newer version.
     """
-    line, newline, body = data.partition(b"\n")
-    mark, _, digest = line.partition(b" ")
-    number = mark[len(_MARK) :]
-    if not newline or not mark.startswith(_MARK) or not number.isdigit():
+    line = re.match(rb"ssnas-checkpoint-(\d+) (.*)\n", data)
+    if not line:
         raise ValueError(f"{name} is not a checkpoint of this package")
-    if int(number) > _FORMAT:
-        raise NewerFormat(f"{name} was written by a newer version of this package (format {int(number)})")
-    if hashlib.sha256(body).hexdigest().encode() != digest:
+    if int(line[1]) > 1:
+        raise NewerFormat(f"{name} was written by a newer version of this package (format {int(line[1])})")
+    body = data[line.end() :]
+    if hashlib.sha256(body).hexdigest().encode() != line[2]:
         raise ValueError(f"{name} is damaged: its checksum does not match its content")
     import torch
 
@@ -73,16 +71,17 @@ class Checkpoints:
         kept until a better one comes); facts: what a status should know, a dict for JSON. The newest two are kept.
         `UserError` where the disk does not keep what was written; the ones before are then untouched.
         """
-        before, begin = self._names(stage), time.perf_counter()
-        name = f"{self._next_number(stage):06d}{'-best' if best else ''}.pt"
+        before, entries, begin = self._names(stage), self.entries(stage), time.perf_counter()
+        used = [*(one["name"] for one in entries), *self._names(stage, ".pt", ".damaged", ".newer")]
+        name = f"{1 + max((int(one[:6]) for one in used), default=0):06d}{'-best' if best else ''}.pt"
         data = pack({"stage": stage, "epoch": epoch, "step": step, "state": state, "facts": facts or {}})
         self.files.write(f"checkpoints/{stage}/{name}", data, verify=True)
+        kept = before[-1:] + ([] if best else [old for old in before if "-best" in old][-1:])
         entry = {
             "name": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "epoch": epoch, "step": step,
             "at": time.time(), "seconds": round(time.perf_counter() - begin, 4), "facts": facts or {},
         }  # fmt: skip
-        kept = before[-1:] + ([] if best else [old for old in before if "-best" in old][-1:])
-        self._write_manifest(stage, [*(one for old, one in self._entries(stage).items() if old in kept), entry])
+        self._write_manifest(stage, [*(one for one in entries if one["name"] in kept), entry])
         for old in before:
             if old not in kept:
                 self.files.remove(f"checkpoints/{stage}/{old}")
@@ -94,35 +93,47 @@ class Checkpoints:
         best: the best one instead, None where the stage has not said which it is. Damaged, missing and newer ones are
         passed over with a warning. `UserError` where there were checkpoints and none is whole; nothing is changed then.
         """
-        names, known, bad = self._names(stage, "*-best.pt" if best else "*.pt"), self._entries(stage), {}
+        names = [name for name in self._names(stage) if not best or "-best" in name]
+        known, bad = {one["name"]: one["sha256"] for one in self.entries(stage)}, {}
         lost = [name for name in known if name not in names and (not best or "-best" in name)]
         for name in reversed(names):
             try:
-                found = self._read(stage, name, known.get(name))
+                data = (self._folder(stage) / name).read_bytes()
+                found = unpack(data, name)
+                if known.get(name) not in (None, hashlib.sha256(data).hexdigest()):
+                    raise ValueError(f"{name} is not the file of that name that this run has written")
+                break
             except (OSError, ValueError) as error:
                 bad[name] = error
-                continue
-            self._pass_over(stage, bad, [one for one in lost if int(one[:6]) > int(name[:6])], name)
-            return found
-        reasons = [*map(str, bad.values()), *(f"{name} is missing" for name in lost)]
-        reasons += [] if best else [f"{name} was set aside" for name in self._set_aside(stage)]
-        if reasons:
+        else:
+            reasons = [*map(str, bad.values()), *(f"{name} is missing" for name in lost)]
+            reasons += [] if best else [f"{name} was set aside" for name in self._names(stage, ".damaged", ".newer")]
+            if not reasons:
+                return None
             raise UserError(
                 f"No checkpoint of {stage} can be used ({'; '.join(reasons)}): put a whole copy back into "
-                f"{self._folder(stage)}, or move that folder elsewhere to begin this stage anew; "
-                f"still good: {self._still_good(stage)}"
+                f"{self._folder(stage)}, or move that folder elsewhere to begin this stage anew; all else still holds"
             )
-        return None
+        for one in lost:
+            if one[:6] > name[:6]:
+                warnings.warn(f"{one} of {stage} is missing; {name} is used", stacklevel=2)
+        for one, error in bad.items():
+            path = self._folder(stage) / one
+            aside = path.with_suffix(".newer" if isinstance(error, NewerFormat) else ".damaged")
+            os.replace(path, aside)
+            self.files.tell(f"checkpoints/{stage}/{one}")
+            warnings.warn(f"{error}; set aside as {aside.name}, the one before is used", stacklevel=2)
+        return found
 
     def drop(self, stage, keep=0):
         "Remove the checkpoints of a finished stage but the newest `keep`, and whatever was set aside."
         names = self._names(stage)
-        kept = names[len(names) - keep :] if keep else []
+        kept = names[len(names) - keep :]
         if kept:
-            self._write_manifest(stage, [entry for name, entry in self._entries(stage).items() if name in kept])
+            self._write_manifest(stage, [one for one in self.entries(stage) if one["name"] in kept])
         else:
             self.files.remove(f"checkpoints/{stage}/manifest.json")
-        for name in [*names, *self._set_aside(stage)]:
+        for name in [*names, *self._names(stage, ".damaged", ".newer")]:
             if name not in kept:
                 self.files.remove(f"checkpoints/{stage}/{name}")
 
@@ -140,30 +151,24 @@ class Checkpoints:
         names = self._names(stage)
         if not names:
             return None
-        path = self._folder(stage) / names[-1]
+        path, known = self._folder(stage) / names[-1], {one["name"]: one for one in self.entries(stage)}
         try:
-            at, file = self._entries(stage).get(path.name) or unpack(path.read_bytes(), path.name), path.stat()
+            at, file = known.get(path.name) or unpack(path.read_bytes(), path.name), path.stat()
         except (OSError, ValueError):
             return None
         found = {"epoch": at["epoch"], "step": at["step"], "name": path.name, "bytes": file.st_size}
         return {**at.get("facts", {}), **found, "age": max(time.time() - file.st_mtime, 0.0)}
 
-    def manifest(self, stage) -> dict:
-        """What `manifest.json` says of the checkpoints of `stage`; "checkpoints" is empty where there is none.
+    def entries(self, stage) -> list:
+        """What `manifest.json` says of the checkpoints of `stage`, the newest last; empty where there is none.
 
         Each has "name", "bytes", "sha256", "epoch", "step", "at" (seconds since 1970), "seconds" (to write), "facts".
         """
-        try:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             found = json.loads((self._folder(stage) / "manifest.json").read_bytes())
             if found["format"] == 1 and all(one["sha256"] and one["name"] for one in found["checkpoints"]):
-                return found
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-        return {"format": 1, "stage": stage, "checkpoints": []}
-
-    def _entries(self, stage):
-        "The checkpoints that the manifest names, by name, the newest last."
-        return {one["name"]: one for one in self.manifest(stage)["checkpoints"]}
+                return found["checkpoints"]
+        return []
 
     def _write_manifest(self, stage, entries):
         text = json.dumps({"format": 1, "stage": stage, "checkpoints": entries}, indent=1)
@@ -172,43 +177,7 @@ class Checkpoints:
     def _folder(self, stage):
         return self.files.path / "checkpoints" / stage
 
-    def _names(self, stage, pattern="*.pt"):
-        "Names of the checkpoint files of a stage, by number, the newest last."
-        found = (path.name for path in self._folder(stage).glob(pattern) if path.name[:6].isdigit())
-        return sorted(found, key=lambda name: int(name.split(".")[0].split("-")[0]))
-
-    def _set_aside(self, stage):
-        return [*self._names(stage, "*.damaged"), *self._names(stage, "*.newer")]
-
-    def _next_number(self, stage):
-        "A number that no checkpoint of the stage has had yet."
-        names = [*self._names(stage), *self._set_aside(stage), *self._entries(stage)]
-        return 1 + max((int(name[:6]) for name in names), default=0)
-
-    def _read(self, stage, name, entry):
-        "The content of a checkpoint; `ValueError` where it is damaged or not the one that the manifest names."
-        data = (self._folder(stage) / name).read_bytes()
-        found = unpack(data, name)
-        if entry and entry["sha256"] != hashlib.sha256(data).hexdigest():
-            raise ValueError(f"{name} is not the file of that name that this run has written")
-        return found
-
-    def _pass_over(self, stage, bad, lost, name):
-        "Say what is missing, and rename what is damaged."
-        for one in lost:
-            warnings.warn(f"{one} of {stage} is missing; {name} is used", stacklevel=3)
-        for one, error in bad.items():
-            path = self._folder(stage) / one
-            aside = path.with_suffix(".newer" if isinstance(error, NewerFormat) else ".damaged")
-            os.replace(path, aside)
-            self.files.tell(f"checkpoints/{stage}/{one}")
-            warnings.warn(f"{error}; set aside as {aside.name}, the one before is used", stacklevel=3)
-
-    def _still_good(self, stage):
-        "In words, what of the run does not depend on the checkpoints of `stage`."
-        top = self.files.path
-        finished = [path.relative_to(top / "finished").with_suffix("") for path in top.glob("finished/**/*.json")]
-        stages = sorted(path.as_posix() for path in finished if path.as_posix() != stage)
-        files = sorted(path.name for path in top.glob("*.*") if path.is_file() and path.name != "run.json")
-        told = [f"the finished {', '.join(stages)}"] if stages else []
-        return " and ".join([*told, *([", ".join(files)] if files else [])]) or "the settings in run.json"
+    def _names(self, stage, *endings):
+        "Names of the checkpoint files of a stage, or of its files with other `endings`, by number, the newest last."
+        paths = self._folder(stage).glob("[0-9]*.*")
+        return sorted(path.name for path in paths if path.suffix in (endings or [".pt"]) and path.name[:6].isdigit())

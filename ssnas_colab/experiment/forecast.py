@@ -9,11 +9,12 @@ __all__ = ['StageCost', 'Forecast', 'foreseen', 'use_forecast', 'current_forecas
 # %% ../../nbs/experiment/04_forecast.ipynb #57b55822
 import contextlib
 import contextvars
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..core.basics import UserError, format_duration
-from .run import Run, describe_status
+from ..core.basics import UserError, format_duration, format_size
+from .run import Run
 
 # %% ../../nbs/experiment/04_forecast.ipynb #1a5361c7
 @dataclass(frozen=True)
@@ -31,9 +32,10 @@ class StageCost:
 
     def progress(self, run) -> tuple:
         "The share of the steps that `run` has done (1.0: the stage is over), how many, and their seconds."
-        stage, (seed, _, rest) = self.stage, self.stage.partition("/")
-        if rest and seed.startswith("seed_"):
-            run, stage = Run(run.path / seed, {}, 0.0), rest  # to look into it: it may not have been begun
+        stage = self.stage
+        if stage.startswith("seed_"):
+            seed, stage = stage.split("/", 1)
+            run = Run(run.path / seed, {}, 0.0)  # to look into it: it may not have been begun
         if run.finished(stage):
             facts = run.facts(stage)
             return 1.0, facts.get("steps", self.steps), facts.get("seconds", 0.0)
@@ -44,57 +46,41 @@ class StageCost:
         return steps / max(at["epochs"] * at["steps_per_epoch"], 1), steps, at["seconds"]
 
 # %% ../../nbs/experiment/04_forecast.ipynb #5b1b12ef
-_PLAIN = {"pretrain": "pretraining", "finetune": "fine-tuning", "retrain": "retraining"}
-
-
 class Forecast:
     """What a run will take: its stages in order, with the seconds estimated before and measured since.
 
-    run: the `Run` in which all stages lie (other seeds in runs inside it); costs: a list of `StageCost`.
+    run: the `Run` in which all stages lie (other seeds in runs inside it); its `forecast.json` has the estimates, and
+    without one, or with a damaged one, there are none. costs: a list of `StageCost`; facts: what they were made for.
     """
 
-    def __init__(self, run, costs):
-        self.run, self.costs = run, list(costs)
-
-    @classmethod
-    def of(cls, run):
-        "The forecast that a run holds, or None."
-        try:
-            return cls(run, [StageCost(**cost) for cost in run.load_json("forecast.json")["parts"]])
-        except (UserError, TypeError, KeyError):
-            return None  # there is none, or it is damaged: it is only an estimate
-
-    def save(self, **facts):
-        "Keep the forecast in the run, with facts such as the device it was made on."
-        self.run.save_json("forecast.json", {**facts, "parts": [asdict(cost) for cost in self.costs]})
+    def __init__(self, run):
+        self.run, self.costs, self.facts = run, [], {}
+        with contextlib.suppress(UserError, TypeError, KeyError):
+            stored = run.load_json("forecast.json")
+            self.costs, self.facts = [StageCost(**cost) for cost in stored["parts"]], stored
 
     def left(self, but=None) -> dict:
         "Seconds that each stage still takes, by name; finished ones and `but` are left out."
-        progress = {cost: cost.progress(self.run) for cost in self.costs}
-        measured, expected = {}, {}
-        for cost, (_, steps, seconds) in progress.items():
-            measured[cost.kind] = measured.get(cost.kind, 0.0) + seconds
-            expected[cost.kind] = expected.get(cost.kind, 0.0) + cost.seconds * steps / max(cost.steps, 1)
-        left = {}
+        progress, measured, expected, left = {}, Counter(), Counter(), {}
+        for cost in self.costs:
+            progress[cost] = _, steps, seconds = cost.progress(self.run)
+            measured[cost.kind] += seconds
+            expected[cost.kind] += cost.seconds * steps / max(cost.steps, 1)
         for cost, (share, _, seconds) in progress.items():
-            if share >= 1 or cost.stage == but:
-                continue
-            known = measured[cost.kind] > 0 and expected[cost.kind] > 0
-            pace = measured[cost.kind] / expected[cost.kind] if known else 1.0
-            left[cost.stage] = seconds * (1 - share) / share if share and seconds else pace * cost.seconds
+            if share < 1 and cost.stage != but:
+                pace = (measured[cost.kind] / expected[cost.kind] if expected[cost.kind] else 0.0) or 1.0
+                left[cost.stage] = seconds * (1 - share) / share if share and seconds else pace * cost.seconds
         return left
 
     def describe(self) -> str:
         "The time that is left in a line: in all, and how it is spent; empty where nothing is left."
-        left = self.left()
-        kinds = {}
+        left, kinds = self.left(), Counter()
         for cost in self.costs:
-            if cost.stage in left:
-                kinds.setdefault(_PLAIN.get(cost.kind, cost.kind), []).append(left[cost.stage])
-        told = [f"{name} {format_duration(sum(times))}" for name, times in kinds.items()]
-        return f"about {format_duration(sum(left.values()))} left ({', '.join(told)})" if told else ""
+            kinds[cost.kind] += left.get(cost.stage, 0.0)
+        told = ", ".join(f"{kind} {format_duration(seconds)}" for kind, seconds in kinds.items() if seconds)
+        return f"about {format_duration(sum(left.values()))} left ({told})" if told else ""
 
-# %% ../../nbs/experiment/04_forecast.ipynb #f057bdb9
+
 def foreseen(run, names, make_costs, device) -> Forecast:
     """The forecast of `run`: the stored one, where it is of these stages and this machine, else made by `make_costs()`.
 
@@ -103,10 +89,9 @@ def foreseen(run, names, make_costs, device) -> Forecast:
     import torch
 
     facts = {"names": names, "device": str(device), "threads": torch.get_num_threads()}
-    stored = run.load_json("forecast.json") if Forecast.of(run) else {}
-    if facts != {key: stored.get(key) for key in facts}:
-        Forecast(run, make_costs()).save(**facts)
-    return Forecast.of(run)
+    if not facts.items() <= Forecast(run).facts.items():
+        run.save_json("forecast.json", {**facts, "parts": [asdict(cost) for cost in make_costs()]})
+    return Forecast(run)
 
 # %% ../../nbs/experiment/04_forecast.ipynb #658bd862
 _FOLLOWED = contextvars.ContextVar("forecast", default=None)
@@ -117,7 +102,7 @@ def use_forecast(forecast):
     "Context in which `seconds_after_stage` goes by a `Forecast` (None: by the one that is followed already)."
     token = _FOLLOWED.set(forecast or _FOLLOWED.get())
     try:
-        yield _FOLLOWED.get()
+        yield
     finally:
         _FOLLOWED.reset(token)
 
@@ -129,29 +114,38 @@ def current_forecast():
 
 def seconds_after_stage(run, stage) -> float:
     "Seconds that all other parts of the forecast take that is followed here; 0.0 without one."
-    forecast = current_forecast()
+    forecast = _FOLLOWED.get()
     if forecast is None or not run.path.is_relative_to(forecast.run.path):
         return 0.0
-    inner = run.path.relative_to(forecast.run.path).as_posix()
-    return sum(forecast.left(but=stage if inner == "." else f"{inner}/{stage}").values())
+    return sum(forecast.left(but=(run.path.relative_to(forecast.run.path) / stage).as_posix()).values())
 
 # %% ../../nbs/experiment/04_forecast.ipynb #6b8b4a33
-def print_forecast(forecast, budget=float("inf"), say=print):
+def print_forecast(forecast, budget):
     "Say how long a `Forecast` still takes, and if the seconds of a time budget do not suffice; nothing if it is over."
-    told = forecast.describe()
-    if told and sum(forecast.left().values()) > budget:
-        told += f": more than the {format_duration(max(budget, 0.0))} of the time budget that are left"
-        told += ", after which the same command goes on"
-    if told:
-        say(told[0].upper() + told[1:])
+    if told := forecast.describe():
+        if sum(forecast.left().values()) > budget:
+            told += f": more than the {format_duration(max(budget, 0.0))} of the time budget that are left"
+            told += ", after which the same command goes on"
+        print(told[0].upper() + told[1:])
 
 # %% ../../nbs/experiment/04_forecast.ipynb #8c6b51c7
-def status_text(run, stages=("search", "derivation", "evaluation")) -> str:
-    "`describe_status` of a `Run`, or of the run at a path, and what its forecast says is left; or that there is none."
+def status_text(run) -> str:
+    "Where a `Run`, or the run at a path, stands, and what its forecast says is left; or that there is none."
     if not isinstance(run, Run):
         if not (Path(run) / "run.json").is_file():
             return f"There is no run at {run} yet"
         run = Run.open(run)
-    forecast = Forecast.of(run)
-    left = forecast.describe() if forecast else ""
-    return describe_status(run.status(stages)) + (f"\n{left}" if left else "")
+    status, left = run.status(("search", "derivation", "evaluation")), Forecast(run).describe()
+    made = ", ".join(f"{name} {run.config[name]}" for name in ("preset", "seed") if name in run.config)
+    lines = [f"{run.path}{made and f' ({made})'}: {format_size(status['bytes'])}"]
+    lines.append(f"finished: {', '.join(status['finished']) or 'nothing yet'}")
+    for stage, at in status["open"].items():
+        epochs, steps = (f" of {at[name]}" if name in at else "" for name in ("epochs", "steps_per_epoch"))
+        lines.append(f"under way: {stage}, epoch {at['epoch'] + 1}{epochs}, {at['step']}{steps} steps of it done")
+        if at.get("best") is not None:
+            of = f" ({at['best_of']})" if "best_of" in at else ""
+            lines[-1] += f"; best so far {at['best']:.4g}{of}, after epoch {at['best_epoch'] + 1}"
+        lines.append(f"last checkpoint: {at['name']}, {format_size(at['bytes'])}, {format_duration(at['age'])} ago")
+    ahead = f"; next: {status['next']}" if status["next"] else ""
+    lines.append(f"trained for {format_duration(status['seconds'])} over all sessions{ahead}")
+    return "\n".join([*lines, left] if left else lines)

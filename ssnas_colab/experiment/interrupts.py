@@ -18,7 +18,7 @@ from collections import deque
 from ..core.basics import UserError, format_duration
 
 # %% ../../nbs/experiment/03_interrupts.ipynb #76274f47
-_UNITS = {"d": 86400, "h": 3600, "min": 60, "m": 60, "s": 1}
+_TIME = re.compile("".join(rf"(?:(\d+(?:\.\d+)?)\s*{unit})?\s*" for unit in ("d", "h", "m(?:in)?", "s")))
 
 
 def parse_duration(text) -> float:
@@ -26,32 +26,21 @@ def parse_duration(text) -> float:
 
     `UserError` for anything else, and where it is not more than 0 s.
     """
-    wrong = UserError(f"{text!r} is not a time: write it like '3h30m', '90m' or '45s'")
-    if isinstance(text, (int, float)) and not isinstance(text, bool):
-        seconds = float(text)
-    else:
-        words = str(text).strip().lower()
-        if re.fullmatch(r"\d+(\.\d+)?", words):
-            return parse_duration(float(words))
-        parts = re.findall(r"(\d+(?:\.\d+)?)\s*(min|[dhms])\s*", words)
-        if not parts or "".join(number + unit for number, unit in parts) != re.sub(r"\s", "", words):
-            raise wrong
-        sizes = [_UNITS[unit] for _, unit in parts]
-        if sorted(set(sizes), reverse=True) != sizes:
-            raise wrong
-        seconds = sum(float(number) * size for (number, _), size in zip(parts, sizes, strict=True))
+    try:
+        seconds = float(str(text))
+    except ValueError:
+        found = _TIME.fullmatch(str(text).strip().lower())
+        parts = zip(found.groups(), (86400, 3600, 60, 1), strict=True) if found else ()
+        seconds = sum(float(number or 0) * size for number, size in parts)
     if not 0 < seconds < math.inf:
-        raise wrong
+        raise UserError(f"{text!r} is not a time: write it like '3h30m', '90m' or '45s'")
     return seconds
 
-# %% ../../nbs/experiment/03_interrupts.ipynb #c4b0f88f
+# %% ../../nbs/experiment/03_interrupts.ipynb #c1bc8118
 class Stopped(Exception):
     "Training has stopped between two steps because it was asked to; one sentence says why and how to go on."
 
 
-_GO_ON = "repeat the command, or run the notebook again, to go on from there"
-
-# %% ../../nbs/experiment/03_interrupts.ipynb #c1bc8118
 class StopSignal:
     "Whether to stop, and why. Made by `stopping`, asked by `fit` before each step."
 
@@ -68,16 +57,15 @@ class StopSignal:
 
     def reason(self, seconds=0.0):
         "Why not to begin what takes so many seconds, in words, or None."
-        if self.signal:
+        if self.signal or 0 < self.left() >= seconds:
             return self.signal
-        if self.left() < seconds or self.left() <= 0:
-            return f"the time budget of {format_duration(self.budget)} is nearly used up"
-        return None
+        return f"the time budget of {format_duration(self.budget)} is nearly used up"
 
-    def check(self, what="the next stage", seconds=0.0):
-        "`Stopped` where `what`, which takes so many seconds, should not begin: for use between stages."
-        if reason := self.reason(seconds):
-            raise Stopped(f"Stopped before {what} because {reason}: {_GO_ON}")
+    def check(self, what):
+        "`Stopped` where `what` should not begin any more: for use between stages."
+        if reason := self.reason():
+            how = "repeat the command, or run the notebook again, to go on from there"
+            raise Stopped(f"Stopped before {what} because {reason}: {how}")
 
     @contextlib.contextmanager
     def between_steps(self):
@@ -90,12 +78,11 @@ class StopSignal:
 
     def heard(self, number, frame=None):
         "The signal handler."
-        again, waits = self.signal is not None, self._steps > 0
-        if number == signal.SIGINT and (again or not waits):
+        if number == signal.SIGINT and (self.signal or not self._steps):
             raise KeyboardInterrupt
         self.signal = "it was interrupted" if number == signal.SIGINT else "the system asked it to end (SIGTERM)"
-        if not waits:
-            raise Stopped(f"Stopped between two stages because {self.signal}: {_GO_ON}")
+        if not self._steps:
+            self.check("the next stage")
 
 # %% ../../nbs/experiment/03_interrupts.ipynb #c6972b48
 _CURRENT = contextvars.ContextVar("stop", default=None)
@@ -111,29 +98,19 @@ def stopping(time_budget=None):
     if outer is not None and time_budget is None:
         yield outer
         return
-    stop = StopSignal(time_budget, outer)
-    token = _CURRENT.set(stop)
-    try:
-        with _signals(stop.heard):
-            yield stop
-    finally:
-        _CURRENT.reset(token)
-
-
-@contextlib.contextmanager
-def _signals(handler):
-    "Have `handler` called for SIGINT and SIGTERM, where this is the main thread and they are not ignored."
-    before = {}
+    stop, before = StopSignal(time_budget, outer), {}
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         before = {number: old for number, old in before.items() if old not in (None, signal.SIG_IGN)}
+    token = _CURRENT.set(stop)
     try:
         for number in before:
-            signal.signal(number, handler)
-        yield
+            signal.signal(number, stop.heard)
+        yield stop
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+        _CURRENT.reset(token)
 
 # %% ../../nbs/experiment/03_interrupts.ipynb #6c2ee2f9
 class StageClock:

@@ -98,22 +98,6 @@ def _zipped(members):
             archive.writestr(info, content)
     return buffer.getvalue()
 
-# %% ../../nbs/inference/02_export.ipynb #b4691f68
-def _contents(run, name, file, facts, weights):
-    "All members of the archive by name."
-    from safetensors.torch import save
-
-    origin = provenance(run, name)
-    facts = {"format": ARCHIVE_FORMAT, **facts, "provenance": origin}
-    members = {"model.json": (json.dumps(facts, indent=1, allow_nan=False) + "\n").encode()}
-    members["model.safetensors"] = save({key: tensor.contiguous() for key, tensor in weights.items()})
-    if facts["genotype"]:
-        genotype = Genotype.parse(facts["genotype"])
-        members["genotype.json"] = (genotype.to_json() + "\n").encode()
-        members["genotype.png"] = figure_bytes(plot_genotype(genotype, name))
-    members |= {report: (run.path / report).read_bytes() for report in _REPORTS if run.has(report)}
-    return {"README.txt": _readme(facts, file, origin["data"]["name"], list(members)).encode(), **members}
-
 # %% ../../nbs/inference/02_export.ipynb #6799ffcb
 def export_run(run, path_zip, name="searched") -> Path:
     """Write one archive of a trained network of a `Run` (or of its path): what `load_model` opens elsewhere.
@@ -122,22 +106,27 @@ def export_run(run, path_zip, name="searched") -> Path:
     genotype.json and its picture, and the run's report where there is one. Returns the path. `UserError` where
     `path_zip` exists or has another ending, or where the run has no such network.
     """
+    from safetensors import torch as safetensors
+
     path, run = new_file(path_zip, ".zip"), run if isinstance(run, Run) else Run.open(run)
     facts, weights = model_facts(run, name), trained_weights(run, name)
     build_network(facts, weights)  # they fit, or a `UserError` says so now
-    data = _zipped(_contents(run, name, path.name, facts, weights))
-    _check_archive(data, weights)
-    Files(path.parent).write(path.name, data, verify=True)
-    return path
-
-
-def _check_archive(data, weights):
-    from safetensors.torch import load
-
+    facts = {"format": ARCHIVE_FORMAT, **facts, "provenance": provenance(run, name)}
+    members = {"model.json": (json.dumps(facts, indent=1, allow_nan=False) + "\n").encode()}
+    members["model.safetensors"] = safetensors.save({key: tensor.contiguous() for key, tensor in weights.items()})
+    if facts["genotype"]:
+        genotype = Genotype.parse(facts["genotype"])
+        members["genotype.json"] = (genotype.to_json() + "\n").encode()
+        members["genotype.png"] = figure_bytes(plot_genotype(genotype, name))
+    members |= {report: (run.path / report).read_bytes() for report in _REPORTS if run.has(report)}
+    readme = _readme(facts, path.name, facts["provenance"]["data"]["name"], list(members))
+    data = _zipped({"README.txt": readme.encode(), **members})
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        again = load(archive.read("model.safetensors"))
+        again = safetensors.load(archive.read("model.safetensors"))
     if again.keys() != weights.keys() or not all(torch.equal(again[key], weights[key]) for key in weights):
         raise RuntimeError("the weights do not read back as they were: nothing was written, repeat the command")
+    Files(path.parent).write(path.name, data, verify=True)
+    return path
 
 # %% ../../nbs/inference/02_export.ipynb #b8c8754d
 _MOST = {"model.json": 1 << 24, "model.safetensors": 1 << 31}  # bytes

@@ -14,9 +14,9 @@ from PIL import Image
 
 from ..core.basics import UserError
 from ..data.augment import normalise
-from ..data.images import Folder, TooManyBroken, Zip, file_reader, read_file, to_rgb, to_square, with_channels
+from ..data.images import open_images, problem_with, read_file, to_rgb, to_square, with_channels
 from ..experiment.run import Run
-from ..models.baselines import ResNet, mobilenet_v3_small
+from ..models.baselines import MobileNet, ResNet
 from ..models.genotype import Genotype
 from ..models.network import Network, count_parameters
 from ..training.class_losses import CosineLinear, adjust_logits, predict_scores
@@ -68,31 +68,25 @@ def trained_weights(run, name="searched") -> dict:
     return found["state"]["model"]
 
 # %% ../../nbs/inference/01_model.ipynb #09f04fc1
-def _built(facts, weights):
-    "The network that the facts describe, without values."
-    classes, channels, kind = len(facts["class_names"]), facts["channels"], facts["kind"]
-    if kind == "genotype":
-        options = {"in_channels": channels, "width": facts["width"], "depth": facts["depth"]}
-        net = Network(Genotype.parse(facts["genotype"]), classes, **options)
-    elif kind == "resnet":
-        net = ResNet((2, 2, 2, 2), len(weights["stem.0.weight"]), classes, channels)
-    elif kind == "mobilenet":
-        net = mobilenet_v3_small(classes, channels)
-    else:
-        raise ValueError(f"networks of the kind {kind!r} are not known")
-    if facts["classifier"] == "cosine":
-        net.classifier = CosineLinear(net.classifier.in_features, net.classifier.out_features)
-    return net
-
-
 def build_network(facts, weights):
     """The network that `facts` (see `model_facts`) describe with the tensors `weights`, in evaluation mode, on the CPU.
 
     `UserError` where they do not belong together.
     """
     try:
+        classes, channels, kind = len(facts["class_names"]), facts["channels"], facts["kind"]
         with torch.device("meta"):
-            net = _built(facts, weights)
+            if kind == "genotype":
+                options = {"in_channels": channels, "width": facts["width"], "depth": facts["depth"]}
+                net = Network(Genotype.parse(facts["genotype"]), classes, **options)
+            elif kind == "resnet":
+                net = ResNet((2, 2, 2, 2), len(weights["stem.0.weight"]), classes, channels)
+            elif kind == "mobilenet":
+                net = MobileNet(classes, channels)
+            else:
+                raise ValueError(f"networks of the kind {kind!r} are not known")
+            if facts["classifier"] == "cosine":
+                net.classifier = CosineLinear(net.classifier.in_features, net.classifier.out_features)
         net.load_state_dict({name: tensor.detach() for name, tensor in weights.items()}, assign=True)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:160]
@@ -114,21 +108,21 @@ def _side(facts):
     return width
 
 
+def _is_one(array):
+    "Whether an array is one image, (H, W) or (H, W, C)."
+    return array.ndim == 2 or array.ndim == 3 and array.shape[2] in (1, 3)
+
+
 def _several(images):
     "The images one by one, whether one or several were given."
-    if isinstance(images, (str, Path, Image.Image)):
-        return [images]
-    if isinstance(images, np.ndarray):
-        single = images.ndim == 2 or images.ndim == 3 and images.shape[2] in (1, 3)
-        return [images] if single else list(images)
-    return list(images)
+    one = _is_one(images) if isinstance(images, np.ndarray) else isinstance(images, (str, Path, Image.Image))
+    return [images] if one else list(images)
 
 # %% ../../nbs/inference/01_model.ipynb #a2eee252
 def _converted(image, facts, what):
     "One Pillow image, or uint8 array (H, W) or (H, W, C), as (1, channels, size, size)."
     if isinstance(image, np.ndarray):
-        grey_or_colour = image.ndim == 2 or image.ndim == 3 and image.shape[2] in (1, 3)
-        if image.dtype != np.uint8 or not grey_or_colour or not image.size:
+        if image.dtype != np.uint8 or not _is_one(image) or not image.size:
             raise UserError(
                 f"{what} is an array of {image.dtype} {image.shape}: give uint8 of shape (H, W), (H, W, 1) or (H, W, 3)"
             )
@@ -146,9 +140,7 @@ def _converted(image, facts, what):
 
 # %% ../../nbs/inference/01_model.ipynb #841f1262
 class Pictures:
-    "Files from several places, each under the name that people know it by; what `file_reader` takes."
-
-    path = "the given images"
+    "Files from several places, each under the name that people know it by; what `problem_with` takes."
 
     def __init__(self):
         self.readers = {}
@@ -160,12 +152,7 @@ class Pictures:
 
     def add_all(self, path, prefix=""):
         "Add all images in a folder or a zip; `UserError` where there are none, or where there is no such place."
-        path = Path(path)
-        if not path.exists():
-            raise UserError(f"There is nothing at {path}: name a folder or a zip of images")
-        inside = Folder(path) if path.is_dir() else Zip(path)
-        if not inside.names:
-            raise UserError(f"{path} holds no images: name a folder or a zip that does")
+        inside = open_images(path)
         for name in inside.names:
             self.readers[prefix + name] = lambda name=name: inside.read(name)
         return self
@@ -176,11 +163,9 @@ class Pictures:
 
     def pixels(self, name, facts):
         "The file `name` as uint8 (1, channels, size, size), or why it could not be read, as text."
-        try:
-            found, _ = file_reader(self, [name])([0], _side(facts))
-        except TooManyBroken as broken:
-            return broken.set_aside[0][1]
-        return with_channels(found, facts["channels"])
+        found, side = [], _side(facts)
+        problem = problem_with(self, name, lambda image: found.append(np.asarray(to_square(to_rgb(image), side))))
+        return problem or with_channels(found[0].transpose(2, 0, 1)[None], facts["channels"])
 
 # %% ../../nbs/inference/01_model.ipynb #c3907f3f
 def _pixels_of(image, facts, i):

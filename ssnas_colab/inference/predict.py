@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.basics import UserError
-from ..core.files import Files
+from ..core.files import Files, new_file
 from ..experiment.run import Run
 from .export import read_archive
 from .model import Model, Pictures, build_network, model_facts, trained_weights
@@ -49,12 +49,6 @@ class Prediction(NamedTuple):
     probabilities: np.ndarray | None
     problem: str
 
-
-def _answer(model, row):
-    if model.task == "single-label":
-        return model.class_names[int(row.argmax())]
-    return tuple(name for name, score in zip(model.class_names, row, strict=True) if score > 0.5)
-
 # %% ../../nbs/inference/03_predict.ipynb #447b5849
 def _predictions(model, pictures, names, batch_size):
     "A `Prediction` for each of the `names` in `Pictures`, a batch at a time."
@@ -69,7 +63,10 @@ def _predictions(model, pictures, names, batch_size):
                 found.append(Prediction(name, None, None, one))
             else:
                 row = next(rows)
-                found.append(Prediction(name, _answer(model, row), row, ""))
+                answer = model.class_names[row.argmax()]
+                if model.task == "multi-label":
+                    answer = tuple(name for name, score in zip(model.class_names, row, strict=True) if score > 0.5)
+                found.append(Prediction(name, answer, row, ""))
     return found
 
 
@@ -81,16 +78,9 @@ def predict_files(model, paths, batch_size=64) -> list:
     return _predictions(model, pictures, names, batch_size)
 
 # %% ../../nbs/inference/03_predict.ipynb #24c39e6f
-def _free(path):
-    "The path, if there is nothing at it yet."
-    if Path(path).exists():
-        raise UserError(f"{path} exists: name a file that does not, nothing was written")
-    return Path(path)
-
-
 def write_predictions(model, predictions, csv_path):
     "Write `Prediction`s as a CSV with a row for each file; `UserError` where that file exists or cannot be written."
-    path, text = _free(csv_path), io.StringIO()
+    path, text = new_file(csv_path), io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["file", "predicted", *(f"probability {name}" for name in model.class_names), "problem"])
     for file, answer, row, problem in predictions:
@@ -106,7 +96,7 @@ def predict_folder(model, folder, csv_path, batch_size=64) -> list:
     Columns: file (below the folder), predicted (several labels with | between), a probability for each class, problem.
     `UserError` where the CSV exists, before anything is read, or where there are no images.
     """
-    _free(csv_path)
+    new_file(csv_path)
     pictures = Pictures().add_all(folder)
     found = _predictions(model, pictures, list(pictures.readers), batch_size)
     write_predictions(model, found, csv_path)
@@ -133,7 +123,7 @@ def predict_command(run, images, out=None, model_name="searched", most_lines=20)
     `UserError` where not one image could be read.
     """
     if out is not None:
-        _free(out)
+        new_file(out)
     model, pictures = load_model(run, model_name), Pictures()
     for image in map(Path, images):
         several = image.is_dir() or image.suffix.lower() == ".zip"

@@ -153,29 +153,6 @@ def _read_edges(entries, kind):
 _PARTS = ("normal", "normal_concat", "reduce", "reduce_concat")
 
 
-def _fed(cell, concat):
-    "The edges and concatenated nodes that something arrives at, starting from nodes 0 and 1."
-    fed = {0, 1}
-    for edge in sorted(cell, key=lambda edge: edge.target):
-        if edge.source in fed:
-            fed.add(edge.target)
-    return tuple(edge for edge in cell if edge.source in fed), tuple(node for node in concat if node in fed)
-
-
-def _printed(parts):
-    texts = []
-    for name in _PARTS:
-        value = parts[name]
-        if not name.endswith("concat"):
-            text = f"[{', '.join(f'({op!r}, {target}, {source})' for op, source, target in value)}]"
-        elif value and list(value) == list(range(value[0], value[-1] + 1)):
-            text = f"range({value[0]}, {value[-1] + 1})"
-        else:
-            text = str(list(value))
-        texts.append(f"{name}={text}")
-    return f"Genotype({', '.join(texts)})"
-
-
 def _checked_parts(parts, what):
     "The four parts, if these and no others are there."
     if not isinstance(parts, dict):
@@ -221,7 +198,11 @@ class Genotype:
         """
         if kind not in ("normal", "reduce"):
             raise ValueError(f"The kind of a cell is 'normal' or 'reduce', not {_short(repr(kind))}")
-        return _fed(getattr(self, kind), getattr(self, f"{kind}_concat"))
+        cell, concat, fed = getattr(self, kind), getattr(self, f"{kind}_concat"), {0, 1}
+        for edge in sorted(cell, key=lambda edge: edge.target):
+            if edge.source in fed:
+                fed.add(edge.target)
+        return tuple(edge for edge in cell if edge.source in fed), tuple(node for node in concat if node in fed)
 
     def to_dict(self) -> dict:
         "Lists and numbers for JSON: {'normal': [[op, source, target], ...], 'normal_concat': [2, ...], 'reduce': ...}."
@@ -256,7 +237,17 @@ class Genotype:
         return cls(**{k: v if k.endswith("concat") else _read_edges(v, k) for k, v in parts.items()})
 
     def __str__(self):
-        return _printed(vars(self))
+        texts = []
+        for name in _PARTS:
+            value = getattr(self, name)
+            if not name.endswith("concat"):
+                text = f"[{', '.join(f'({op!r}, {target}, {source})' for op, source, target in value)}]"
+            elif value and value == tuple(range(value[0], value[-1] + 1)):
+                text = f"range({value[0]}, {value[-1] + 1})"
+            else:
+                text = str(list(value))
+            texts.append(f"{name}={text}")
+        return f"Genotype({', '.join(texts)})"
 
     __repr__ = __str__
 

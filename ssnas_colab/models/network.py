@@ -6,6 +6,8 @@
 __all__ = ['Cell', 'AuxiliaryHead', 'count_parameters', 'count_macs', 'widest', 'plan_cells', 'Network']
 
 # %% ../../nbs/models/03_network.ipynb #327d3677
+from bisect import bisect_right
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -98,24 +100,19 @@ def widest(build, max_parameters, what="network") -> int:
     Built on the meta device: no memory, no random draw. `UserError` where width 1 is too large already.
     """
 
-    def fits(width):
+    def parameters(width):
         with torch.device("meta"):
-            return count_parameters(build(width)) <= max_parameters
+            return count_parameters(build(width))
 
-    if not fits(1):
-        with torch.device("meta"):
-            smallest = count_parameters(build(1))
+    if parameters(1) > max_parameters:
         raise UserError(
-            f"The narrowest {what} has {smallest:,} parameters, more than max_parameters={max_parameters:,}: "
+            f"The narrowest {what} has {parameters(1):,} parameters, more than max_parameters={max_parameters:,}: "
             "allow more parameters or less depth"
         )
-    low, high = 1, 2
-    while fits(high):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
+    high = 2
+    while parameters(high) <= max_parameters:
+        high *= 2
+    return bisect_right(range(high), max_parameters, lo=high // 2, key=parameters) - 1
 
 # %% ../../nbs/models/03_network.ipynb #43669f1d
 def plan_cells(genotype, width, depth, auxiliary=False):

@@ -35,7 +35,7 @@ def _table(weights, kind, nodes, columns):
         raise ValueError(f"The weights of the {kind} cell are not finite at {where}: the search has diverged")
     return table[:, : len(PRIMITIVES)]
 
-# %% ../../nbs/nas/06_derive.ipynb #900d27c9
+
 def _finite(threshold):
     try:
         number = float(threshold)

@@ -19,7 +19,7 @@ from ..core.seeding import derived_seed
 from ..experiment.forecast import current_forecast, foreseen, print_forecast, use_forecast
 from ..experiment.interrupts import stopping
 from ..experiment.run import Run
-from ..models.baselines import mobilenet_v3_small, narrow_resnet, random_genotype, resnet18
+from ..models.baselines import MobileNet, narrow_resnet, random_genotype, resnet18
 from ..models.genotype import GENOTYPES, Genotype
 from ..models.network import Network, count_macs, count_parameters
 from ..reports.build import assemble_report, differences, write_report
@@ -40,7 +40,7 @@ def compared(genotype, data, config, depth) -> dict:
         made["resnet18"] = lambda: resnet18(classes, channels)
     made["resnet_small"] = lambda: narrow_resnet(classes, channels, max_parameters=config.max_parameters)
     if config.mobilenet:
-        made["mobilenet_v3_small"] = lambda: mobilenet_v3_small(classes, channels)
+        made["mobilenet_v3_small"] = lambda: MobileNet(classes, channels)
     drawn = range(config.random_genotypes)
     rivals = {f"random_{i}": random_genotype(derived_seed(config.seed, "random genotype", i), genotype) for i in drawn}
     for name in config.published:

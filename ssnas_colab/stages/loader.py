@@ -15,16 +15,17 @@ from pathlib import Path
 
 import numpy as np
 
+from ..config import DataConfig, augmentation_name, check_fields
 from ..core.basics import UserError, did_you_mean
 from ..core.download import cached_name, drive_id, fetch, fetch_from_drive
 from ..core.environment import cache_folder
-from ..data.augment import find_augmentation, pixel_statistics
+from ..data.augment import pixel_statistics
 from ..data.folders import file_source
-from ..data.images import SIZES, Folder, Source, Zip, by_reason, with_channels
-from ..data.imbalance import check_tail, choose_images, enough, imbalance_facts, per_class
+from ..data.images import Source, with_channels
+from ..data.imbalance import choose_images, enough, imbalance_facts, per_class
 from ..data.memmap import ArrayStore, compacted, image_key
 from ..data.npz import array_reader, read_npz
-from ..data.summary import PICTURES, data_facts, description, shared_images
+from ..data.summary import PICTURES, data_facts, description
 from ..data.tables import read_table
 
 # %% ../../nbs/01_loader.ipynb #2b7ab524
@@ -88,27 +89,27 @@ def _fetched(text):
     return None
 
 
-def _local(path, name=None, covid=False):
+def _local(path, *, set_name=None, covid=False, images=None, columns=None):
     "The source at a local path, by what it is."
     path = Path(path).expanduser()
     if not path.exists():
-        raise UserError(f"There is nothing at {str(path)!r}: give a folder or zip of images, an npz, a CSV or a name")
-    if path.is_dir():
-        return file_source(Folder(path), path, name=name, covid=covid)
-    if path.suffix.lower() in (".csv", ".tsv"):
-        return read_table(path)
-    if path.suffix.lower() == ".npz" or _is_npz(path):
+        raise UserError(f"There is nothing at {path}: give a folder, zip, npz or CSV of images, or a name (digits)")
+    ending, names = path.suffix.lower() if path.is_file() else "", None
+    if ending in (".csv", ".tsv"):
+        return read_table(path, images, columns)
+    if images is not None or columns is not None:
+        raise UserError(f"images and columns belong to a table, but {path} is none: name the CSV")
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    if ending == ".npz" or names is not None and all(name.endswith(".npy") for name in names):
         return read_npz(path)
-    if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
-        return file_source(Zip(path), path, name=name, covid=covid)
-    raise UserError(f"{path} is neither a folder nor a .zip, .npz or .csv file: name the folder that holds the images")
-
-
-def _is_npz(path):
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return all(name.endswith(".npy") for name in archive.namelist())
+    if path.is_file() and names is None and ending != ".zip":
+        raise UserError(f"{path} is neither a folder nor a .zip, .npz or .csv file: name the folder with the images")
+    found = file_source(path, name=set_name, covid=covid)
+    tables = sorted(path.glob("*.csv")) if found.task == "unlabelled" else []
+    found.aside += tuple((table.name, "a table: name it instead of its folder to use it") for table in tables)
+    return found
 
 # %% ../../nbs/01_loader.ipynb #2fca8b3c
 def _find(name_or_path, image_size, source, images, columns):
@@ -119,28 +120,18 @@ def _find(name_or_path, image_size, source, images, columns):
     if isinstance(name_or_path, str) and name in NAMES:
         if name == "covid_xray":
             where = COVID_ADDRESS if source is None else str(source)
-            found = _local(_fetched(where) or where, name, covid=True)
+            found = _local(_fetched(where) or where, set_name=name, covid=True)
         else:
             found = _digits() if name == "digits" else _cifar(name) if name.startswith("cifar") else None
             found = found or _medmnist(name, image_size)
         found.policy = _VIEWS.get(name, "")
         return found
-    path = Path(text).expanduser()
-    if not text or not path.exists():
-        fetched = _fetched(text)
-        if fetched:
-            return _local(fetched)
-        if isinstance(name_or_path, str) and text and not path.suffix and not set("/\\") & set(text):
-            raise UserError(f"no data set or path is called {text!r}: {did_you_mean(text, NAMES)}")
-        raise UserError(f"There is nothing at {text!r}: give a folder, zip, npz or CSV of images, or a name (digits)")
-    if path.suffix.lower() in (".csv", ".tsv"):
-        return read_table(path, images, columns)
-    if images is not None or columns is not None:
-        raise UserError(f"images and columns belong to a table, but {path} is none: name the CSV")
-    found = _local(path)
-    tables = sorted(path.glob("*.csv")) if path.is_dir() and found.task == "unlabelled" else []
-    found.aside += tuple((table.name, "a table: name it instead of its folder to use it") for table in tables)
-    return found
+    if text and Path(text).expanduser().exists():
+        return _local(text, images=images, columns=columns)
+    fetched = _fetched(text)
+    if isinstance(name_or_path, str) and not (fetched or set("/\\.") & set(text)):
+        raise UserError(f"no data set or path is called {text!r}: {did_you_mean(text, NAMES)}")
+    return _local(fetched or text)
 
 # %% ../../nbs/01_loader.ipynb #cf33de29
 @dataclass(frozen=True, eq=False)
@@ -220,24 +211,6 @@ class ImageData:
         "How uneven the classes of `split` are, see `imbalance_facts`; {} without labels."
         return imbalance_facts(self.labels[split], self.num_classes) if self.labels else {}
 
-    def shared(self) -> list:
-        "Images with the same pixels in more than one split, see `shared_images`."
-        return shared_images(self)
-
-    def reasons(self) -> dict:
-        "How many images were set aside for each reason."
-        return by_reason(self.set_aside)
-
-# %% ../../nbs/01_loader.ipynb #7e2d90ab
-def _checked_arguments(image_size, channels, policy):
-    "The size as an `int` and the policy's name, or None where they were not given; `UserError` for what cannot be."
-    if image_size is not None and (isinstance(image_size, bool) or image_size not in range(SIZES[0], SIZES[1] + 1)):
-        raise UserError(f"The image size must be a whole number from {SIZES[0]} to {SIZES[1]} pixels, not {image_size}")
-    if channels not in (None, 1, 3):
-        raise UserError(f"The number of channels must be 1 (grey) or 3 (colour), not {channels}")
-    size = None if image_size is None else int(image_size)
-    return size, None if policy is None else find_augmentation(policy).name
-
 # %% ../../nbs/01_loader.ipynb #885085b9
 def load_data(
     name_or_path="digits", *, imbalance_factor=None, profile="exp", seed=0, image_size=None, channels=None, policy=None,
@@ -256,8 +229,12 @@ def load_data(
     bytes (None: a quarter of the memory) beyond which images stay in a file in the folder `cache` (None, or on Google
     Drive: the local cache), made once. `UserError` for anything that cannot be used.
     """
-    check_tail(imbalance_factor, profile, class_order)
-    image_size, policy = _checked_arguments(image_size, channels, policy)
+    policy = None if policy is None else augmentation_name(policy)
+    asked = {"imbalance_factor": imbalance_factor, "profile": profile, "class_order": class_order}
+    asked = check_fields(DataConfig, "The data", asked | {"image_size": image_size, "policy": policy})
+    image_size = asked["image_size"]
+    if channels not in (None, 1, 3):
+        raise UserError(f"The number of channels must be 1 (grey) or 3 (colour), not {channels}")
     settings = {
         "source": str(name_or_path), "imbalance_factor": imbalance_factor, "profile": profile, "seed": seed,
         "image_size": image_size, "channels": channels, "policy": policy,
@@ -265,8 +242,6 @@ def load_data(
     more = {"class_order": class_order, "place": source and str(source), "table_images": images and str(images)}
     settings |= {key: value for key, value in {**more, "columns": columns}.items() if value not in (None, "kept")}
     found = _find(name_or_path, image_size, source, images, columns)
-    if imbalance_factor is not None and found.task == "unlabelled":
-        raise UserError(f"{found.where} has no labels to cut to an imbalance factor: leave the factor out")
     chosen = choose_images(found, imbalance_factor, profile, int(seed), class_order)
     with ArrayStore(cache, memory_limit) as store:
         pixels, broken = _read(found, chosen, image_size, channels, store)
@@ -287,22 +262,21 @@ def _read(source, chosen, image_size, channels, store):
 # %% ../../nbs/01_loader.ipynb #ee0d02ad
 def _assembled(source, chosen, broken, images, policy, settings):
     "The `ImageData` of the images that could be read; `UserError` where a class has none left."
-    first, begin, parts = 0, 0, {"images": {}, "labels": {}, "indices": {}}
+    parts = {"images": {}, "labels": {}, "indices": {}}
     every = np.concatenate([places for places, _ in chosen.values()])
-    whole = np.ones(len(every), bool)
+    aside = (*source.aside, *sorted((source.file_name(every[i]), reason) for i, reason in broken.items()))
+    policy = policy or source.policy or ("natural" if images.shape[1] == 3 else "medical")
+    whole, first = np.ones(len(every), bool), 0
     whole[list(broken)] = False
     for split, (places, labels) in chosen.items():
         kept = whole[first : first + len(places)]
         first, count = first + len(places), int(kept.sum())
-        parts["images"][split] = images[begin : begin + count]
+        parts["images"][split], images = images[:count], images[count:]
         parts["indices"][split] = places[kept].astype(np.int64)
         if labels is not None:
             parts["labels"][split] = labels[kept]
             if source.task == "single-label":
                 enough(source, split, labels[kept], 1, " after broken ones were set aside: repair or add images")
-        begin += count
-    aside = (*source.aside, *sorted((source.file_name(every[i]), reason) for i, reason in broken.items()))
-    policy = policy or source.policy or ("natural" if images.shape[1] == 3 else "medical")
     facts = {"class_names": source.class_names, "policy": policy, "set_aside": aside, "settings": settings}
     return ImageData(source.name, source.task, **parts, **facts)
 

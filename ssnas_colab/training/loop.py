@@ -206,7 +206,7 @@ class Fit:
 
     def finish(self):
         "Record that the stage is finished, how long it took and what its checkpoints cost; keep only the last."
-        clock, last = self.clock, self.run.checkpoints.manifest(self.stage)["checkpoints"][-1:]
+        clock, last = self.clock, self.run.checkpoints.entries(self.stage)[-1:]
         facts = {"seconds": round(clock.seconds(), 2), "epochs": self.epoch, "steps": self.done}
         if self.history and self.history[-1].get("stopped"):
             facts["stopped"] = self.history[-1]["stopped"]

@@ -1,8 +1,8 @@
-"""What one step of the search costs: the supernet that ships against the plain one that defines it.
+"""What one step of the search costs: the supernet that ships against the reference that defines it.
 
 python tests/benchmarks/supernet_speed.py [--repeats 7] [--threads 2] [--batch 64] [--quick]
 
-A step is bilevel: forwards and backwards on two views for the weights, then for the alphas. The plain supernet runs in
+A step is bilevel: forwards and backwards on two views for the weights, then for the alphas. The reference runs in
 its natural form: contiguous layout, all gradients in both steps. Both run in turn in one process; times are medians.
 """
 
@@ -16,7 +16,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssnas_colab.models.network import count_macs
-from ssnas_colab.nas.supernet import PlainSupernet, Supernet
+from ssnas_colab.nas.supernet import ReferenceSupernet, Supernet
 
 
 class Dispatched(TorchDispatchMode):
@@ -38,7 +38,7 @@ def objective(net, views):
 
 
 def half_step(net, views, level):
-    "Forwards and backwards for `level`; the plain supernet computes all gradients. Gradients are dropped again."
+    "Forwards and backwards for `level`; the reference computes all gradients. Gradients are dropped again."
     with net.learning(level) if isinstance(net, Supernet) else contextlib.nullcontext():
         objective(net, views).backward()
     net.zero_grad(set_to_none=True)
@@ -62,7 +62,7 @@ def cost(net, views, level):
 
 
 def peak(threads, size=2048, repeats=5):
-    "Multiply-adds a second of a large float32 matrix product, the best of `repeats`."
+    "MACs a second of a large float32 matrix product, the best of `repeats`."
     a, b = torch.randn(2, size, size)
     seconds = []
     for _ in range(repeats):
@@ -87,10 +87,10 @@ def timed(cases, repeats):
 def measure(width, depth, size, batch, repeats, threads):
     "Print times, operations, bytes and the share of the machine's peak for one size."
     torch.manual_seed(0)
-    nets = {"plain": PlainSupernet(width=width, depth=depth), "shipped": Supernet(width=width, depth=depth)}
+    nets = {"reference": ReferenceSupernet(width=width, depth=depth), "shipped": Supernet(width=width, depth=depth)}
     nets["shipped"] = nets["shipped"].to(memory_format=torch.channels_last)
-    views = {"plain": list(torch.randn(2, batch, 3, size, size))}
-    views["shipped"] = [view.contiguous(memory_format=torch.channels_last) for view in views["plain"]]
+    views = {"reference": list(torch.randn(2, batch, 3, size, size))}
+    views["shipped"] = [view.contiguous(memory_format=torch.channels_last) for view in views["reference"]]
     levels = ("weights", "alphas")
     cases = {
         (name, level): lambda net=net, name=name, level=level: half_step(net, views[name], level)
@@ -98,9 +98,9 @@ def measure(width, depth, size, batch, repeats, threads):
     }  # fmt: skip
     seconds = timed(cases, repeats)
     costs = {(name, level): cost(net, views[name], level) for name, net in nets.items() for level in levels}
-    # Forwards, and backwards for inputs and (where the weights learn) for weights, are one pass of multiply-adds each.
-    macs, fastest = count_macs(nets["plain"], (3, size, size)) * batch * len(views), peak(threads)
-    passes = {"plain": {"weights": 3, "alphas": 3}, "shipped": {"weights": 3, "alphas": 2}}
+    # Forwards, and backwards for inputs and (where the weights learn) for weights, are one pass of MACs each.
+    macs, fastest = count_macs(nets["reference"], (3, size, size)) * batch * len(views), peak(threads)
+    passes = {"reference": {"weights": 3, "alphas": 3}, "shipped": {"weights": 3, "alphas": 2}}
     print(f"width {width}, depth {depth}, {size} px, batch {batch}, two views, {threads} threads, {repeats} repeats")
     print(f"matrix product: {2 * fastest / 1e9:.0f} GFLOP/s at its best")
     print(f"{'':20s} {'seconds':>9s} {'operations':>11s} {'MB kept':>9s} {'of peak':>8s}")
@@ -110,8 +110,12 @@ def measure(width, depth, size, batch, repeats, threads):
         label = f"{name}, {level}"
         print(f"{label:20s} {seconds[name, level]:9.3f} {operations:11,} {kept / 1e6:9.1f} {share:8.1%}")
     total = {name: sum(seconds[name, level] for level in levels) for name in nets}
-    ratio = [sum(costs["shipped", x][i] for x in levels) / sum(costs["plain", x][i] for x in levels) for i in (0, 1)]
-    print(f"a bilevel step: {total['plain'] / total['shipped']:.2f}x as fast (bar: 2.5x at width 16, depth 8, 32 px)")
+    ratio = [
+        sum(costs["shipped", x][i] for x in levels) / sum(costs["reference", x][i] for x in levels) for i in (0, 1)
+    ]
+    print(
+        f"a bilevel step: {total['reference'] / total['shipped']:.2f}x as fast (bar: 2.5x at width 16, depth 8, 32 px)"
+    )
     print(f"operations: {ratio[0]:.1%} (bar: 50 %); bytes kept: {ratio[1]:.1%} (bar: 60 %)")
 
 

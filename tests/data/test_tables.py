@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from refusal import refused
 
-from ssnas_colab.data.tables import Names, read_table, table_rows
+from ssnas_colab.data.tables import file_finder, read_table, table_rows
 from ssnas_colab.stages.loader import load_data
 
 
@@ -172,6 +172,6 @@ def test_a_folder_that_holds_a_table_says_so(scans, tmp_path):
 
 
 def test_names_find_files():
-    find = Names(["a/1.png", "b/1.png", "b/Ä.jpeg"])
+    find = file_finder(["a/1.png", "b/1.png", "b/Ä.jpeg"])
     cells = {"a/1.png": "a/1.png", "x/b/1": "b/1.png", "1.png": None, "ä": "b/Ä.jpeg", "2": None}
     assert {cell: find(cell) for cell in cells} == cells

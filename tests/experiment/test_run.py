@@ -17,8 +17,9 @@ import torch
 import ssnas_colab
 from ssnas_colab.core import files
 from ssnas_colab.core.basics import UserError
+from ssnas_colab.experiment.forecast import status_text
 from ssnas_colab.experiment.interrupts import Stopped, stopping
-from ssnas_colab.experiment.run import Run, describe_status
+from ssnas_colab.experiment.run import Run
 from ssnas_colab.training import loop as training
 from ssnas_colab.training.loop import fit
 
@@ -167,7 +168,7 @@ def test_status_and_its_words(tmp_path):
     assert status["stage"] == "s" and status["next"] == "data" and status["finished"] == []
     at = status["open"]["s"]
     assert (at["epoch"], at["step"], at["epochs"], at["name"]) == (1, 3, 3, "000007.pt") and at["loss"] > 0
-    assert "s, epoch 2 of 3, 3 of 4 steps" in describe_status(status)
+    assert "s, epoch 2 of 3, 3 of 4 steps" in status_text(run)
     train(run)
     status = run.status(["s", "t"])
     assert status["open"] == {} and status["stage"] is None and status["next"] == "t" and status["seconds"] > 0

@@ -18,7 +18,7 @@ from ssnas_colab.data.images import Folder
 from ssnas_colab.experiment.run import Run
 from ssnas_colab.inference.model import RESIZE, build_network, model_facts, trained_models
 from ssnas_colab.inference.predict import load_model, predict_command, predict_files, predict_folder
-from ssnas_colab.models.baselines import ResNet, mobilenet_v3_small
+from ssnas_colab.models.baselines import MobileNet, ResNet
 from ssnas_colab.models.genotype import GENOTYPES
 from ssnas_colab.models.network import Network
 from ssnas_colab.stages.loader import load_data
@@ -34,7 +34,7 @@ def network(kind="searched", channels=1, classes=3):
     if kind.startswith("resnet"):
         net = ResNet((2, 2, 2, 2), 5, classes, channels)
     elif kind == "mobilenet_v3_small":
-        net = mobilenet_v3_small(classes, channels)
+        net = MobileNet(classes, channels)
     else:
         net = Network(GENOTYPE, classes, in_channels=channels, width=3, depth=3)
     net.train()

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from ssnas_colab.core.basics import UserError
 from ssnas_colab.models.genotype import edges
 from ssnas_colab.nas.relaxations import RELAXATIONS, relaxation_of
-from ssnas_colab.nas.supernet import MixedCell, Supernet
+from ssnas_colab.nas.supernet import FusedSearchCell, Supernet
 
 COLUMNS = {"fair": 7, "darts": 8, "partial": 9, "path": 7, "gumbel": 7}
 
@@ -19,7 +19,8 @@ def test_what_all_have(name):
     alphas = relaxation.initial(14, relaxation.columns)
     assert alphas.shape == (14, COLUMNS[name]) and 5e-4 < alphas.std() < 2e-3
     assert relaxation.derivation == ("threshold" if name == "fair" else "top2")
-    assert relaxation.decides == (name == "fair") and relaxation.channels_share == (4 if name == "partial" else 1)
+    assert relaxation.needs_zero_one_loss == (name == "fair")
+    assert relaxation.channels_share == (4 if name == "partial" else 1)
     table = relaxation.weights(alphas)
     assert table.shape == (14, 8 if name in ("darts", "partial") else 7)
     assert torch.equal(table, relaxation.weights(alphas)), "reading must not draw"
@@ -63,7 +64,7 @@ def test_partial_weights_by_the_formula():
 def test_partial_cell_by_the_papers_code(reduction):
     "PC-DARTS: a quarter through the operations, the rest beside it, channels shuffled, times the edge's weight."
     torch.manual_seed(0)
-    cell = MixedCell((5, 5), 8, reduction=reduction, share=4).double()
+    cell = FusedSearchCell((5, 5), 8, reduction=reduction, share=4).double()
     a, b = torch.randn(2, 3, 5, 6, 6, dtype=torch.float64)
     alphas = torch.randn(14, 9, dtype=torch.float64)
     relaxation = relaxation_of("partial")

@@ -1,4 +1,4 @@
-"The supernet against its definition: a loop over cells, edges and operations, written out here."
+"The supernet against its definition, `ReferenceSupernet`: a loop over cells, edges and operations."
 
 import sys
 from pathlib import Path
@@ -9,9 +9,9 @@ import torch.nn.functional as F
 
 from ssnas_colab.core.basics import UserError
 from ssnas_colab.models.genotype import PRIMITIVES, edges
-from ssnas_colab.models.operations import DilConv, FactorizedReduce, ReLUConvBN, SepConv
+from ssnas_colab.models.operations import FactorizedReduce, ReLUConvBN
 from ssnas_colab.nas.relaxations import RELAXATIONS, FairRelaxation
-from ssnas_colab.nas.supernet import MixedCell, PlainSupernet, Supernet
+from ssnas_colab.nas.supernet import FusedSearchCell, ReferenceSupernet, Supernet
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from supernet_speed import cost  # noqa: E402
@@ -19,59 +19,30 @@ from supernet_speed import cost  # noqa: E402
 BLENDS = ("fair", "darts", "partial", "path", "gumbel")  # those that are learned through the supernet's gradient
 
 
-def take(module, weights):
-    "`module` in float64 with the next parameters from the iterator `weights` copied into it."
-    module = module.double()
-    for parameter in module.parameters():
-        parameter.data = next(weights).detach().clone()
-    return module
+def both(relaxation="fair", **sizes):
+    "The reference and the shipped supernet in float64 with the same parameters and random alphas."
+    plain = ReferenceSupernet(relaxation=relaxation, **sizes).double()
+    for alphas in plain.alphas.values():
+        torch.nn.init.normal_(alphas, std=2)
+    shipped = Supernet(relaxation=relaxation, **sizes).double()
+    missing = shipped.load_state_dict(plain.state_dict(), strict=False)
+    assert all(".pools." in name for name in missing.missing_keys) and missing.missing_keys
+    assert [n for n, _ in plain.named_parameters()] == [n for n, _ in shipped.named_parameters()]
+    return plain, shipped
 
 
-class Definition(torch.nn.Module):
-    "The supernet as DARTS and FairDARTS define it; its parameters are copied in the order in which `net` has its own."
-
-    def __init__(self, net, in_channels, width, depth, nodes):
-        super().__init__()
-        weights = iter(list(net.parameters()))
-        convolution = torch.nn.Conv2d(in_channels, 3 * width, 3, padding=1, bias=False)
-        stem = torch.nn.Sequential(convolution, torch.nn.BatchNorm2d(3 * width))
-        self.parts = torch.nn.ModuleList([take(stem, weights)])
-        self.schedule, self.edges = [], edges(nodes)
-        sizes, c, halve = [3 * width, 3 * width], width, False
-        for i in range(depth):
-            reduction = i in (depth // 3, 2 * depth // 3)
-            c = 2 * c if reduction else c
-            first = FactorizedReduce(sizes[0], c, False) if halve else ReLUConvBN(sizes[0], c, False)
-            cell = [self.add(take(first, weights)), self.add(take(ReLUConvBN(sizes[1], c, False), weights)), []]
-            for source, _ in self.edges:
-                stride = 2 if reduction and source < 2 else 1
-                skip = FactorizedReduce(c, c, False) if stride == 2 else torch.nn.Identity()
-                operations = [self.pool(torch.nn.MaxPool2d(3, stride, 1), c), None, take(skip, weights)]
-                operations[1] = self.pool(torch.nn.AvgPool2d(3, stride, 1, count_include_pad=False), c)
-                operations += [take(SepConv(c, k, stride, False), weights) for k in (3, 5)]
-                operations += [take(DilConv(c, k, stride, False), weights) for k in (3, 5)]
-                cell[2].append([self.add(operation) for operation in operations])
-            self.schedule.append(("reduce" if reduction else "normal", cell))
-            sizes, halve = [sizes[1], nodes * c], reduction
-        self.alphas = torch.nn.ParameterDict({kind: a.detach().clone() for kind, a in net.alphas.items()})
-
-    def pool(self, pool, channels):
-        return torch.nn.Sequential(pool, torch.nn.BatchNorm2d(channels, affine=False)).double()
-
-    def add(self, module):
-        self.parts.append(module)
-        return len(self.parts) - 1
-
-    def forward(self, x):
-        before, now = [self.parts[0](x)] * 2
-        for kind, (first, second, mixed) in self.schedule:
-            weights = 1 / (1 + torch.exp(-self.alphas[kind]))
-            states = {0: self.parts[first](before), 1: self.parts[second](now)}
-            for (source, target), row, operations in zip(self.edges, weights, mixed, strict=True):
-                for weight, operation in zip(row, operations, strict=True):
-                    states[target] = states.get(target, 0) + weight * self.parts[operation](states[source])
-            before, now = now, torch.cat([states[node] for node in sorted(states) if node > 1], 1)
-        return F.adaptive_avg_pool2d(now, 1).flatten(1)
+def test_the_skeleton():
+    "Reduction at a third and two thirds of the depth, doubled width there, and a first input that is halved after it."
+    net, sizes = ReferenceSupernet(width=4, depth=6, nodes=2, in_channels=1), []
+    for cell in net.cells:
+        cell.register_forward_hook(lambda module, inputs, output: sizes.append(tuple(output.shape[1:])))
+    assert net(torch.randn(2, 1, 8, 8)).shape == (2, 32) and net.feature_width == 32
+    assert net.kinds == ["normal", "normal", "reduce", "normal", "reduce", "normal"]
+    assert sizes == [(8, 8, 8), (8, 8, 8), (16, 4, 4), (16, 4, 4), (32, 2, 2), (32, 2, 2)]
+    assert [isinstance(cell.first, FactorizedReduce) for cell in net.cells] == [False] * 3 + [True, False, True]
+    assert all(isinstance(cell.second, ReLUConvBN) for cell in net.cells)
+    assert [set(cell.strides[:2]) for cell in net.cells] == [{1}, {1}, {2}, {1}, {2}, {1}]
+    assert net.stem[0].weight.shape == (12, 1, 3, 3) and all(set(cell.strides[2:]) == {1} for cell in net.cells)
 
 
 CASES = [  # in_channels, width, depth, nodes, size
@@ -88,10 +59,7 @@ CASES = [  # in_channels, width, depth, nodes, size
 def test_same_as_the_definition(channels, width, depth, nodes, size, layout):
     "Features, gradients of every parameter and of the image, and running statistics."
     torch.manual_seed(depth)
-    net = Supernet(width=width, depth=depth, nodes=nodes, in_channels=channels).double()
-    for alphas in net.alphas.values():
-        torch.nn.init.normal_(alphas, std=2)
-    definition = Definition(net, channels, width, depth, nodes)
+    definition, net = both(width=width, depth=depth, nodes=nodes, in_channels=channels)
     net = net.to(memory_format=layout)
     image = torch.randn(4, channels, *size, dtype=torch.float64)
     images = [image.clone().requires_grad_(), image.to(memory_format=layout, copy=True).requires_grad_()]
@@ -114,7 +82,7 @@ def test_same_as_the_definition(channels, width, depth, nodes, size, layout):
 def test_one_hot_weight_gives_exactly_that_operation(name, reduction, edge):
     "One weight is 1, all others 0: the edge's target is that operation of the edge's source, every other node is 0."
     torch.manual_seed(0)
-    cell = MixedCell((5, 5), 4, reduction=reduction)
+    cell = FusedSearchCell((5, 5), 4, reduction=reduction)
     a, b = torch.randn(2, 3, 5, 7, 7)
     source, target = edges()[edge]
     weights = torch.zeros(14, 7)
@@ -181,23 +149,11 @@ def test_fair_relaxation_is_the_sigmoid():
     assert set(RELAXATIONS) >= {"fair"}
 
 
-def both(relaxation, **sizes):
-    "The plain and the shipped supernet in float64 with the same parameters and random alphas."
-    torch.manual_seed(0)
-    plain = PlainSupernet(relaxation=relaxation, **sizes).double()
-    for alphas in plain.alphas.values():
-        torch.nn.init.normal_(alphas, std=2)
-    shipped = Supernet(relaxation=relaxation, **sizes).double()
-    missing = shipped.load_state_dict(plain.state_dict(), strict=False)
-    assert all(".pools." in name for name in missing.missing_keys) and missing.missing_keys
-    assert [n for n, _ in plain.named_parameters()] == [n for n, _ in shipped.named_parameters()]
-    return plain, shipped
-
-
 @pytest.mark.parametrize("level", ["weights", "alphas", None])
 @pytest.mark.parametrize("size", [(8, 8), (7, 10)])
 @pytest.mark.parametrize("relaxation", BLENDS)
-def test_same_as_the_plain_supernet(relaxation, size, level):
+def test_same_in_every_relaxation_and_level(relaxation, size, level):
+    torch.manual_seed(0)
     plain, shipped = both(relaxation, width=4, depth=4, in_channels=1, nodes=3)
     shipped = shipped.to(memory_format=torch.channels_last)
     image, results = torch.randn(3, 1, *size, dtype=torch.float64), []
@@ -245,6 +201,7 @@ def test_one_level_at_a_time(level):
 
 
 def test_weight_zero_is_not_computed_and_counts_as_zero():
+    torch.manual_seed(0)
     plain, shipped = both("fair", width=2, depth=3, in_channels=1)
     x = torch.randn(2, 1, 9, 9, dtype=torch.float64)
     torch.manual_seed(3)
@@ -269,10 +226,10 @@ def test_weight_zero_is_not_computed_and_counts_as_zero():
 
 
 def test_the_bars_that_do_not_depend_on_the_machine():
-    "At most half of the plain supernet's operations, and 60 % of the bytes it keeps, over a step of both levels."
+    "At most half of the reference's operations, and 60 % of the bytes it keeps, over a step of both levels."
     torch.manual_seed(0)
     views = torch.randn(2, 4, 3, 16, 16)
-    nets = PlainSupernet(width=4, depth=8), Supernet(width=4, depth=8).to(memory_format=torch.channels_last)
+    nets = ReferenceSupernet(width=4, depth=8), Supernet(width=4, depth=8).to(memory_format=torch.channels_last)
     costs = [[cost(net, views, level) for level in ("weights", "alphas")] for net in nets]
     operations, kept = ([sum(c[i] for c in pair) for pair in costs] for i in (0, 1))
     assert operations[1] <= 0.5 * operations[0], operations

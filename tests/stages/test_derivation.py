@@ -12,7 +12,7 @@ from ssnas_colab.core.basics import UserError
 from ssnas_colab.experiment.run import Run
 from ssnas_colab.models.genotype import EDGES, PRIMITIVES, Edge, Genotype
 from ssnas_colab.models.network import Network
-from ssnas_colab.stages.derivation import derive_stage, genotype_over_time, plot_weights, unchanged_since
+from ssnas_colab.stages.derivation import derive_stage, genotype_over_time, unchanged_since
 
 KINDS = ("normal", "reduce")
 CELL = [("sep_conv_3x3", 0, 2), ("dil_conv_5x5", 1, 2), ("skip_connect", 2, 3), ("max_pool_3x3", 0, 5)]
@@ -166,17 +166,3 @@ def test_every_search_gives_a_network_that_can_be_built(tmp_path):
         assert all(genotype.used(kind)[0] and genotype.used(kind)[1] for kind in KINDS)
     network = Network(genotype, 3, in_channels=1, width=4, depth=3)
     assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
-
-
-def test_picture_of_the_weights():
-    weights = {kind: 1 / (1 + np.exp(-rows[-1])) for kind, rows in alphas_of(*CELL).items()}
-    for given in (weights, {kind: torch.tensor(table, requires_grad=True) for kind, table in weights.items()}):
-        figure = plot_weights(given)
-        tables = figure.axes[:2]
-        assert [label.get_text() for label in tables[0].get_yticklabels()][:2] == ["0 to 2", "1 to 2"]
-        for axes in tables:
-            frames = [patch for patch in axes.patches if patch.get_gid() == "chosen"]
-            places = {(round(p.get_x() + 0.47), round(p.get_y() + 0.44)) for p in frames}
-            assert places == {(PRIMITIVES.index(op), EDGES.index((s, t))) for op, s, t in CELL}
-    with pytest.raises(ValueError, match="shape"):
-        plot_weights({kind: table[:-1] for kind, table in weights.items()})

@@ -17,9 +17,9 @@ from refusal import refused as one_sentence
 from ssnas_colab.core.basics import UserError
 from ssnas_colab.data import images
 from ssnas_colab.data import npz as arrays_module
-from ssnas_colab.data.images import to_rgb, to_square
+from ssnas_colab.data.images import by_reason, to_rgb, to_square
 from ssnas_colab.data.imbalance import long_tailed_counts
-from ssnas_colab.data.summary import data_facts, plot_class_counts, plot_examples
+from ssnas_colab.data.summary import data_facts, plot_class_counts, plot_examples, shared_images
 from ssnas_colab.experiment.run import Run
 from ssnas_colab.stages import loader
 from ssnas_colab.stages.loader import load_data
@@ -455,10 +455,11 @@ def test_what_is_no_single_picture_is_set_aside(tmp_path):
     dicom = "a DICOM file, which must be converted to PNG"
     assert found.pop("dogs/4.png") == "no such file or directory"
     assert found == {"cats/1.png": dicom, "cats/2.gif": several, "dogs/3.tiff": several}
-    assert data.reasons()[several] == 2 and sum(data.reasons().values()) == 4
+    assert by_reason(data.set_aside)[several] == 2 and sum(by_reason(data.set_aside).values()) == 4
     run = Run.open(tmp_path / "run", {})
     record = loader.data_stage(data, run)
-    assert len(run.load_text("set_aside.txt").splitlines()) == 4 and record["set_aside_by_reason"] == data.reasons()
+    assert len(run.load_text("set_aside.txt").splitlines()) == 4
+    assert record["set_aside_by_reason"] == by_reason(data.set_aside)
 
 
 def test_odd_files_that_are_pictures_are_used(tmp_path):
@@ -492,7 +493,7 @@ def test_copies_are_kept_once_and_pictures_in_two_classes_not_at_all(tmp_path):
         reasons = {name.split("train/")[1]: reason for name, reason in data.set_aside}
         assert set(reasons) == {"cats/again.png", "dogs/tested.png", "cats/5.png", "dogs/a cat.png"}
         assert "test/dogs/1.png" in reasons["dogs/tested.png"] and "two classes" in reasons["cats/5.png"]
-        assert data.counts("test") == [2, 2] and together(data) == [19, 20] and data.shared() == []
+        assert data.counts("test") == [2, 2] and together(data) == [19, 20] and shared_images(data) == []
 
 
 def test_the_same_pixels_in_two_splits_are_reported(tmp_path):
@@ -500,9 +501,9 @@ def test_the_same_pixels_in_two_splits_are_reported(tmp_path):
     given["test_images"][3] = given["train_images"][7]
     np.savez(tmp_path / "x.npz", **given)
     data = load_data(tmp_path / "x.npz")
-    assert data.shared() == [[["train", 7], ["test", 3]]]
+    assert shared_images(data) == [[["train", 7], ["test", 3]]]
     assert "in more than one split: 1" in data.describe()
-    assert loader.data_stage(data, Run.open(tmp_path / "run", {}))["shared"] == data.shared()
+    assert loader.data_stage(data, Run.open(tmp_path / "run", {}))["shared"] == shared_images(data)
 
 
 def test_only_chosen_images_are_decoded(tmp_path, monkeypatch):

@@ -8,19 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from ssnas_colab.config import SearchConfig, search_config
+from ssnas_colab.config import search_config
 from ssnas_colab.core.basics import UserError
-from ssnas_colab.core.seeding import StepSeed
 from ssnas_colab.data.augment import pixel_statistics
 from ssnas_colab.experiment.run import Run
 from ssnas_colab.models.baselines import random_genotype
 from ssnas_colab.models.network import Network
-from ssnas_colab.nas.bilevel import Balance, Bilevel, Sampled, levels
+from ssnas_colab.nas.bilevel import Searcher
 from ssnas_colab.nas.monitor import CollapseRule, ConvergenceRule, decided_share
 from ssnas_colab.nas.relaxations import RELAXATIONS, zero_one_loss
 from ssnas_colab.stages.derivation import derive_stage
 from ssnas_colab.stages.loader import load_data
-from ssnas_colab.stages.search import current_genotype, search
+from ssnas_colab.stages.search import search
 from ssnas_colab.training.ssl_losses import OBJECTIVES
 
 TINY = {"width": 2, "depth": 3, "batch_size": 32, "steps": 6, "embedding": 16, "device": "cpu"}
@@ -75,7 +74,7 @@ def test_what_a_run_keeps(digits, tmp_path):
 def test_a_finished_search_is_not_done_again(digits, tmp_path, monkeypatch):
     run = Run.open(tmp_path / "run", {})
     first = search(digits, run, TINY, quiet=True).arrays()
-    monkeypatch.setattr(Bilevel, "__call__", lambda *_: pytest.fail("a step was taken"))
+    monkeypatch.setattr(Searcher, "__call__", lambda *_: pytest.fail("a step was taken"))
     again = search(digits, run, TINY, quiet=True).arrays()
     np.testing.assert_array_equal(first["normal"], again["normal"])
 
@@ -90,25 +89,6 @@ def test_it_decides_at_the_end_and_is_not_frozen_at_the_beginning(digits, tmp_pa
     assert np.abs(alphas["normal"][early] - alphas["normal"][0]).mean() > 0.05  # but it moves
     changed = np.sign(alphas["normal"][1]) != np.sign(alphas["normal"][-1])
     assert changed.mean() > 0.1  # the first epoch's signs are not the verdict
-
-
-def test_the_upper_gradient_is_the_stated_sum(digits):
-    config = SearchConfig(**TINY, policy="medical")
-    level = Bilevel(digits.images["train"], config)
-    seen = {}
-
-    class Watched(Balance):
-        def combine(self, objective, decide, ratio):
-            seen.update(objective=objective, decide=decide, ratio=ratio)
-            return super().combine(objective, decide, ratio)
-
-    level.balance = Watched()
-    level(StepSeed(0, "search", 0, 0), done=0.9)
-    alphas = level.net.alpha_parameters()
-    assert seen["ratio"] == config.ratio
-    together = torch.cat([a.grad.flatten() for a in alphas])
-    objective, decide = (torch.cat([g.flatten() for g in seen[name]]) for name in ("objective", "decide"))
-    torch.testing.assert_close(together, objective / objective.norm() + config.ratio * decide / decide.norm())
 
 
 def test_statistics_of_pixels():
@@ -157,39 +137,10 @@ def test_supervised_reads_the_labels_and_says_so_without(digits, tmp_path):
         alphas_of(digits.images["train"], tmp_path / "none", **changes)
 
 
-def test_sampled_finds_what_the_objective_prefers(digits):
-    "With a loss that counts skip connections, the search must learn to avoid them."
-    config = SearchConfig(**TINY | {"steps": 150}, relaxation="sampled", policy="medical", alpha_learning_rate=0.2)
-    level = levels(digits.images["train"], config)
-    assert isinstance(level, Sampled)
-    level.value = lambda batch, weights: sum(table[:, 2].sum() for table in weights.values()) / 16
-    level.learn_weights = lambda batch, moment: 0.0
-    for step in range(150):
-        level(StepSeed(0, "search", step, 0), step / 150)
-    found = current_genotype(level.net)
-    assert all(edge.op != "skip_connect" for edge in found.normal + found.reduce)
-
-
 def test_warmup_leaves_the_alphas_alone(digits, tmp_path):
     for relaxation in ("fair", "sampled"):
         rows = alphas_of(digits, tmp_path / relaxation, relaxation=relaxation, warmup=0.5)["normal"]
         assert np.array_equal(rows[0], rows[len(rows) // 2]) and not np.array_equal(rows[0], rows[-1])
-
-
-def test_parts_of_a_batch_add_up(digits):
-    "The gradient with two parts is the mean of the parts' gradients."
-    level = Bilevel(digits.images["train"], SearchConfig(**TINY, policy="medical", clip=1e9))
-    batch, moment = level.batch(StepSeed(0, "search", 0, 0), 0), StepSeed(0, "search", 0, 0)
-    gradients = []
-    for part in (slice(0, 16), slice(16, 32)):
-        level.lower.zero_grad()
-        views = [view[part] for view in batch[0]]
-        level.value((views, None)).backward()
-        gradients.append(level.net.stem[0].weight.grad.clone())
-    level.config = dataclasses.replace(level.config, accumulate=2)
-    level.engine.apply = lambda optimizer, clip: None
-    level.learn_weights(batch, moment)
-    torch.testing.assert_close(level.net.stem[0].weight.grad, sum(gradients) / 2)
 
 
 def test_a_converged_search_stops_and_says_so(digits, tmp_path, monkeypatch):
@@ -220,15 +171,15 @@ def test_after_a_collapse_the_best_epoch_counts(digits, tmp_path, monkeypatch):
 
 def test_a_search_that_diverges_goes_back_with_half_the_learning_rate(digits, tmp_path):
     run, calls = Run.open(tmp_path / "run", {}), []
-    whole = Bilevel.__call__
+    whole = Searcher.__call__
 
-    def step(self, moment, done):
-        values = whole(self, moment, done)
-        calls.append(self.lower.param_groups[0]["lr"])
-        return values | ({"loss": float("nan")} if moment.epoch == 2 and self.factor() == 1.0 else {})
+    def step(self, step_seed, done):
+        values = whole(self, step_seed, done)
+        calls.append(self.weight_optimizer.param_groups[0]["lr"])
+        return values | ({"loss": float("nan")} if step_seed.epoch == 2 and self.factor() == 1.0 else {})
 
     with pytest.MonkeyPatch.context() as patch, pytest.warns(UserWarning, match="half the learning rate"):
-        patch.setattr(Bilevel, "__call__", step)
+        patch.setattr(Searcher, "__call__", step)
         search(digits, run, TINY, quiet=True)
     rows = run.load_json("search.json")["history"]
     assert [row["epoch"] for row in rows] == list(range(len(rows))) and len(calls) == len(rows) + 1
@@ -239,16 +190,16 @@ def test_even_clusters_survive_a_restart(digits, tmp_path):
     "A search with clustering, stopped in the middle, ends with the bits of one that was not."
     changes = {"relaxation": "sampled", "cluster_every": 2, "clusters": 4}
     straight = alphas_of(digits, tmp_path / "straight", **changes)
-    whole, steps = Sampled.__call__, []
+    whole, steps = Searcher.__call__, []
 
-    def step(self, moment, done):
-        steps.append(moment)
+    def step(self, step_seed, done):
+        steps.append(step_seed)
         if len(steps) == 5:
             raise KeyboardInterrupt
-        return whole(self, moment, done)
+        return whole(self, step_seed, done)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Sampled, "__call__", step)
+        patch.setattr(Searcher, "__call__", step)
         patch.setattr("ssnas_colab.training.loop.CHECKPOINT_SECONDS", 0.0)
         alphas_of(digits, tmp_path / "stopped", **changes)
     again = alphas_of(digits, tmp_path / "stopped", **changes)

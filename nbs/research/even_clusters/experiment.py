@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from ssnas_colab.config import search_config
 from ssnas_colab.data.augment import normalise
 from ssnas_colab.experiment.run import Run
-from ssnas_colab.nas.bilevel import levels
+from ssnas_colab.nas.bilevel import Searcher
 from ssnas_colab.nas.relaxations import one_hot
 from ssnas_colab.stages.derivation import derive_stage
 from ssnas_colab.stages.loader import load_data
@@ -48,7 +48,7 @@ def searched(data, arm, seed, folder, steps):
     config = search_config("cpu", **changes, **ARMS[arm], policy=data.policy)
     run = Run.open(folder / f"{arm}_{seed}", {"arm": arm, "seed": seed})
     search(data, run, config)
-    level = levels(data.images["train"], config)
+    level = Searcher(data.images["train"], config)
     level.net.load_state_dict(run.checkpoints.load("search")["state"]["parts"]["net"])
     genotype = derive_stage(run)
     seen = {split: features(level, data.images[split], genotype, split == "train") for split in ("train", "test")}

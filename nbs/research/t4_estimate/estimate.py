@@ -24,7 +24,7 @@ from ssnas_colab.core.seeding import StepSeed
 from ssnas_colab.models.baselines import random_genotype
 from ssnas_colab.models.genotype import GENOTYPES
 from ssnas_colab.models.network import Network, count_macs
-from ssnas_colab.nas.bilevel import levels
+from ssnas_colab.nas.bilevel import Searcher
 from ssnas_colab.stages.evaluation import compared
 
 T4_FLOPS = 8.1e12  # float32, NVIDIA's data sheet
@@ -70,7 +70,7 @@ def training_step(net, batch, size):
 def search_step(config, batch, size):
     "One step of weights and alphas, and its multiply-adds: forward and back two views of one genotype, two of four."
     images = np.random.default_rng(0).integers(0, 256, (256, 3, size, size), dtype=np.uint8)
-    level = levels(images, dataclasses.replace(config, batch_size=batch, policy="natural"))
+    level = Searcher(images, dataclasses.replace(config, batch_size=batch, policy="natural"))
     net = Network(random_genotype(0), 10, width=config.width, depth=config.depth)
     macs = count_macs(net, (3, size, size)) * batch * 2 * (3 + config.samples)
     step = iter(range(10_000))
