@@ -15,7 +15,7 @@ DRAWINGS = {
     "network": ("A genotype becomes a stack of cells with a stem and a classifier", [
         ["k:image", ">", "stem", ">", "b:normal\ncells", ">", "o:reduction\nhalf the size,\ntwice the width", ">", "b:normal\ncells", ">",
          "o:reduction", ">", "b:normal\ncells", ">mean", "g:classifier"],
-        ["-with parameters and multiply-adds that agree with the published networks to the digit"],
+        ["-with parameters and MACs that agree with the published networks to the digit"],
     ]),
     "supernet": ("An edge of the supernet computes seven operations and adds their results, each times its weight", [
         ["k:node i", ">x", "sep_conv_3x3(x)", "-times", "b:0.9"], ["|97", "sep_conv_5x5(x)", "-times", "b:0.2"],
@@ -168,9 +168,6 @@ DRAWINGS = {
     ]),
     "figures": ("Four questions, four pictures", [
         ["k:report.json", ">", "b:better at its size?", "b:for whom?", "b:taken for what?", "b:trained long enough?"],
-    ]),
-    "example": ("Answers of networks that do not exist, and everything else as in a run", [
-        ["o:drawn answers", ">", "b:metrics, intervals,\naggregation: the real code", ">", "g:a report to test words\nand pictures with"],
     ]),
     "form_controls": ("Controls with names, sentences that are read out, pictures that can be chosen", [
         ["k:list, slider, button\nby keyboard", ">", "b:Board.draw()", ">", "g:picture", "g:sentence,\nread out"],

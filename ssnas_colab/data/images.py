@@ -7,7 +7,9 @@ __all__ = ['ENDINGS', 'Source', 'require_two_classes', 'to_rgb', 'to_square', 'w
            'Folder', 'leads_out', 'Zip', 'open_images', 'copies', 'problem_with', 'by_reason', 'file_reader']
 
 # %% ../../nbs/data/01_images.ipynb #8791615a
+import contextlib
 import hashlib
+import itertools
 import math
 import os
 import re
@@ -51,11 +53,8 @@ class Source:
 
     def places(self, split):
         "Numbers of the split's images."
-        first = 0
-        for name, size in self.sizes.items():
-            if name == split:
-                return np.arange(first, first + size)
-            first += size
+        last = dict(zip(self.sizes, np.cumsum([*self.sizes.values()]).tolist()))[split]
+        return np.arange(last - self.sizes[split], last)
 
 
 def require_two_classes(path, names):
@@ -156,7 +155,7 @@ class Folder:
     """
 
     def __init__(self, path):
-        self.path, self.names, self.dicom, seen = Path(path), [], 0, set()
+        self.path, self.names, self.facts, self.dicom, seen = Path(path), [], {}, 0, set()
         for root, folders, files in os.walk(path, followlinks=True):
             if os.path.realpath(root) in seen:
                 folders.clear()
@@ -166,14 +165,12 @@ class Folder:
             self.names += ["/".join([*inside, name]) for name in files if _is_image([*inside, name])]
             self.dicom += sum(name.lower().endswith((".dcm", ".dicom")) for name in files)
         self.names.sort()
-        self.facts = {name: self._facts(name) for name in self.names}
-
-    def _facts(self, name):
-        try:
-            found = (self.path / name).stat()
-        except OSError:  # a link that leads nowhere
-            return -1, 0
-        return found.st_size, found.st_mtime_ns
+        for name in self.names:
+            try:
+                found = (self.path / name).stat()
+                self.facts[name] = found.st_size, found.st_mtime_ns
+            except OSError:  # a link that leads nowhere
+                self.facts[name] = -1, 0
 
     def read(self, name):
         "The bytes of the file `name`."
@@ -235,15 +232,10 @@ def copies(files, names) -> list:
     for name in names:
         size, checksum = files.facts[name]
         alike.setdefault((size, checksum if isinstance(files, Zip) else 0), []).append(name)
-    for (size, _), group in alike.items():
-        if len(group) == 1 or not 0 < size <= _LARGEST:
-            continue
-        for name in group:
-            try:
-                digest = hashlib.sha256(files.read(name)).digest()
-            except Exception:  # unreadable: set aside for that later
-                continue
-            same.setdefault((size, digest), []).append(name)
+    groups = [group for (size, _), group in alike.items() if len(group) > 1 and 0 < size <= _LARGEST]
+    for name in itertools.chain(*groups):
+        with contextlib.suppress(Exception):  # unreadable: set aside for that later
+            same.setdefault(hashlib.sha256(files.read(name)).digest(), []).append(name)
     return [group for group in same.values() if len(group) > 1]
 
 # %% ../../nbs/data/01_images.ipynb #463d83f4

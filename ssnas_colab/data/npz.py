@@ -111,16 +111,6 @@ def _npz_arrays(path):
     return found
 
 # %% ../../nbs/data/03_npz.ipynb #573ef98c
-def _checked_images(path, key, images):
-    shaped = images.ndim == 3 or images.ndim == 4 and images.shape[3] in (1, 3)
-    if images.dtype != np.uint8 or not shaped or not images.size:
-        raise UserError(
-            f"{key} in {path} must be uint8 of shape (N, H, W) or (N, H, W, 3), not {images.dtype} of {images.shape}: "
-            "convert it"
-        )
-    return images
-
-
 def _checked_labels(path, key, labels, count):
     "int64 (N,) or uint8 (N, L)."
     shaped = labels.ndim in (1, 2) and len(labels) == count and labels.size
@@ -143,7 +133,14 @@ def read_npz(path, class_names=None, name=None) -> Source:
     """
     path, found = Path(path), _npz_arrays(path)
     given = [split for split in ("train", "val", "test") if f"{split}_images" in found]
-    images = {split: _checked_images(path, f"{split}_images", found[f"{split}_images"]) for split in given}
+    images = {split: found[f"{split}_images"] for split in given}
+    for split, array in images.items():
+        shaped = array.ndim == 3 or array.ndim == 4 and array.shape[3] in (1, 3)
+        if array.dtype != np.uint8 or not shaped or not array.size:
+            raise UserError(
+                f"{split}_images in {path} must be uint8 of shape (N, H, W) or (N, H, W, 3), "
+                f"not {array.dtype} of {array.shape}: convert it"
+            )
     if len({array.shape[1:] for array in images.values()}) > 1:
         raise UserError(f"The images of {path} differ in shape between its splits: give them one size")
     sizes = {split: len(array) for split, array in images.items()}

@@ -31,25 +31,6 @@ def shared_images(data) -> list:
     return [group for group in found.values() if len({split for split, _ in group}) > 1]
 
 # %% ../../nbs/data/08_summary.ipynb #a82b5386
-def _classes(data):
-    facts = imbalance_facts(data.labels["train"], data.num_classes)
-    counts = [f"{name} {count:,}" for name, count in zip(data.class_names, data.counts())]
-    shown = counts if len(counts) <= 20 else [*counts[:10], f"... {len(counts) - 15} more ...", *counts[-5:]]
-    kind = "labels" if data.task == "multi-label" else "classes"
-    factor = f"imbalance factor {data.imbalance_factor():.4g} in training"
-    yield f"{data.num_classes} {kind}, {factor}: {', '.join(shown)}"
-    if facts:
-        yield (
-            f"evenness: Gini {facts['gini']:.2f}, as {facts['effective_classes']:.1f} equal {kind}; "
-            f"{facts['many']} with over 100 images, {facts['medium']} with 20 to 100, {facts['few']} with fewer"
-        )
-    if data.task == "multi-label" and facts:
-        yield (
-            f"labels an image: {facts['cardinality']:.2f} on average, {facts['without']:.1%} have none; prevalence "
-            f"{min(facts['prevalence']):.2%} to {max(facts['prevalence']):.2%}"
-        )
-
-
 def description(data):
     "Lines for a person: what it is, the splits, the classes, what lies in two splits, what was set aside."
     sizes = ", ".join(f"{len(images):,} {split}" for split, images in data.images.items())
@@ -57,13 +38,26 @@ def description(data):
     yield f"{data.name}: {data.task}, {colour}, {height}x{width} pixels, {data.policy} views"
     yield f"images: {sizes}"
     if data.labels:
-        yield from _classes(data)
+        facts = imbalance_facts(data.labels["train"], data.num_classes)
+        counts = [f"{name} {count:,}" for name, count in zip(data.class_names, data.counts())]
+        shown = counts if len(counts) <= 20 else [*counts[:10], f"... {len(counts) - 15} more ...", *counts[-5:]]
+        kind = "labels" if data.task == "multi-label" else "classes"
+        factor = f"imbalance factor {data.imbalance_factor():.4g} in training"
+        yield f"{data.num_classes} {kind}, {factor}: {', '.join(shown)}"
+        if facts:
+            yield (
+                f"evenness: Gini {facts['gini']:.2f}, as {facts['effective_classes']:.1f} equal {kind}; "
+                f"{facts['many']} with over 100 images, {facts['medium']} with 20 to 100, {facts['few']} with fewer"
+            )
+        if data.task == "multi-label" and facts:
+            yield (
+                f"labels an image: {facts['cardinality']:.2f} on average, {facts['without']:.1%} have none; prevalence "
+                f"{min(facts['prevalence']):.2%} to {max(facts['prevalence']):.2%}"
+            )
     shared = shared_images(data) if len(data.images) > 1 else []
     if shared:
-        firsts = {}
-        for split, position in shared[0]:
-            firsts.setdefault(split, position)
-        first = " and ".join(f"{split} {position}" for split, position in firsts.items())
+        firsts = reversed(dict(reversed(shared[0])).items())  # of each split
+        first = " and ".join(f"{split} {position}" for split, position in firsts)
         yield f"in more than one split: {len(shared)} times the same pixels (the first: {first})"
     if data.set_aside:
         counted = ", ".join(f"{count} {reason}" for reason, count in by_reason(data.set_aside).items())

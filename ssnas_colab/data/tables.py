@@ -17,11 +17,9 @@ from .folders import SPLITS, stamp, without_copies
 from .images import Source, file_reader, open_images, require_two_classes
 
 # %% ../../nbs/data/04_tables.ipynb #718ae144
-_FILE = ("image", "file", "filename", "imageid", "imageindex", "imagename", "path", "imagepath", "filepath")
-_FILE += ("id", "name")
-_LABEL = ("label", "labels", "class", "classes", "target", "diagnosis", "dx", "finding", "findings", "findinglabels")
-_LABEL += ("category", "level", "disease")
-_GROUP = ("patient", "patientid", "subject", "subjectid", "group", "groupid", "slide", "slideid", "lesionid")
+_FILE = "image file filename imageid imageindex imagename path imagepath filepath id name".split()
+_LABEL = "label labels class classes target diagnosis dx finding findings findinglabels category level disease".split()
+_GROUP = "patient patientid subject subjectid group groupid slide slideid lesionid".split()
 ROLES = ("file", "label", "group", "split")
 
 

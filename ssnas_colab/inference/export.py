@@ -156,21 +156,6 @@ def _checked(facts):
     return facts
 
 # %% ../../nbs/inference/02_export.ipynb #7d6827bb
-def _members(archive, path):
-    "The bytes of the two members that are needed; `UserError` for names that lead out of the archive."
-    for info in archive.infolist():
-        if leads_out(info):
-            raise UserError(f"{path} has the member {info.filename!r}, which leads out of it: do not trust this file")
-    found = {}
-    for name, most in _MOST.items():
-        if name not in archive.namelist():
-            raise UserError(f"{path} holds no {name}: name a file that `ssnas export` has written")
-        if archive.getinfo(name).file_size > most:
-            raise UserError(f"{name} in {path} is larger than {most >> 20} MiB: do not trust this file")
-        found[name] = archive.read(name)
-    return found
-
-
 def read_archive(path) -> tuple:
     """Facts (see `model_facts`) and weights by name of an archive that `export_run` wrote; nothing is unpacked.
 
@@ -179,9 +164,19 @@ def read_archive(path) -> tuple:
     """
     from safetensors.torch import load
 
+    found = {}
     try:
         with zipfile.ZipFile(path) as archive:
-            found = _members(archive, path)
+            for info in archive.infolist():
+                if leads_out(info):
+                    told = f"{path} has the member {info.filename!r}, which leads out of it"
+                    raise UserError(f"{told}: do not trust this file")
+            for name, most in _MOST.items():
+                if name not in archive.namelist():
+                    raise UserError(f"{path} holds no {name}: name a file that `ssnas export` has written")
+                if archive.getinfo(name).file_size > most:
+                    raise UserError(f"{name} in {path} is larger than {most >> 20} MiB: do not trust this file")
+                found[name] = archive.read(name)
         facts = json.loads(found["model.json"])
         if (number := facts["format"]) > ARCHIVE_FORMAT:
             raise UserError(f"{path} was written by a newer version (format {number}): `pip install -U ssnas_colab`")

@@ -54,19 +54,18 @@ def _predictions(model, pictures, names, batch_size):
     "A `Prediction` for each of the `names` in `Pictures`, a batch at a time."
     found = []
     for first in range(0, len(names), batch_size):
-        part = names[first : first + batch_size]
-        pixels = [pictures.pixels(name, model.facts) for name in part]
-        whole = [one for one in pixels if not isinstance(one, str)]
+        read = [(name, pictures.pixels(name, model.facts)) for name in names[first : first + batch_size]]
+        whole = [pixels for _, pixels in read if not isinstance(pixels, str)]
         rows = iter(model.scores(np.concatenate(whole), batch_size) if whole else ())
-        for name, one in zip(part, pixels, strict=True):
-            if isinstance(one, str):
-                found.append(Prediction(name, None, None, one))
-            else:
-                row = next(rows)
-                answer = model.class_names[row.argmax()]
-                if model.task == "multi-label":
-                    answer = tuple(name for name, score in zip(model.class_names, row, strict=True) if score > 0.5)
-                found.append(Prediction(name, answer, row, ""))
+        for name, pixels in read:
+            if isinstance(pixels, str):
+                found.append(Prediction(name, None, None, pixels))
+                continue
+            row = next(rows)
+            answer = model.class_names[row.argmax()]
+            if model.task == "multi-label":
+                answer = tuple(label for label, score in zip(model.class_names, row, strict=True) if score > 0.5)
+            found.append(Prediction(name, answer, row, ""))
     return found
 
 

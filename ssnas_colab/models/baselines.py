@@ -6,6 +6,8 @@
 __all__ = ['ResNet', 'resnet18', 'MobileNet', 'narrow_resnet', 'random_genotype']
 
 # %% ../../nbs/models/04_baselines.ipynb #cae056f2
+from functools import partial
+
 import numpy as np
 import torch.nn.functional as F
 from torch import nn
@@ -20,12 +22,9 @@ class _Block(nn.Module):
     def __init__(self, in_channels, channels, stride):
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(channels),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(channels, channels, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(channels),
-        )
+            nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels),
+        )  # fmt: skip
         self.shortcut = nn.Identity()
         if stride != 1 or in_channels != channels:
             convolution = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
@@ -83,9 +82,8 @@ class MobileNet(nn.Module):
         from torchvision.models import mobilenet_v3_small
 
         made = mobilenet_v3_small(weights=None, num_classes=num_classes)
-        stem = made.features[0][0]
-        options = {"kernel_size": 3, "stride": 1, "padding": 1, "bias": False}
-        made.features[0][0] = nn.Conv2d(in_channels, stem.out_channels, **options)
+        channels = made.features[0][0].out_channels
+        made.features[0][0] = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(made.features[0][0].weight, mode="fan_out")
         for layer in made.modules():
             if isinstance(layer, nn.BatchNorm2d):
@@ -107,10 +105,7 @@ def narrow_resnet(num_classes, in_channels=3, max_parameters=413_850):
 
     `UserError` where not even width 1 fits.
     """
-
-    def build(width):
-        return ResNet((2, 2, 2, 2), width, num_classes, in_channels)
-
+    build = partial(ResNet, (2, 2, 2, 2), num_classes=num_classes, in_channels=in_channels)
     return build(widest(build, max_parameters, "ResNet-18"))
 
 # %% ../../nbs/models/04_baselines.ipynb #a41fb0c9

@@ -74,72 +74,41 @@ class Edge(NamedTuple):
     target: int
 
 
-def _checked_edge(entry, kind):
-    where = f"The {kind} cell's edge {_short(repr(list(entry) if isinstance(entry, tuple) else entry))}"
-    if not isinstance(entry, (list, tuple)) or len(entry) != 3:
-        raise ValueError(f"{where} must be (operation, source, target)")
-    op, source, target = entry
-    if not isinstance(op, str) or op not in PRIMITIVES:
-        raise ValueError(f"{where} has an unknown operation: {did_you_mean(op, PRIMITIVES)}")
-    source, target = _whole(source, f"{where}: its source"), _whole(target, f"{where}: its target")
-    if not 0 <= source < target or not 2 <= target <= _LAST_NODE:
-        raise ValueError(f"{where} must lead from a node (0 or more) to a later one (2 to {_LAST_NODE})")
-    return Edge(op, source, target)
-
-
 def _checked_cell(entries, kind):
-    found = tuple(_checked_edge(entry, kind) for entry in _sequence(entries, f"The {kind} cell's edges"))
-    twice = [edge for edge, count in Counter(found).items() if count > 1]
-    if twice:
-        raise ValueError(f"The {kind} cell has the edge {list(twice[0])} twice: keep one")
-    return found
-
-
-def _checked_concat(nodes, what):
-    nodes = _sequence(nodes, what, (list, tuple, range))
-    found = tuple(_whole(node, f"A node of {what}") for node in nodes[: _LAST_NODE + 1])
-    if len(found) != len(set(found)) or not all(2 <= node <= _LAST_NODE for node in found):
-        raise ValueError(f"{what} must name nodes from 2 to {_LAST_NODE}, each once, not {_short(repr(nodes))}")
-    return found
+    found = []
+    for entry in _sequence(entries, f"The {kind} cell's edges"):
+        where = f"The {kind} cell's edge {_short(repr(list(entry) if isinstance(entry, tuple) else entry))}"
+        if not isinstance(entry, (list, tuple)) or len(entry) != 3:
+            raise ValueError(f"{where} must be (operation, source, target)")
+        op, source, target = entry
+        if not isinstance(op, str) or op not in PRIMITIVES:
+            raise ValueError(f"{where} has an unknown operation: {did_you_mean(op, PRIMITIVES)}")
+        source, target = _whole(source, f"{where}: its source"), _whole(target, f"{where}: its target")
+        if not 0 <= source < target or not 2 <= target <= _LAST_NODE:
+            raise ValueError(f"{where} must lead from a node (0 or more) to a later one (2 to {_LAST_NODE})")
+        if Edge(op, source, target) in found:
+            raise ValueError(f"{where} is there twice: keep one")
+        found.append(Edge(op, source, target))
+    return tuple(found)
 
 # %% ../../nbs/models/01_genotype.ipynb #ed9085b7
 def _read_value(node):
-    "The value of a literal: a number, a string, a list or tuple of such, or range(...)."
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float, str):
-        return node.value
-    if isinstance(node, (ast.List, ast.Tuple)):
-        return [_read_value(item) for item in node.elts]
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range" and not node.keywords:
-        numbers = [_read_value(item) for item in node.args]
-        if 1 <= len(numbers) <= 2 and all(type(number) is int for number in numbers):
-            return list(range(*numbers)[: _LAST_NODE + 1])
-    raise ValueError(
-        f"The genotype's text could not be read at {_short(ast.unparse(node))!r}: "
-        "only operations, numbers, lists, tuples and range(first, end) may stand there"
-    )
-
-# %% ../../nbs/models/01_genotype.ipynb #782c390a
-def _read_call(text):
-    "The named parts of 'Genotype(name=value, ...)', also after 'SOME_NAME = ', as Python values."
+    "The value of a literal or of range(first, end)."
     try:
-        if not isinstance(text, str):
-            raise TypeError
-        [statement] = ast.parse(text.strip()).body
-        call = statement.value
-        named = isinstance(call, ast.Call) and not call.args and all(keyword.arg for keyword in call.keywords)
-        if not named or call.func.id != "Genotype":
-            raise TypeError
-    except (SyntaxError, ValueError, TypeError, AttributeError, RecursionError, MemoryError):
+        if isinstance(node, ast.Call) and node.func.id == "range" and len(node.args) <= 2 and not node.keywords:
+            return list(range(*map(ast.literal_eval, node.args))[: _LAST_NODE + 1])
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, AttributeError, RecursionError, MemoryError):
         raise ValueError(
-            f"The genotype's text could not be read at {_short(repr(text))}: it must be one expression, "
-            "Genotype(normal=[...], normal_concat=..., reduce=[...], reduce_concat=...)"
+            f"The genotype's text could not be read at {_short(ast.unparse(node))!r}: "
+            "only operations, numbers, lists, tuples and range(first, end) may stand there"
         ) from None
-    return {keyword.arg: _read_value(keyword.value) for keyword in call.keywords}
 
 
 def _read_edges(entries, kind):
     "Edges as [op, source, target] from DARTS' (op, source) or FairDARTS' (op, target, source)."
-    lengths = {len(entry) if isinstance(entry, list) else 0 for entry in _sequence(entries, f"The {kind} cell's edges")}
+    entries = _sequence(entries, f"The {kind} cell's edges")
+    lengths = {len(entry) if isinstance(entry, (list, tuple)) else 0 for entry in entries}
     if lengths == {2} and len(entries) % 2 == 0:
         return [[op, source, 2 + i // 2] for i, (op, source) in enumerate(entries)]
     if lengths <= {3}:
@@ -186,7 +155,10 @@ class Genotype:
         default = range(2, max([5, *(edge.target for edge in parts["normal"] + parts["reduce"])]) + 1)
         for name in ("normal_concat", "reduce_concat"):
             value = getattr(self, name)
-            parts[name] = _checked_concat(default if value is None else value, name)
+            nodes = _sequence(default if value is None else value, name, (list, tuple, range))
+            parts[name] = tuple(_whole(node, f"A node of {name}") for node in nodes[: _LAST_NODE + 1])
+            if len({*parts[name]}) < len(parts[name]) or not all(2 <= node <= _LAST_NODE for node in parts[name]):
+                raise ValueError(f"{name} must name nodes from 2 to {_LAST_NODE}, each once, not {_short(repr(nodes))}")
         for name, value in parts.items():
             object.__setattr__(self, name, value)
 
@@ -208,23 +180,18 @@ class Genotype:
         "Lists and numbers for JSON: {'normal': [[op, source, target], ...], 'normal_concat': [2, ...], 'reduce': ...}."
         return {name: [list(i) if isinstance(i, tuple) else i for i in getattr(self, name)] for name in _PARTS}
 
-    @classmethod
-    def from_dict(cls, parts: dict) -> "Genotype":
-        "The genotype of such a dictionary; `ValueError` if a part is missing, unknown or of the wrong type."
-        return cls(**_checked_parts(parts, "A genotype in JSON"))
-
     def to_json(self) -> str:
         "One line of JSON with the content of `to_dict`."
         return json.dumps(self.to_dict())
 
     @classmethod
     def from_json(cls, text: str) -> "Genotype":
-        "The genotype that `to_json` wrote; `ValueError` in one sentence for anything else."
+        "The genotype that `to_json` wrote; `ValueError` in one sentence for anything else, a part missing or unknown."
         try:
             parts = json.loads(text)
         except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"This is not the JSON of a genotype, {_short(repr(text))}: {error}") from None
-        return cls.from_dict(parts)
+        return cls(**_checked_parts(parts, "A genotype in JSON"))
 
     @classmethod
     def parse(cls, text: str) -> "Genotype":
@@ -233,7 +200,19 @@ class Genotype:
         Edges are (operation, source), two for each node in turn, or (operation, target, source). 'NAME = Genotype(...)'
         is read too. `ValueError` names the part of the text that could not be read.
         """
-        parts = _checked_parts(_read_call(text), "A printed genotype")
+        try:
+            [statement] = ast.parse(text.strip()).body
+            call = statement.value
+            good = call.func.id == "Genotype" and not call.args and all(keyword.arg for keyword in call.keywords)
+        except (SyntaxError, ValueError, TypeError, AttributeError, RecursionError, MemoryError):
+            good = False
+        if not good:
+            raise ValueError(
+                f"The genotype's text could not be read at {_short(repr(text))}: it must be one expression, "
+                "Genotype(normal=[...], normal_concat=..., reduce=[...], reduce_concat=...)"
+            )
+        read = {keyword.arg: _read_value(keyword.value) for keyword in call.keywords}
+        parts = _checked_parts(read, "A printed genotype")
         return cls(**{k: v if k.endswith("concat") else _read_edges(v, k) for k, v in parts.items()})
 
     def __str__(self):
@@ -278,14 +257,11 @@ GENOTYPES = {
 GENOTYPES = {name: Genotype.parse(text) for name, text in GENOTYPES.items()}
 
 # %% ../../nbs/models/01_genotype.ipynb #0078cb02
-# name: (parameters, multiply-adds) at width 36, depth 20, 10 classes, for one colour image of 32 x 32 pixels
+# name: (parameters, MACs) at width 36, depth 20, 10 classes, for one colour image of 32 x 32 pixels
 PUBLISHED_SIZES = {
-    "DARTS_V2": (3_349_342, 528_359_040),
-    "PDARTS": (3_433_798, 532_174_464),
-    "SNAS": (2_661_382, 422_218_368),
-    "FairDARTS_a": (2_360_782, 371_455_200),
-    "FairDARTS_b": (3_407_878, 536_487_552),
-}
+    "DARTS_V2": (3_349_342, 528_359_040), "PDARTS": (3_433_798, 532_174_464), "SNAS": (2_661_382, 422_218_368),
+    "FairDARTS_a": (2_360_782, 371_455_200), "FairDARTS_b": (3_407_878, 536_487_552),
+}  # fmt: skip
 
 # %% ../../nbs/models/01_genotype.ipynb #e5c67253
 def load_genotype(path) -> Genotype:
@@ -313,12 +289,11 @@ def summary(genotype: Genotype) -> str:
 
     Where that is too long, how often each operation occurs: 'n: 5 sep3, 2 skip, 1 dil3 | r: 5 max, 3 skip'.
     """
-    full, counts = [], []
-    for kind in ("normal", "reduce"):
-        used = genotype.used(kind)[0]
-        full.append(", ".join(f"{_SHORT_NAMES[edge.op]} {edge.source}>{edge.target}" for edge in used) or "nothing")
-        found = Counter(_SHORT_NAMES[edge.op] for edge in used).most_common()
-        counts.append(", ".join(f"{count} {name}" for name, count in found) or "nothing")
-    lines = ["n: {} | r: {}".format(*parts) for parts in (full, counts)]
-    line = lines[0] if len(lines[0]) <= 100 else lines[1]
+    cells = [genotype.used(kind)[0] for kind in ("normal", "reduce")]
+    told = [[f"{_SHORT_NAMES[op]} {source}>{target}" for op, source, target in cell] for cell in cells]
+    line = "n: {} | r: {}".format(*(", ".join(texts) or "nothing" for texts in told))
+    if len(line) > 100:
+        counts = [Counter(_SHORT_NAMES[edge.op] for edge in cell).most_common() for cell in cells]
+        told = [[f"{count} {name}" for name, count in found] for found in counts]
+        line = "n: {} | r: {}".format(*(", ".join(texts) or "nothing" for texts in told))
     return line if len(line) <= 100 else line[:97] + "..."

@@ -33,23 +33,19 @@ class ReLUConvBN(ReLUBodyNorm):
         super().__init__(nn.Conv2d(in_channels, channels, 1, bias=False), channels, affine)
 
 # %% ../../nbs/models/02_operations.ipynb #7ea29986
-def _depthwise(channels, kernel, stride, dilation=1):
+def _separable(channels, kernel, stride, dilation=1):
+    "A depthwise convolution and a pointwise one."
     padding = dilation * (kernel - 1) // 2
-    return nn.Conv2d(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False)
+    depthwise = nn.Conv2d(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False)
+    return depthwise, nn.Conv2d(channels, channels, 1, bias=False)
 
 
 class SepConv(ReLUBodyNorm):
     "Depthwise separable convolution, applied twice; only the first has the stride (DARTS, section 3.1)."
 
     def __init__(self, channels, kernel, stride, affine=True):
-        body = nn.Sequential(
-            _depthwise(channels, kernel, stride),
-            nn.Conv2d(channels, channels, 1, bias=False),
-            nn.BatchNorm2d(channels, affine=affine),
-            nn.ReLU(inplace=True),
-            _depthwise(channels, kernel, 1),
-            nn.Conv2d(channels, channels, 1, bias=False),
-        )
+        between = nn.BatchNorm2d(channels, affine=affine), nn.ReLU(inplace=True)
+        body = nn.Sequential(*_separable(channels, kernel, stride), *between, *_separable(channels, kernel, 1))
         super().__init__(body, channels, affine)
 
 
@@ -57,10 +53,7 @@ class DilConv(ReLUBodyNorm):
     "Depthwise separable convolution with dilation 2, applied once: a 3x3 kernel sees 5x5, a 5x5 kernel sees 9x9."
 
     def __init__(self, channels, kernel, stride, affine=True):
-        body = nn.Sequential(
-            _depthwise(channels, kernel, stride, dilation=2), nn.Conv2d(channels, channels, 1, bias=False)
-        )
-        super().__init__(body, channels, affine)
+        super().__init__(nn.Sequential(*_separable(channels, kernel, stride, dilation=2)), channels, affine)
 
 # %% ../../nbs/models/02_operations.ipynb #ad175c84
 class _TwoPaths(nn.Module):

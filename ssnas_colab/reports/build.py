@@ -110,7 +110,7 @@ def models_table(report) -> tuple:
         cost = [f"{m['parameters']:,}", f"{m['macs'] / 1e6:.2f}"]
         cost += ["–" if m.get("latency_ms") is None else f"{m['latency_ms']:.1f}"] * timed
         rows.append([display_name(name), *cost, *[with_spread(key, m) for key in columns], f"{m['seconds']:.0f}"])
-    head = ["model", "parameters", "multiply-adds (M)", *["latency (ms)"] * timed, *columns.values(), "seconds"]
+    head = ["model", "parameters", "MACs (M)", *["latency (ms)"] * timed, *columns.values(), "seconds"]
     return head, rows
 
 

@@ -112,7 +112,7 @@ def aggregate(reports, differences=None) -> dict:
 
     reports: dictionaries of `report.json`, of one seed or several; differences: what the paired comparison found, by
     model (the predictions are not in the reports). Every number of a model is the mean over the seeds that have one,
-    parameters and multiply-adds rounded; "spread" is the sample standard deviation (divisor n - 1); "seeds" each seed's
+    parameters and MACs rounded; "spread" is the sample standard deviation (divisor n - 1); "seeds" each seed's
     own; "counted" how many seeds have a metric that not all have; "confusion" is summed. Genotype, width, depth, curves
     and settings are the first's, seconds are summed. One report of one seed is given back as it is. `UserError` names
     what differs where reports cannot be put together, and for no report.

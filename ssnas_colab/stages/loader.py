@@ -48,8 +48,7 @@ _VIEWS |= dict.fromkeys(("pathmnist", "bloodmnist", "tissuemnist"), "microscopy"
 def _cifar(name):
     from torchvision import datasets
 
-    kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
-    root = cache_folder()
+    kind, root = getattr(datasets, name.upper()), cache_folder()
     if not (root / kind.base_folder).is_dir():
         fetch(kind.url, root / kind.filename, md5=kind.tgz_md5, name=name)
     try:  # unpacks, and checks each file against its checksum
@@ -176,8 +175,7 @@ class ImageData:
 
     def imbalance_factor(self) -> float:
         "Largest over smallest class in training, classes without images left out; 1.0 without labels."
-        present = [count for count in self.counts() if count]
-        return max(present) / min(present) if present else 1.0
+        return self.imbalance().get("imbalance_factor", 1.0)
 
     @cached_property
     def _moments(self):

@@ -48,7 +48,7 @@ def read_source(what):
 
 # %% ../../nbs/widgets/02_explorer_model.ipynb #19ba50fd
 class Sizes:
-    "Parameters and multiply-adds of genotypes, each counted once; options as in `explore`."
+    "Parameters and MACs of genotypes, each counted once; options as in `explore`."
 
     def __init__(self, num_classes=10, in_channels=3, size=(32, 32), depth=8, width=16, max_parameters=413_850):
         self.num_classes, self.in_channels, self.size = num_classes, in_channels, tuple(size)
@@ -75,7 +75,7 @@ class Sizes:
             return str(error)
         image = "x".join(str(number) for number in (self.in_channels, *self.size))
         networks = [
-            f"width {found['width']}: {found['parameters']:,} parameters, {found['macs'] / 1e6:.2f} M multiply-adds"
+            f"width {found['width']}: {found['parameters']:,} parameters, {found['macs'] / 1e6:.2f} M MACs"
             for found in size.values()
         ]
         return (

@@ -50,7 +50,7 @@ def test_published_texts(published):
 def test_round_trips(name):
     genotype = GENOTYPES[name]
     assert Genotype.parse(str(genotype)) == genotype and Genotype.parse(f"\n{name} = {genotype}\n") == genotype
-    assert Genotype.from_json(genotype.to_json()) == genotype == Genotype.from_dict(genotype.to_dict())
+    assert Genotype.from_json(genotype.to_json()) == genotype == Genotype.from_json(json.dumps(genotype.to_dict()))
     assert pickle.loads(pickle.dumps(genotype)) == genotype and hash(genotype) == hash(Genotype.parse(str(genotype)))
     assert all(type(edge) is Edge for edge in genotype.normal + genotype.reduce)
 

@@ -12,7 +12,7 @@ from ssnas_colab.models.genotype import GENOTYPES, PRIMITIVES, PUBLISHED_SIZES, 
 from ssnas_colab.models.network import AuxiliaryHead, Cell, Network, count_macs, count_parameters, plan_cells, widest
 from ssnas_colab.models.operations import OPERATIONS, DropPath, FactorizedReduce
 
-# name: (parameters, millions of multiply-adds), width 36, depth 20, 10 classes, one 32x32 image
+# name: (parameters, millions of MACs), width 36, depth 20, 10 classes, one 32x32 image
 PUBLISHED = {
     "DARTS_V2": (3_349_342, 528.36),
     "PDARTS": (3_433_798, 532.17),
@@ -256,7 +256,7 @@ def test_counts_by_hand():
 
 
 def macs_by_definition(module, shape):
-    "Multiply-adds from the layers' definitions: a number of the output is a sum over one unit's weights."
+    "MACs from the layers' definitions: a number of the output is a sum over one unit's weights."
     found = []
 
     def count(layer, inputs, output):

@@ -223,7 +223,7 @@ def test_epoch_and_threshold_by_keyboard(page):
     page.keyboard.press("ArrowRight")
     kept = page.locator(f"{PICTURE} >> g.edge")
     until(page, lambda: kept.count() < edges, "a higher threshold keeps fewer edges")
-    assert "parameters" in page.inner_text(STATUS) and "multiply-adds" in page.inner_text(STATUS)
+    assert "parameters" in page.inner_text(STATUS) and "MACs" in page.inner_text(STATUS)
     handle(page, "Threshold").focus()
     for _ in range(13):
         page.keyboard.press("ArrowLeft")

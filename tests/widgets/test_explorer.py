@@ -67,7 +67,7 @@ def test_sizes_are_those_of_the_network_that_would_be_trained(run):
     net = Network.within(explorer.genotype(), 3, in_channels=1, depth=5)
     told = story(explorer)[0]
     assert f"width {net.width}: {count_parameters(net):,} parameters" in told
-    assert f"{count_macs(net, (1, 8, 8)) / 1e6:.2f} M multiply-adds" in told
+    assert f"{count_macs(net, (1, 8, 8)) / 1e6:.2f} M MACs" in told
     net = Network(explorer.genotype(), 3, in_channels=1, depth=5, width=16)
     assert f"fixed width 16: {count_parameters(net):,} parameters" in told
 
