@@ -178,11 +178,13 @@ def recall_table(report) -> tuple:
 
 
 def recall_note(report) -> str:
-    "What the intervals of the recalls are; empty where there are none."
+    "What the intervals of the recalls are (those of version 0.1 were bootstrapped); empty where there are none."
     if not any(model.get("recall_interval_per_class") for model in report["models"].values()):
         return ""
+    version = report["versions"].get("ssnas_colab", "")
+    kind = "bootstrap intervals" if version.startswith("0.1.") else "intervals (Wilson)"
     mean = ", means over the seeds" * (len(report.get("seeds") or []) > 1)
-    return f"In brackets: 95 % intervals (Wilson) over the test images{mean}."
+    return f"In brackets: 95 % {kind} over the test images{mean}."
 
 # %% ../../nbs/reports/07_build.ipynb #a76ee824
 def settings_groups(settings) -> dict:
