@@ -9,5 +9,5 @@ __all__ = []
 from .cli import main
 
 # %% ../nbs/08_main.ipynb #0443d98c
-if __name__ == "__main__":
+if __name__ == "__main__" and __package__:  # a notebook is "__main__", too
     raise SystemExit(main())
