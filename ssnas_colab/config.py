@@ -363,9 +363,7 @@ def version_of(path) -> str | None:
     "The version that began the run at `path`; None where there is no run. The first version left no note of itself."
     try:
         return json.loads((Path(path) / "run.json").read_text(encoding="utf-8")).get("version", "0.1.0")
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, AttributeError):  # whoever opens the run will say so
+    except (OSError, ValueError, AttributeError):  # no run, or a damaged one: whoever opens it will say so
         return None
 
 # %% ../nbs/00_config.ipynb #aeb58e65
