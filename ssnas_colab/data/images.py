@@ -37,7 +37,7 @@ class Source:
     name: str
     where: str  # as the user named it, for errors and as the place of the files
     sizes: dict  # split -> number of images, numbered through all splits in this order
-    labels: dict  # split -> int64 (N,) or uint8 (N, L); {} where there are none
+    labels: dict  # split -> int64 (N,) or uint8 (N, L); where some are missing -1, (N, L) int8; {} where there are none
     class_names: tuple
     read: object  # (places, size, store) -> images (N, C, H, W) uint8, {position: reason} of those not readable
     file_name: object = str  # place -> name
@@ -45,6 +45,7 @@ class Source:
     groups: dict = field(default_factory=dict)  # split -> int64 (N,): what must stay in one split, such as a patient
     stamp: str = ""  # tells other files, or changed ones, apart
     policy: str = ""  # of the views, where the source knows
+    decisions: tuple = ()  # (what, how it was decided, in plain words): ("labels", "the folders' names"), ...
 
     @property
     def task(self):
