@@ -24,6 +24,7 @@ from ssnas_colab.config import (
     complete,
     default_path,
     fields_of,
+    kind_of,
     pipeline_config,
     range_of,
     read_value,
@@ -36,7 +37,10 @@ from .models.genotype import GENOTYPES, PUBLISHED_SIZES, load_genotype
 _STAGES = {"data": DataConfig, "search": SearchConfig, "evaluation": EvaluationConfig}
 # The settings that have an option of their own; all others are reached by --set.
 _OPTIONS = {
-    "data": ("imbalance_factor", "profile", "image_size", "policy", "class_order"),
+    "data": (
+        "imbalance_factor", "profile", "image_size", "policy", "class_order", "window", "fit", "uncertain",
+        "unlabelled", "folders", "delimiter", "raters", "skip_missing",
+    ),
     "search": ("relaxation", "objective"),
     "evaluation": ("recipe", "loss", "sampler", "max_parameters"),
 }
@@ -68,6 +72,7 @@ def _config(options) -> dict:
         stage, name, value = _setting(text)
         stages[stage][name] = value
     columns = {name: text.split(",") for name in ("label", "group") if (text := getattr(options, name))}
+    columns |= {"split": options.split} if options.split else {}
     seed = read_value(fields_of(RunConfig)["seed"], options.seed)
     if options.time_budget is not None:
         parse_duration(options.time_budget)
@@ -123,7 +128,7 @@ def _run_command(options):
 
     from ssnas_colab.stages.pipeline import known_report, run_stages
 
-    report = known_report(out, config, seeds)
+    report = known_report(out, config, seeds, options.data, **_places(options))
     if not report:
         with _opened(options) as (run, data):
             print(data.describe(), flush=True)
@@ -283,7 +288,12 @@ def _add_option(add, kind, name, **more):
     field = fields_of(kind)[name]
     default = "" if field.default is None else f"; default: {field.default}"
     text = f"{field.metadata['text']} ({range_of(field).removesuffix(', or none')}{default})"
-    add(f"--{name.replace('_', '-')}", metavar=name.rpartition("_")[2].upper(), help=text.replace("%", "%%"), **more)
+    if kind_of(field)[0] is bool:
+        more |= {"action": "store_const", "const": "true"}
+        text = field.metadata["text"]
+    else:
+        more["metavar"] = name.rpartition("_")[2].upper()
+    add(f"--{name.replace('_', '-')}", help=text.replace("%", "%%"), **more)
 
 
 def _add_settings(parser, out_help="the run folder (default: runs/NAME)"):
@@ -299,6 +309,8 @@ def _add_settings(parser, out_help="the run folder (default: runs/NAME)"):
     add("--images", help="the folder or zip of the images that a CSV names")
     add("--label", metavar="COLUMNS", help="column or columns of a CSV with the label, separated by commas")
     add("--group", metavar="COLUMN", help="column of a CSV that keeps images together in one split, say patients")
+    add("--split", metavar="COLUMN", help="column of a CSV with the splits, with values that say no more than a number "
+        "as in fold:4=test,3=val; none: draw the splits at random")  # fmt: skip
     add("--set", action="append", metavar="STAGE.NAME=VALUE", help="any other setting, say search.width=8 (repeatable)")
     add("--device", default="auto", help=fields_of(SearchConfig)["device"].metadata["text"])
     add("--fork", metavar="RUN", help="begin with what still holds of this run; --out names the new one")

@@ -6,8 +6,9 @@
 __all__ = ['CHANGED_PRESETS', 'AUGMENTATION_NAMES', 'OBJECTIVE_NAMES', 'RELAXATION_NAMES', 'PRECISIONS', 'SEARCH_PRESETS',
            'RECIPES', 'SAMPLERS', 'LOSS_TASKS', 'EVALUATION_PRESETS', 'PRESETS', 'setting', 'kind_of', 'range_of',
            'documented', 'checked', 'read_value', 'make_config', 'new_since', 'changed_since', 'augmentation_name',
-           'DataConfig', 'SearchConfig', 'search_config', 'EvaluationConfig', 'evaluation_config', 'check_task',
-           'version_of', 'RunConfig', 'fields_of', 'check_fields', 'pipeline_config', 'complete', 'default_path']
+           'DataConfig', 'window_text', 'read_window', 'SearchConfig', 'search_config', 'EvaluationConfig',
+           'evaluation_config', 'check_task', 'version_of', 'RunConfig', 'fields_of', 'check_fields', 'pipeline_config',
+           'complete', 'default_path']
 
 # %% ../nbs/00_config.ipynb #a593b970
 import dataclasses
@@ -191,6 +192,56 @@ class DataConfig:
     class_order: str | None = setting(
         None, "order of the classes along the tail; none: kept", choices=("kept", "shuffled")
     )
+    window: str | None = setting(
+        None, "values of images with more than 8 bits that become black and white, LOW:HIGH; none: found in training "
+        "images", since="0.3.0", before="16 bits",
+    )  # fmt: skip
+    fit: str = setting(
+        "pad", "how a picture becomes a square: pad keeps all of it, crop the middle, stretch all out of proportion",
+        choices=("pad", "crop", "stretch"), since="0.3.0", before="crop",
+    )  # fmt: skip
+    uncertain: str = setting(
+        "missing", "what -1 (uncertain) means among labels of yes and no", choices=("missing", "positive", "negative"),
+        since="0.3.0", before="missing",
+    )  # fmt: skip
+    unlabelled: str | None = setting(
+        None, "the folder, beside those of the classes, whose images have no label; none: unlabelled and the like",
+        since="0.3.0",
+    )  # fmt: skip
+    folders: str | None = setting(
+        None, "what a folder called test, train, ... beside class folders is; none: asked where it may be either",
+        choices=("classes", "splits"), since="0.3.0",
+    )  # fmt: skip
+    delimiter: str | None = setting(
+        None, "what stands between several labels in one cell of a table; none: seen from the cells; 'none': nothing",
+        since="0.3.0",
+    )  # fmt: skip
+    raters: str | None = setting(
+        None, "what counts where a table has two opinions on an image; none: asked", choices=("majority", "any"),
+        since="0.3.0",
+    )  # fmt: skip
+    skip_missing: bool = setting(
+        False, "go on where over 5 % of the images that a table names are not there", since="0.3.0", before=False
+    )
+
+
+def window_text(window) -> str | None:
+    "A window as a setting holds it: '-1000:400' of (-1000, 400); text and None stay."
+    return window if window is None or isinstance(window, str) else ":".join(f"{end:g}" for end in window)
+
+
+def read_window(window):
+    "(low, high) of a window that is set, '-1000:400' or (-1000, 400); None and '16 bits' stay. `UserError` otherwise."
+    text = window_text(window)
+    if text in (None, "16 bits"):  # the latter: of runs that version 0.2 or an earlier one began
+        return text
+    try:
+        low, high = map(float, text.split(":"))
+        if -1e9 < low < high < 1e9:
+            return low, high
+    except ValueError:
+        pass
+    raise UserError(f"The data's window is {_shown(text)}: it must be LOW:HIGH, two numbers, the lower first (0:4095)")
 
 # %% ../nbs/00_config.ipynb #25c61b2a
 OBJECTIVE_NAMES = ("barlow_twins", "simclr", "vicreg", "supervised")
@@ -410,27 +461,31 @@ def check_fields(kind, what, values):
 
 
 def pipeline_config(
-    data="digits", preset="quick", *, imbalance_factor=None, profile="exp", seed=0, image_size=None, policy=None,
-    max_parameters=None, device="auto", class_order=None, columns=None, search=None, evaluation=None, began=None,
+    data="digits", preset="quick", *, seed=0, max_parameters=None, device="auto", columns=None, search=None,
+    evaluation=None, began=None, **images,
 ) -> dict:  # fmt: skip
     """All settings of a run as a dictionary for `Run.open`: "data", "preset", "seed", "search", "evaluation".
 
-    data: a name, a path or an `ImageData`; the digits are long-tailed by a factor of 10 unless told otherwise;
-    class_order, columns: see `load_data`; search, evaluation: dictionaries of any other settings of these stages, on
-    top of the preset's (see `SearchConfig`, `EvaluationConfig`); began: the folder of the run, or the version that it
-    was begun with: where it exists already, presets and defaults are as they were then. `UserError` for a preset or a
-    setting that is unknown, or a value that does not fit.
+    data: a name, a path, an `ImageData` or another value that `load_data` takes; the digits are long-tailed by a factor
+    of 10 unless told otherwise; images: settings of `DataConfig`, columns: see `load_data`; search, evaluation:
+    dictionaries of any other settings of these stages, on top of the preset's (see `SearchConfig`, `EvaluationConfig`);
+    began: the folder of the run, or the version that it was begun with: where it exists already, presets and defaults
+    are as they were then. `UserError` for a preset or a setting that is unknown, or a value that does not fit.
     """
     began = began if began is None or isinstance(began, str) and began[:1].isdigit() else version_of(began)
     run = check_fields(RunConfig, "The run", {"preset": preset, "seed": seed})
     name = getattr(data, "name", None)  # an ImageData
-    source = name if isinstance(name, str) and not isinstance(data, Path) else Path(str(data)).name or str(data)
-    if imbalance_factor is None and source == "digits" and isinstance(data, (str, Path)):
-        imbalance_factor = 10
-    policy = None if policy is None else augmentation_name(policy)
-    settings = {"imbalance_factor": imbalance_factor, "profile": profile, "image_size": image_size, "policy": policy}
-    settings |= {} if class_order is None else {"class_order": class_order}
-    settings = check_fields(DataConfig, "The data", settings) | ({} if columns is None else {"columns": columns})
+    source = name if isinstance(name, str) and not isinstance(data, Path) else _source_name(data)
+    if images.get("imbalance_factor") is None and source == "digits" and isinstance(data, (str, Path)):
+        images["imbalance_factor"] = 10
+    if images.get("policy") is not None:
+        images["policy"] = augmentation_name(images["policy"])
+    images |= {"window": window_text(images["window"])} if "window" in images else {}
+    settings = make_config(DataConfig, {}, "The data", images, began=began)
+    read_window(settings.window)
+    settings = dataclasses.asdict(settings) | ({} if columns is None else {"columns": columns})
+    if settings["class_order"] is None:  # as runs of the first version have it
+        del settings["class_order"]
     changes = {"seed": run["seed"], "device": device}
     budget = {} if max_parameters is None else {"max_parameters": max_parameters}
     stages = {
@@ -438,6 +493,13 @@ def pipeline_config(
         "evaluation": evaluation_config(preset, began=began, **changes | budget | (evaluation or {})),
     }
     return {"data": {"source": source, **settings}, **run} | {k: dataclasses.asdict(v) for k, v in stages.items()}
+
+
+def _source_name(data):
+    "What a run's settings call its images: the path's last part, or the kind of a value from Python."
+    if not isinstance(data, (str, Path)):
+        return "images"
+    return Path(str(data)).name or str(data)
 
 
 def complete(config: dict, began="0.1.0") -> dict:
@@ -448,5 +510,5 @@ def complete(config: dict, began="0.1.0") -> dict:
 
 def default_path(data) -> Path:
     "Where the run of these images goes unless told otherwise: `runs/` and the name, or the path's last part."
-    name = data if isinstance(data, (str, Path)) else data.name
-    return Path("runs") / (Path(name).name.split(".")[0] or "data")
+    name = data if isinstance(data, (str, Path)) else getattr(data, "name", "images")
+    return Path("runs") / (Path(str(name)).name.split(".")[0] or "data")

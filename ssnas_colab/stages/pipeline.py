@@ -13,20 +13,21 @@ from pathlib import Path
 from ..config import check_task, complete, default_path, evaluation_config, pipeline_config, search_config
 from ..core.basics import UserError
 from ..core.device import choose_engine
+from ..data.summary import require_same_images
 from ..experiment.forecast import StageCost, foreseen, print_forecast, use_forecast
 from ..experiment.interrupts import stopping
 from ..experiment.run import Run
 from ..sessions.session import guard, session
 from .derivation import derive_stage
 from .evaluation import evaluate, evaluation_parts, seed_run
-from .loader import ImageData, data_stage, load_data
+from .loader import NAMES, ImageData, data_stage, files_stamp, load_data
 from .search import search, search_estimate
 
 # %% ../../nbs/06_pipeline.ipynb #d12da6b0
 def read_images(data, config, **more):
     "The `ImageData` that a name or path means, with the settings that `pipeline_config` gave."
     settings = {name: value for name, value in config["data"].items() if name != "source"}
-    return load_data(data, seed=config["seed"], **settings, **more)
+    return data if isinstance(data, ImageData) else load_data(data, seed=config["seed"], **settings, **more)
 
 
 def open_with_data(data, path, config, **places):
@@ -40,8 +41,7 @@ def open_with_data(data, path, config, **places):
     if path.exists():
         Run.check(path, config, complete=complete)
     choose_engine(config["search"]["device"])
-    if not isinstance(data, ImageData):
-        data = read_images(data, config, cache=path.with_name(path.name + ".images"), **places)
+    data = read_images(data, config, cache=path.with_name(path.name + ".images"), **places)
     check_task(evaluation_config(config["evaluation"]), data.task)
     run = guard(Run.open(path, config, complete=complete))
     with run.writing():
@@ -73,33 +73,48 @@ def fork_run(path, new_path, config) -> Run:
 
 # %% ../../nbs/06_pipeline.ipynb #7a6efb16
 def run_pipeline(
-    data="digits", path=None, preset="quick", *, seeds=1, time_budget=None, quiet=False, **settings
+    data="digits", path=None, preset="quick", *, seeds=1, time_budget=None, quiet=False, source=None, images=None,
+    **settings,
 ) -> dict:  # fmt: skip
     """Images in, a searched network and a report out; continues from wherever the run at `path` stands.
 
-    data: a name, a path or an `ImageData`; path: the run folder (None: `default_path`); preset: see `PRESETS`;
-    seeds: how many times the whole way is gone, with the same images, from the seed upwards; time_budget: '3h30m', say,
-    after which it stops with everything kept (`Stopped`); settings: see `pipeline_config`. Returns the report, at once
-    where the run is finished. For images without labels the search is all there is: the report is then empty and the
-    run holds a genotype. `UserError` for a user's mistake.
+    data: a name, a path, an `ImageData` or what else `load_data` takes (source, images: as there); path: the run folder
+    (None: `default_path`); preset: see `PRESETS`; seeds: how many times the whole way is gone, with the same images,
+    from the seed upwards; time_budget: '3h30m', say, after which it stops with everything kept (`Stopped`); settings:
+    see `pipeline_config`. Returns the report, at once where the run is finished and the images are the same. For images
+    without labels the search is all there is: the report is then empty and the run holds a genotype. `UserError` for a
+    user's mistake.
     """
     path = default_path(data) if path is None else Path(path)
     config = pipeline_config(data, preset, began=path, **settings)
-    known = known_report(path, config, seeds)
+    places = {"source": source, "images": images}
+    known = known_report(path, config, seeds, data, **places)
     if known:
         return known
     if path.exists():
         Run.check(path, config, complete=complete)
     with session(path, time_budget) as folder:
-        return run_stages(*open_with_data(data, folder, config), seeds, quiet)
+        return run_stages(*open_with_data(data, folder, config, **places), seeds, quiet)
 
 
-def known_report(path, config, seeds):
-    "The report of a run that is finished for as many seeds, or None."
+def known_report(path, config, seeds, data, **places):
+    """The report of a run that is finished for as many seeds, or None; data, places: as for `open_with_data`.
+
+    `UserError` where the run is of other images than `data`. Names, sizes and times of files are looked at; where these
+    differ, or the run knows none (one that version 0.2 or an earlier one made), the images are read and compared.
+    """
     if not (path / "report.json").is_file():
         return None
-    report = Run.open(path, config, complete=complete).load_json("report.json")
-    return report if len(report.get("seeds", [0])) >= seeds else None
+    run = Run.open(path, config, complete=complete)
+    report = run.load_json("report.json")
+    if len(report.get("seeds", [0])) < seeds:
+        return None
+    record = run.load_json("data.json")
+    stamp = files_stamp(data, **places)
+    named = isinstance(data, str) and data.lower() in NAMES and record["settings"].get("source") == data
+    if not (stamp and stamp == record.get("stamp") or named and "stamp" not in record):
+        require_same_images(run, read_images(data, config, **places))
+    return report
 
 # %% ../../nbs/06_pipeline.ipynb #732b06e6
 def stage_parts(run, data, seeds) -> list:

@@ -277,7 +277,7 @@ def test_a_flat_folder_is_unlabelled(tmp_path):
         noise((20, 24), seed=i).save(tmp_path / f"{i}.png")
     data = load_data(tmp_path)
     assert (data.task, list(data.images), data.labels, data.class_names) == ("unlabelled", ["train"], {}, ())
-    assert data.counts() == [] and data.imbalance_factor() == 1.0 and data.images["train"].shape == (12, 3, 20, 20)
+    assert data.counts() == [] and data.imbalance_factor() == 1.0 and data.images["train"].shape == (12, 3, 24, 24)
     assert "unlabelled" in data.describe()
     plot_examples(data), plot_class_counts(data)
     refused("labels", name_or_path=tmp_path, imbalance_factor=10)
@@ -385,7 +385,7 @@ def test_mixed_modes_and_sizes_become_one(tmp_path):
             (tmp_path / kind).mkdir(exist_ok=True)
             noise((30 + i, 40), colours=1, seed=i).convert(mode).save(tmp_path / kind / f"{i}.png")
     data = load_data(tmp_path)
-    assert data.channels == 1 and data.size == (34, 34)
+    assert data.channels == 1 and data.size == (40, 40)  # the longer sides: nothing is cut off
     place = {int(place): image for split in SPLITS for place, image in zip(data.indices[split], data.images[split])}
     assert all((place[i] == place[10 + i]).all() for i in range(10))  # the mode leaves no trace
     assert load_data(tmp_path, channels=3).images["train"].shape[1] == 3
@@ -540,7 +540,7 @@ def test_npz_of_grey_colour_and_missing_splits(tmp_path):
     assert (data.indices["val"] == np.arange(40, 80)).all()
     np.savez(path, **arrays(shape=(10, 12, 3), splits=("train", "test")))
     data = load_data(path, imbalance_factor=5)
-    assert together(data) == [20, 4] and data.images["train"].shape[1:] == (3, 10, 10)
+    assert together(data) == [20, 4] and data.images["train"].shape[1:] == (3, 12, 12)
     np.savez(path, **arrays(splits=("train",)))
     assert [len(load_data(path).images[split]) for split in SPLITS] == [28, 4, 8]
     np.savez(path, train_images=given["train_images"])
