@@ -200,7 +200,7 @@ def read_npz(path, class_names=None, name=None, *, uncertain=None, window=None) 
     labels, names, told = _labels_of(path, found, sizes, class_names, uncertain)
     require_two_classes(path, names)
     splits = ("splits", "as the archive names them: " + ", ".join(f"{sizes[split]:,} {split}" for split in given))
-    more["decisions"] = (*told, *([splits] if len(given) > 1 else []))
+    more["decisions"] = (*(("labels", one) for one in told), *([splits] if len(given) > 1 else []))
     return Source(name, str(path), sizes, labels, tuple(names), array_reader([*images.values()], path), **more)
 
 # %% ../../nbs/data/03_npz.ipynb #86924407
@@ -259,7 +259,7 @@ class Items:
         "The picture called `name`; `ValueError` where it is none."
         item = self.get(self.number[name])
         if isinstance(item, Image.Image):
-            return item
+            return item.copy()  # which may be closed
         if isinstance(item, dict) and (item.get("bytes") or item.get("path")):
             item = item.get("bytes") or item["path"]
         if isinstance(item, (str, Path)):
@@ -440,7 +440,7 @@ def python_source(value, *, layout=None, window=None, images=None, columns=None,
     labels, classes, told = array_labels(every, "the labels", class_names=classes, uncertain=rules.get("uncertain"))
     require_two_classes("The data", classes)
     labels = dict(zip(sizes, np.split(labels, np.cumsum([*sizes.values()])[:-1])))
-    return Source(name, where, sizes, labels, tuple(classes), reader, **more, decisions=tuple(told))
+    return Source(name, where, sizes, labels, tuple(classes), reader, **more, decisions=[("labels", one) for one in told])
 
 
 def _of_table(frame, images, columns, rules):

@@ -1,0 +1,146 @@
+"""A run belongs to its images: nobody is shown the report of others."""
+
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssnas_colab.cli import main
+from ssnas_colab.config import default_path, pipeline_config
+from ssnas_colab.core.basics import UserError
+from ssnas_colab.experiment.run import Run
+from ssnas_colab.stages import pipeline
+from ssnas_colab.stages.loader import data_stage, files_stamp, load_data
+from ssnas_colab.stages.pipeline import known_report, open_with_data, run_pipeline
+
+
+def pets(path, seed=0, kinds=("cats", "dogs")):
+    for number, kind in enumerate(kinds):
+        (path / kind).mkdir(parents=True)
+        for i in range(6):
+            rng = np.random.default_rng(1000 * seed + 100 * number + i)
+            Image.fromarray(rng.integers(0, 256, (10, 10), dtype=np.uint8)).save(path / kind / f"{i}.bmp")
+    return path
+
+
+def finished(path, data, **settings):
+    "A run as if it were finished, with a report of its own."
+    config = pipeline_config(data, **settings)
+    run, _ = open_with_data(data, path, config)
+    run.save_json("report.json", {"models": {}, "of": str(data)})
+    run.save_text("report.md", f"the report of {data}")
+    return run
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run_of(data, *more):
+    return main(["run", "--data", str(data), *more])
+
+
+def test_another_sets_report_is_not_shown(here, capsys):
+    finished(default_path("A/data"), pets(here / "A" / "data"))
+    pets(here / "B" / "data", seed=1)
+    assert run_of("A/data") == 0 and "the report of" in capsys.readouterr().out
+    assert run_of("B/data") == 2
+    said = capsys.readouterr()
+    assert "--out" in said.err and "B/data" in said.err and "the report of" not in said.out
+    assert run_of("A/data") == 0
+
+
+def test_the_same_files_elsewhere_are_the_same_images(here, capsys):
+    finished(default_path("A/data"), pets(here / "A" / "data"))
+    shutil.copytree(here / "A" / "data", here / "B" / "data")
+    for path in (here / "B").rglob("*.bmp"):
+        os.utime(path, ns=(1, 1))
+    assert run_of("B/data") == 0 and "the report of" in capsys.readouterr().out
+
+
+def test_a_report_is_shown_without_reading_an_image(here, monkeypatch, capsys):
+    run = finished(default_path("A/data"), pets(here / "A" / "data"))
+    before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
+    monkeypatch.setattr(pipeline, "load_data", lambda *given, **more: pytest.fail("read"))
+    assert run_of("A/data") == 0
+    assert before == {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
+
+
+CHANGES = {
+    "a class folder renamed": lambda where: (where / "dogs").rename(where / "wolves"),
+    "a class folder added": lambda where: pets(where, 7, ["mice"]),
+    "an image replaced by one of its size": lambda where: shutil.copy(where / "dogs" / "1.bmp", where / "dogs" / "0.bmp"),
+    "an image removed": lambda where: (where / "dogs" / "3.bmp").unlink(),
+    "an image added": lambda where: Image.new("L", (10, 10), 3).save(where / "cats" / "new.bmp"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_changed_images_are_seen(here, capsys, change):
+    finished(default_path("data"), pets(here / "data"))
+    CHANGES[change](here / "data")
+    assert run_of("data") == 2 and "--out" in capsys.readouterr().err
+
+
+def test_other_files_beside_the_images_change_nothing(here):
+    finished(default_path("data"), pets(here / "data"))
+    (here / "data" / "notes.txt").write_text("fed")
+    os.utime(here / "data" / "dogs" / "1.bmp", ns=(1, 1))
+    assert run_of("data") == 0
+
+
+def test_other_images_of_a_table_are_seen(here, capsys):
+    for folder, seed in (("one", 0), ("two", 1)):
+        pets(here / folder, seed)
+    names = [f"{kind}/{i}.bmp" for kind in ("cats", "dogs") for i in range(6)]
+    (here / "t.csv").write_text("file,label\n" + "\n".join(f"{name},{name[:3]}" for name in names))
+    config = pipeline_config("t.csv")
+    run, _ = open_with_data("t.csv", default_path("t.csv"), config, images="one")
+    run.save_json("report.json", {"models": {}})
+    run.save_text("report.md", "")
+    assert run_of("t.csv", "--images", "one") == 0
+    assert run_of("t.csv", "--images", "two") == 2
+    assert "--out" in capsys.readouterr().err
+    with zipfile.ZipFile("one.zip", "w") as archive:
+        for path in sorted(Path("one").rglob("*.bmp")):
+            archive.write(path, path.relative_to("one"))
+    assert run_of("t.csv", "--images", "one.zip") == 0
+
+
+def test_two_image_data_of_one_name(here):
+    one, two = (load_data((np.random.default_rng(seed).integers(0, 256, (40, 9, 9), dtype=np.uint8),
+                           np.arange(40) % 2)) for seed in (0, 1))  # fmt: skip
+    assert default_path(one) == default_path(two)
+    finished(default_path(one), one)
+    assert run_pipeline(one)["of"] == str(one)
+    with pytest.raises(UserError, match="--out"):
+        run_pipeline(two)
+
+
+def test_a_run_that_knows_no_stamp_compares_the_images(here):
+    run = finished(here / "run", pets(here / "A" / "data"))
+    record = run.load_json("data.json")
+    del record["stamp"]
+    run.save_json("data.json", record)
+    config = pipeline_config(here / "A" / "data")
+    assert known_report(run.path, config, 1, here / "A" / "data")
+    with pytest.raises(UserError, match="--out"):
+        known_report(run.path, config, 1, pets(here / "B" / "data", seed=1))
+
+
+def test_names_need_no_reading():
+    assert files_stamp("digits") == files_stamp("Digits") != files_stamp("cifar10") and files_stamp(np.zeros(3)) == ""
+    assert files_stamp("https://example.org/x.zip") and files_stamp("no/such/place") == ""
+
+
+def test_stages_refuse_the_images_of_others(here):
+    run = Run.open(here / "run", {"data": "images"})
+    data_stage(load_data(pets(here / "A" / "data")), run)
+    with pytest.raises(UserError, match="changed"):
+        data_stage(load_data(pets(here / "B" / "data", seed=1)), run)
