@@ -26,35 +26,30 @@ from .figures import plot_report
 from .gradcam import plot_maps
 from .html import report_page, report_pictures
 from .markdown import report_markdown
-from .verdict import deciding, display_name, number, with_spread
+from .verdict import METRICS, deciding, display_name, number, with_spread
 from ..training.metrics import macro_auc, paired_difference_seeds
 
 # %% ../../nbs/reports/07_build.ipynb #37838cf4
-def _curves(model):
-    "Losses and validation by epoch, as the report keeps them."
-    rows = model.get("finetuning", [])
-    return {
-        "pretraining_loss": [row["loss"] for row in model.get("pretraining", [])],
-        "finetuning_loss": [row["loss"] for row in rows],
-        "validation": [row["balanced_accuracy"] for row in rows],
-    }
-
-
 def _without_places(settings):
     "Settings of the data as a report, which travels, may keep them: of places the last part."
     places = ("source", "place", "table_images")
     return {name: Path(value).name if name in places and value else value for name, value in settings.items()}
 
-# %% ../../nbs/reports/07_build.ipynb #36af3f59
+
 def assemble_report(run, data, config, models) -> dict:
     "The report of one seed as a dictionary for JSON: models, curves, data, settings, seconds, versions, device."
     seconds = {stage: run.facts(stage).get("seconds", 0.0) for stage in ("search", "derivation")}
     seconds["evaluation"] = round(sum(model["seconds"] for model in models.values()), 2)
     histories, facts = {"pretraining", "finetuning", "retraining", "probing"}, data_facts(data, pixels=False)
     known = "name", "task", "class_names", "counts", "images", "size", "channels", "imbalance_factor", "policy"
+    curves = {"pretraining_loss": ("pretraining", "loss"), "finetuning_loss": ("finetuning", "loss")}
+    curves["validation"] = "finetuning", "balanced_accuracy"
     return {
         "models": {n: {k: v for k, v in m.items() if k not in histories} for n, m in models.items()},
-        "curves": {name: _curves(model) for name, model in models.items()},
+        "curves": {
+            name: {curve: [row[key] for row in model.get(part, [])] for curve, (part, key) in curves.items()}
+            for name, model in models.items()
+        },
         "data": {key: facts[key] for key in known} | {"set_aside": len(data.set_aside)},
         "settings": {key: run.config[key] for key in run.config if key in ("preset", "seed")}
         | {"data": _without_places(data.settings)}
@@ -73,9 +68,8 @@ def differences(data, runs, names) -> dict:
     runs: one for each seed; names: of the models. Paired by seed and image (training.metrics); "random": against all
     random genotypes. Balanced accuracy, or, for multi-label data, macro AUC.
     """
-    how = {"metric": "balanced_accuracy"}
-    if data.task == "multi-label":
-        how = {"metric": macro_auc, "resamples": 200}
+    metric, found = deciding({"data": {"task": data.task}})[0], {}
+    how = {"metric": macro_auc, "resamples": 200} if metric == "macro_auc" else {"metric": metric}
     known = [name for name in names if all(run.has(f"models/{name}.npz") for run in runs)]
     answers = {name: [run.load_arrays(f"models/{name}.npz")["answers"] for run in runs] for name in known}
     if "searched" not in answers:
@@ -85,7 +79,6 @@ def differences(data, runs, names) -> dict:
     drawn = [other for name, other in answers.items() if name.startswith("random_")]
     if drawn:
         pairs["random"] = (searched * len(drawn), sum(drawn, []))
-    metric, found = deciding({"data": {"task": data.task}})[0], {}
     for name, pair in pairs.items():
         difference, low, high = paired_difference_seeds(data.labels["test"], *pair, **how)
         found[name] = {"metric": metric, "difference": difference, "low": low, "high": high, "seeds": len(runs)}
@@ -93,31 +86,24 @@ def differences(data, runs, names) -> dict:
 
 # %% ../../nbs/reports/07_build.ipynb #6961db88
 def models_table(report) -> tuple:
-    """(head, rows): a row a model with size, cost, metrics (± standard deviation over seeds) and time, as text.
-
-    Columns that no model has are left out.
-    """
-    models = report["models"]
-    several = report["data"]["task"] == "multi-label"
-    columns = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_auc": "macro AUC"}
-    columns |= {"macro_f1": "macro F1"} | ({"mean_average_precision": "mean average precision"} if several else {})
-    optional = {"expected_calibration_error": "calibration error"}
-    optional |= {f"{shot}_shot_accuracy": f"{shot}-shot accuracy" for shot in ("many", "medium", "few")}
-    columns |= {key: name for key, name in optional.items() if any(m.get(key) is not None for m in models.values())}
+    "(head, rows): a row a model with size, cost, metrics (± standard deviation over seeds) and time, as text."
+    models, columns = report["models"], dict(METRICS)
+    always = {"accuracy", "balanced_accuracy", "macro_auc", "macro_f1", "mean_average_precision"}
+    if report["data"]["task"] != "multi-label":
+        del columns["mean_average_precision"]
+    columns = {k: n for k, n in columns.items() if k in always or any(m.get(k) is not None for m in models.values())}
     timed = any(m.get("latency_ms") is not None for m in models.values())
     rows = []
     for name, m in models.items():
         cost = [f"{m['parameters']:,}", f"{m['macs'] / 1e6:.2f}"]
         cost += ["–" if m.get("latency_ms") is None else f"{m['latency_ms']:.1f}"] * timed
         rows.append([display_name(name), *cost, *[with_spread(key, m) for key in columns], f"{m['seconds']:.0f}"])
-    head = ["model", "parameters", "MACs (M)", *["latency (ms)"] * timed, *columns.values(), "seconds"]
-    return head, rows
+    return ["model", "parameters", "MACs (M)", *["latency (ms)"] * timed, *columns.values(), "seconds"], rows
 
 
 def _machine(report):
     "'cpu, 2 threads'."
-    threads = report.get("threads")
-    device = report.get("device", "this device")
+    device, threads = report.get("device", "this device"), report.get("threads")
     return f"{device}, {threads} thread{'s' * (threads != 1)}" if threads else device
 
 
@@ -160,8 +146,8 @@ def differences_table(report) -> tuple:
 # %% ../../nbs/reports/07_build.ipynb #81698404
 def _recall(model, k):
     "'64.4 % [61.4, 67.3]': a class's recall and its interval."
-    recall = model["recall_per_class"][k] if model.get("recall_per_class") else None
-    interval = model["recall_interval_per_class"][k] if model.get("recall_interval_per_class") else None
+    keys = "recall_per_class", "recall_interval_per_class"
+    recall, interval = (model[key][k] if model.get(key) else None for key in keys)
     text = number("recall", recall)
     return text if interval is None else f"{text} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
 
@@ -217,8 +203,7 @@ def recipe_description(report) -> str:
 # %% ../../nbs/reports/07_build.ipynb #b7ef26ad
 def data_description(data) -> tuple:
     "(sentences, head, rows): what the images were, and a table of the classes' sizes by split."
-    several = data["task"] == "multi-label"
-    names = {"train": "training", "val": "validation", "test": "test"}
+    names, several = {"train": "training", "val": "validation", "test": "test"}, data["task"] == "multi-label"
     images = ", ".join(f"{data['images'][split]:,} {name}" for split, name in names.items() if split in data["images"])
     factor = "not defined" if data["imbalance_factor"] is None else f"{data['imbalance_factor']:.4g}"
     rows = [[names[s], *[f(c) if c else "–" for f in (min, max)]] for s, c in data["counts"].items() if s in names]
@@ -247,40 +232,28 @@ def genotype_description(searched) -> str:
     return "The searched network's genotype" + (f" ({', '.join(facts)})" if facts else "")
 
 # %% ../../nbs/reports/07_build.ipynb #f8db8c43
-def _mistake(report):
-    "The most frequent mistake of the searched network as a sentence; empty where none is known."
-    matrix, names = report["models"].get("searched", {}).get("confusion"), report["data"]["class_names"]
-    wrong = [(n, i, j) for i, row in enumerate(matrix or []) for j, n in enumerate(row) if i != j and n]
-    if not wrong:
-        return ""
-    count, i, j = max(wrong)
-    return f" The most frequent mistake: {names[i]} taken for {names[j]}, {count} images."
-
-
-def _courses(report):
-    "'Losses and validation by epoch. The searched network: pretraining loss from 0.912 to 0.345, ...'."
-    curves, courses = (report.get("curves") or {}).get("searched", {}), []
-    names = {"pretraining_loss": "pretraining loss", "finetuning_loss": "fine-tuning loss"}
-    for key, name in (names | {"validation": "validation balanced accuracy"}).items():
-        known = [value for value in curves.get(key) or [] if value is not None]
-        courses += [f"{name} from {known[0]:.3f} to {known[-1]:.3f}"] if known else []
-    text = f"Losses and validation by epoch. The searched network: {', '.join(courses)}."
-    return text if courses else "Losses by epoch."
-
-
 def picture_descriptions(report) -> dict:
     "{name of a picture: what it shows, in words}."
-    key, measure = deciding(report)
+    (key, measure), names = deciding(report), report["data"]["class_names"]
     models = {name: m for name, m in report["models"].items() if m.get(key) is not None}
     each = [f"{display_name(n)} {words.size_text(m['parameters'])}: {with_spread(key, m)}" for n, m in models.items()]
     counts = report["data"]["counts"]["train"]
     sizes = f"of classes from {max(counts):,} down to {min(counts):,} images"
+    matrix, mistake = report["models"].get("searched", {}).get("confusion") or [], ""
+    wrong = [(n, i, j) for i, row in enumerate(matrix) for j, n in enumerate(row) if i != j and n]
+    if wrong:
+        count, i, j = max(wrong)
+        mistake = f" The most frequent mistake: {names[i]} taken for {names[j]}, {count} images."
+    courses = {"pretraining_loss": "pretraining loss", "finetuning_loss": "fine-tuning loss"}
+    courses["validation"], curves = "validation balanced accuracy", (report.get("curves") or {}).get("searched", {})
+    known = {name: [v for v in curves.get(key) or [] if v is not None] for key, name in courses.items()}
+    text = ", ".join(f"{name} from {row[0]:.3f} to {row[-1]:.3f}" for name, row in known.items() if row)
     return {
         "report": f"{measure} against parameters, and recall per class against its training images",
         "size": f"{measure} on the test set against parameters, on a logarithmic axis. {'; '.join(each)}.",
         "recall": f"Recall per class against training images, {sizes}. The numbers are in the table that follows.",
-        "confusion": f"Confusion matrix of the searched network, rows are the true classes.{_mistake(report)}",
-        "curves": _courses(report),
+        "confusion": f"Confusion matrix of the searched network, rows are the true classes.{mistake}",
+        "curves": f"Losses and validation by epoch. The searched network: {text}." if text else "Losses by epoch.",
         "maps": "Maps of where the network looks in images.",
     }
 

@@ -12,9 +12,15 @@ import numpy as np
 
 from ..core.basics import UserError, flatten
 from .markdown import table
-from .verdict import deciding, display_name, number, with_spread
+from .verdict import METRICS, deciding, display_name, number, with_spread
 
 # %% ../../nbs/reports/05_compare.ipynb #b206e2b2
+def _checked(report, name):
+    if not isinstance(report, dict) or not report.get("models") or "data" not in report:
+        raise UserError(f"{name} is not the report of an evaluation: it has no models or no data")
+    return report
+
+
 def seeds_of(report) -> list:
     "The training seeds of a report, also of an old one that does not list them."
     settings = report.get("settings", {})
@@ -54,15 +60,14 @@ def _mean(values):
     return values[0] if isinstance(values[0], str | bool) else float(np.mean(values))
 
 
-_OF_THE_FIRST = "genotype", "width", "depth", "seed", "seeds", "spread", "counted", "confusion", "class_names"
-
-
 def _combined(models, seeds):
     "One model's entries of the seeds as one entry: means, spread, and each seed by itself."
     first = models[0]
-    made = {key: _mean([m.get(key) for m in models]) for key in first if key not in _OF_THE_FIRST}
+    own = "genotype", "width", "depth", "class_names"
+    left = {*own, "seed", "seeds", "spread", "counted", "confusion"}
+    made = {key: _mean([m.get(key) for m in models]) for key in first if key not in left}
     made |= {key: round(made[key]) for key in ("parameters", "macs") if made.get(key) is not None}
-    made |= {key: first[key] for key in ("genotype", "width", "depth", "class_names") if key in first}
+    made |= {key: first[key] for key in own if key in first}
     kept = [{k: v for k, v in m.items() if k not in ("confusion", "seed")} for m in models]
     made["seeds"] = [{"seed": seed} | entry for seed, entry in zip(seeds, kept, strict=True)]
     made["spread"] = {}
@@ -77,34 +82,26 @@ def _combined(models, seeds):
 # %% ../../nbs/reports/05_compare.ipynb #b3b16969
 def _single(report):
     "The report of each seed by itself, of a report over one or several seeds."
-    seeds = seeds_of(report)
-    if len(seeds) == 1:
-        return [report]
-    models = report["models"].items()
-    return [
-        report | {"seeds": [seed], "models": {name: model["seeds"][i] for name, model in models}}
-        for i, seed in enumerate(seeds)
-    ]
+    seeds, models = seeds_of(report), report["models"].items()
+    made = [{"seeds": [s], "models": {n: m["seeds"][i] for n, m in models}} for i, s in enumerate(seeds) if seeds[1:]]
+    return [report | one for one in made] or [report]
 
 
 def _refuse_mixing(reports, seeds):
     "`UserError` where reports are not of the same data, settings and models, or of the same seed."
     for what, of in (("data", data_identity), ("settings", settings_of)):
         found = [of(report) for report in reports]
-        differing = _differing(found)
-        if differing:
-            key = differing[0]
-            values = list(dict.fromkeys(str(made.get(key, "not set")) for made in found))[:2]
-            description = f"{key} is {' and '.join(values)}" if max(map(len, values)) < 60 else f"{key} is not the same"
+        if differing := _differing(found):
+            values = list(dict.fromkeys(str(made.get(differing[0], "not set")) for made in found))[:2]
+            description = " and ".join(values) if max(map(len, values)) < 60 else "not the same"
+            description = f"{differing[0]} is {description}"
             more = f" (and {len(differing) - 1} more)" if len(differing) > 1 else ""
             raise UserError(f"Reports of different {what} are not seeds of one experiment: {description}{more}")
     names = [set(report["models"]) for report in reports]
-    odd = set.union(*names) - set.intersection(*names)
-    if odd:
+    if odd := set.union(*names) - set.intersection(*names):
         raise UserError(f"Not all reports have the same models: {', '.join(sorted(odd))} is missing from some")
-    twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
-    if twice:
-        raise UserError(f"Two of the reports are of seed {twice[0]}: each seed counts once")
+    if twice := [seed for seed in seeds if seeds.count(seed) > 1]:
+        raise UserError(f"Two of the reports are of seed {min(twice)}: each seed counts once")
 
 # %% ../../nbs/reports/05_compare.ipynb #42de4125
 def aggregate(reports, differences=None) -> dict:
@@ -136,20 +133,11 @@ def aggregate(reports, differences=None) -> dict:
     spent, versions = ([r.get(key, {}) for r in reports] for key in ("stage_seconds", "versions"))
     stages = dict.fromkeys(stage for seconds in spent for stage in seconds)
     made["stage_seconds"] = {stage: round(sum(seconds.get(stage, 0) for seconds in spent), 2) for stage in stages}
-    made["versions"] = {key: _joined(v.get(key) for v in versions) for key in first.get("versions", {})}
-    made["device"] = _joined(r.get("device") for r in reports)
+    said = {key: [v.get(key) for v in versions] for key in first.get("versions", {})}
+    said |= {"device": [r.get("device") for r in reports]}  # '2.11, 2.14' where they are not the same
+    said = {key: ", ".join(dict.fromkeys(str(v) for v in values if v is not None)) for key, values in said.items()}
+    made |= {"device": said.pop("device"), "versions": said}
     return {key: value for key, value in first.items() if key != "differences"} | made
-
-
-def _joined(values):
-    "'2.11, 2.14': the different values, in their order."
-    return ", ".join(dict.fromkeys(str(value) for value in values if value is not None))
-
-
-def _checked(report, name):
-    if not isinstance(report, dict) or not report.get("models") or "data" not in report:
-        raise UserError(f"{name} is not the report of an evaluation: it has no models or no data")
-    return report
 
 # %% ../../nbs/reports/05_compare.ipynb #d4ed7010
 def _group(reports):
@@ -165,33 +153,30 @@ def _group(reports):
         by_data.setdefault(place, {}).setdefault(same, {})[name] = report
     tables = []
     for groups in by_data.values():
-        rows = []
+        tables.append([])
         for group in groups.values():
             seeds = [seed for report in group.values() for seed in seeds_of(report)]
             if len(set(seeds)) == len(seeds):
-                rows.append((list(group), aggregate(group.values()) if len(group) > 1 else next(iter(group.values()))))
+                tables[-1].append((", ".join(group), aggregate(group.values())))
             else:  # the same seed twice: a repetition, which is a row of its own
-                rows += [([name], report) for name, report in group.items()]
-        tables.append(rows)
+                tables[-1] += group.items()
     return tables
 
 # %% ../../nbs/reports/05_compare.ipynb #5df6b6b4
 def _numbers_table(rows):
     "A row a run or group of runs: the searched network's metrics, then what each control has by the deciding measure."
     key, measure = deciding(rows[0][1])
-    own = {"balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "macro_auc": "macro AUC"}
-    own = {key: measure} | own | {"macro_f1": "macro F1", "expected_calibration_error": "calibration error"}
-    own = {k: v for k, v in own.items() if any(r["models"].get("searched", {}).get(k) is not None for _, r in rows)}
+    own = dict.fromkeys([key, "balanced_accuracy", "accuracy", "macro_auc", "macro_f1", "expected_calibration_error"])
+    own = [k for k in own if any(r["models"].get("searched", {}).get(k) is not None for _, r in rows)]
     names = dict.fromkeys(n for _, r in rows for n in r["models"] if n != "searched" and not n.startswith("random_"))
     drawn = any(n.startswith("random_") for _, r in rows for n in r["models"])
-    head = ["run", "seeds", "parameters", *own.values(), *[f"{display_name(n)}: {measure}" for n in names]]
+    head = ["run", "seeds", "parameters", *map(METRICS.get, own), *[f"{display_name(n)}: {measure}" for n in names]]
     lines = []
     for runs, report in rows:
-        models = report["models"]
-        searched = models.get("searched", {})
-        size = searched.get("parameters")
-        line = [", ".join(runs), ", ".join(map(str, seeds_of(report))), "–" if size is None else f"{size:,}"]
-        line += [with_spread(k, searched) for k in own] + [with_spread(key, models.get(n, {})) for n in names]
+        models, searched = report["models"], report["models"].get("searched", {})
+        size = f"{searched['parameters']:,}" if "parameters" in searched else "–"
+        line = [runs, ", ".join(map(str, seeds_of(report))), size, *[with_spread(k, searched) for k in own]]
+        line += [with_spread(key, models.get(n, {})) for n in names]
         values = [m[key] for n, m in models.items() if n.startswith("random_") and m.get(key) is not None]
         mean = f"{number(key, float(np.mean(values)))} (mean of {len(values)})" if values else "–"
         lines.append(line + [mean] * drawn)
@@ -200,18 +185,17 @@ def _numbers_table(rows):
 
 def _settings_table(rows):
     "The settings that differ, a column a run; a sentence where there are none."
-    made = [settings_of(report) for _, report in rows]
-    labels = [", ".join(runs) for runs, _ in rows]
-    for values, (_, report) in zip(made, rows, strict=True):
-        values |= {f"version of {name}": v for name, v in report.get("versions", {}).items()}
-        values |= {"device": report.get("device"), "threads": report.get("threads")}
-    differing = _differing(made)
-    if not differing:
+    made = []
+    for _, report in rows:
+        versions = {f"version of {name}": v for name, v in report.get("versions", {}).items()}
+        machine = {"device": report.get("device"), "threads": report.get("threads")}
+        made.append(settings_of(report) | versions | machine)
+    lines = [[key, *("–" if m.get(key) is None else m[key] for m in made)] for key in _differing(made)]
+    if not lines:
         return "All settings are the same." if len(rows) > 1 else ""
-    lines = [[key, *("–" if m.get(key) is None else m[key] for m in made)] for key in differing]
-    return f"Settings that differ:\n\n{table(['setting', *labels], lines)}"
+    return f"Settings that differ:\n\n{table(['setting', *(runs for runs, _ in rows)], lines)}"
 
-# %% ../../nbs/reports/05_compare.ipynb #16f0eb2f
+
 def compare(reports) -> str:
     """Runs in Markdown tables, one for each data set, and the settings that differ between them.
 
@@ -226,12 +210,11 @@ def compare(reports) -> str:
         parts.append(f"These runs are on {len(tables)} different sets of data, whose numbers do not compare.")
     for rows in tables:
         data = rows[0][1]["data"]
-        images = data.get("images", {})
+        images, factor = data.get("images", {}), data.get("imbalance_factor")
         sizes = ", ".join(f"{images[s]:,} {w}" for s, w in (("train", "training"), ("test", "test")) if s in images)
-        factor = data.get("imbalance_factor")
-        description = f"{len(data['class_names'])} classes; {sizes} images"
-        description += "" if factor is None else f"; imbalance factor {factor:.4g}"
-        parts += [f"## {data['name']}", f"{description}.", _numbers_table(rows), _settings_table(rows)]
+        imbalance = "" if factor is None else f"; imbalance factor {factor:.4g}"
+        description = f"{len(data['class_names'])} classes; {sizes} images{imbalance}."
+        parts += [f"## {data['name']}", description, _numbers_table(rows), _settings_table(rows)]
         if any(len(seeds_of(report)) > 1 for _, report in rows):
             parts.append("Over several seeds: mean ± sample standard deviation.")
     return "\n\n".join(part for part in parts if part) + "\n"

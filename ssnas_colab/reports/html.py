@@ -8,13 +8,15 @@ __all__ = ['Html', 'tag', 'report_pictures', 'report_page']
 # %% ../../nbs/reports/04_html.ipynb #0f90603e
 import base64
 import io
+from contextlib import suppress
+from functools import partial
 from html import escape
 
 from ..core.basics import UserError
 from ..models.genotype import Genotype
 from ..plots.genotype import draw_genotype
 from ..plots.svg import css_variables
-from .figures import plot_confusion, plot_curves, plot_recall, plot_size
+from .figures import confusion_picture, plot_curves, plot_report
 
 # %% ../../nbs/reports/04_html.ipynb #3c04c09f
 class Html(str):
@@ -42,9 +44,9 @@ _LOOKS = """
 body { margin: 0; background: var(--ss-paper); color: var(--ss-ink); font: 16px/1.5 system-ui, sans-serif; }
 main { max-width: 60rem; margin: 0 auto; padding: 1rem 1rem 3rem; }
 h1 { font-size: 1.6rem; line-height: 1.25; overflow-wrap: anywhere; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
-p, li, figcaption { overflow-wrap: anywhere; }
+p, li { overflow-wrap: anywhere; }
 .claim { border-left: 4px solid var(--ss-chosen); padding: .1rem 1rem; background: var(--ss-panel); }
-.note, figcaption { color: var(--ss-muted); font-size: .875rem; }
+.note { color: var(--ss-muted); font-size: .875rem; }
 .scroll { overflow-x: auto; } .scroll:focus-visible { outline: 2px solid var(--ss-chosen); }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .6rem; text-align: right; border-bottom: 1px solid var(--ss-panel); white-space: nowrap; }
@@ -82,7 +84,7 @@ def _source(picture, name):
 _KIND = {"size": "chart", "recall": "chart", "confusion": "chart square", "curves": "broad"}
 
 
-def _figure(pictures, name, alt, caption=""):
+def _figure(pictures, name, alt):
     "The picture `name`, where there is one, `name_dark` instead on a dark page, and its text for who cannot see it."
     if name not in pictures:
         return Html()
@@ -90,25 +92,26 @@ def _figure(pictures, name, alt, caption=""):
     if f"{name}_dark" in pictures:
         dark = _source(pictures[f"{name}_dark"], f"{name}_dark")
         image = tag("picture", tag("source", media="(prefers-color-scheme: dark)", srcset=dark), image)
-    return tag("figure", image, tag("figcaption", caption) if caption else Html(), class_=_KIND.get(name))
+    return tag("figure", image, class_=_KIND.get(name))
 
 # %% ../../nbs/reports/04_html.ipynb #6384221b
 def report_pictures(report, dark=True, dpi=130) -> dict:
-    """The PNG pictures that a report has data for, {name: bytes}: "size", "recall", "confusion", "curves".
+    """The pictures that a report has data for, {name: PNG or SVG}: "size", "recall", "confusion" (SVG), "curves".
 
     dark: also each as "..._dark", for pages in the dark; dpi: pixels per inch, the pictures are about 6.4 inches wide.
     """
-    drawings = {"size": plot_size, "recall": plot_recall}
+    drawings = {name: partial(plot_report, only=name) for name in ("size", "recall")}
     if report["models"].get("searched", {}).get("confusion") is not None:
-        drawings["confusion"] = plot_confusion
+        drawings["confusion"] = confusion_picture
     if any(any(rows.values()) for rows in (report.get("curves") or {}).values()):
         drawings["curves"] = plot_curves
     made = {}
     for name, draw in drawings.items():
         for theme, suffix in (("light", ""), ("dark", "_dark"))[: 1 + dark]:
-            file = io.BytesIO()
-            draw(report, theme=theme).savefig(file, format="png", dpi=dpi)
-            made[name + suffix] = file.getvalue()
+            drawn, file = draw(report, theme=theme), io.BytesIO()
+            if name != "confusion":
+                drawn.savefig(file, format="png", dpi=dpi)
+            made[name + suffix] = file.getvalue() or drawn
     return made
 
 # %% ../../nbs/reports/04_html.ipynb #1b86bebf
@@ -122,36 +125,37 @@ def _note(text):
     return tag("p", text, class_="note") if text else Html()
 
 
-def _claim(view):
-    "What was to be shown, and what was: strong is what the verdict begins with, and what it says was not shown."
-    first = 2 if len(view.verdict) > 1 and view.verdict[1].startswith("Not shown") else 1
-    strong, rest = " ".join(view.verdict[:first]), " ".join(view.verdict[first:])
-    found = tag("p", "What was found: ", tag("strong", strong), f" {rest}")
-    return tag("div", tag("p", "The claim: ", view.claim), found, class_="claim")
-
-
 def _genotype(view):
     "The drawing of the genotype in the page's own colours, and its text."
     if not view.genotype:
         return Html()
-    try:
+    drawing = Html()
+    with suppress(ValueError):  # a text of another form is shown all the same
         drawing = Html(draw_genotype(Genotype.parse(view.genotype)))
         drawing = tag("div", drawing, class_="scroll wide", tabindex="0", role="region", aria_label="the genotype")
-    except ValueError:  # a text of another form is still shown
-        drawing = Html()
     return Html(drawing + _note(view.genotype_note) + tag("pre", view.genotype))
 
 
 _PLACED = "size", "recall", "confusion", "curves", "maps"
 
 
-def _sections(view, pictures):
-    "All sections in their order; pictures that have no place of their own come before the data."
+def report_page(view, pictures=None) -> str:
+    """The whole report as one HTML page that needs no other file, script or font.
+
+    view: what `reports.build.report_view` gives; pictures: {name: PNG bytes or SVG text} (None: `report_pictures`);
+    "maps" and others are shown where given, `name_dark` instead of `name` on a dark page. Every text is escaped, every
+    picture has an alternative text. `UserError` for what is no picture.
+    """
+    pictures = report_pictures(view.numbers) if pictures is None else pictures
     drawn = {name: _figure(pictures, name, view.pictures[name]) for name in _PLACED}
-    names = [name for name in pictures if name.removesuffix("_dark") not in _PLACED and not name.endswith("_dark")]
+    others = [name for name in pictures if name.removesuffix("_dark") not in _PLACED and not name.endswith("_dark")]
     settings = [tag("li", tag("b", name), f": {text}") for name, text in view.settings.items()]
     differences = [_table(*view.differences, "differences"), _note(view.differences_note)] * bool(view.differences[1])
-    return [
+    first = 2 if "".join(view.verdict[1:2]).startswith("Not shown") else 1  # strong: what was shown, and what was not
+    strong, rest = " ".join(view.verdict[:first]), " ".join(view.verdict[first:])
+    found = tag("p", "What was found: ", tag("strong", strong), f" {rest}")
+    body = [
+        tag("h1", view.title), tag("div", tag("p", "The claim: ", view.claim), found, class_="claim"),
         _section("Models", _table(*view.models, "models"), _note(" ".join(view.models_notes)),
                  _note(view.constant_answer), tag("p", view.recipe)),
         _section("Differences", *differences),
@@ -162,29 +166,16 @@ def _sections(view, pictures):
         _section("Training", drawn["curves"]),
         _section("The genotype", _genotype(view)),
         _section("Where the network looks", drawn["maps"]),
-        *[_section(name, _figure(pictures, name, name)) for name in names],
+        *[_section(name, _figure(pictures, name, name)) for name in others],
         _section("Data", tag("p", view.data), _table(*view.class_sizes, "sizes of the classes")),
         _section("Settings", tag("ul", *settings), _note(view.settings_note)),
         _section("Time and versions", tag("p", view.time)),
     ]  # fmt: skip
-
-# %% ../../nbs/reports/04_html.ipynb #280415bc
-def report_page(view, pictures=None) -> str:
-    """The whole report as one HTML page that needs no other file, script or font.
-
-    view: what `reports.build.report_view` gives; pictures: {name: PNG bytes or SVG text} (None: `report_pictures`);
-    "maps" and others are shown where given, `name_dark` instead of `name` on a dark page. Every text is escaped, every
-    picture has an alternative text. `UserError` for what is no picture.
-    """
-    pictures = report_pictures(view.numbers) if pictures is None else pictures
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # the browser is to load nothing
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+    head = [
+        tag("meta", charset="utf-8"), tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", http_equiv="Content-Security-Policy", content=policy),
-        tag("title", view.title),
-        tag("style", Html(_LOOKS)),
-    )
-    body = tag("main", tag("h1", view.title), _claim(view), *_sections(view, pictures))
-    return f"<!DOCTYPE html>\n{tag('html', head, tag('body', body), lang='en')}\n"
+        tag("title", view.title), tag("style", Html(_LOOKS)),
+    ]  # fmt: skip
+    page = tag("html", tag("head", *head), tag("body", tag("main", *body)), lang="en")
+    return f"<!DOCTYPE html>\n{page}\n"
