@@ -12,7 +12,7 @@ import pytest
 
 from ssnas_colab.core.basics import UserError
 from ssnas_colab.reports.build import report_view
-from ssnas_colab.reports.html import Html, report_page, report_pictures, tag
+from ssnas_colab.reports.pages import Html, report_page, report_pictures, tag
 from ssnas_colab.reports.verdict import verdict
 
 from .made_up import example_report
