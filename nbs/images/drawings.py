@@ -210,7 +210,7 @@ DRAWINGS = {
     "walk": ("Three paths through the package: the images, a setting, a genotype", [
         ["-images"],
         ["k:folder,\nzip, npz", ">load_data", "b:stages.loader\ndata.folders, .images,\n.imbalance", ">ImageData", "b:stages.search\nnas.bilevel,\n.supernet", ">alphas",
-         "o:the run\nfolder", ">", "b:stages.evaluation\ntraining.recipes,\n.loop", ">scores", "g:reports.build\n.markdown, .html"],
+         "o:the run\nfolder", ">", "b:stages.evaluation\ntraining.recipes,\n.loop", ">scores", "g:reports.build\n.pages"],
         ["-a setting"],
         ["k:ssnas run --set\nsearch.lambda_=0.01", ">", "b:cli", ">checked", "b:config\nSearchConfig", ">run.json", "o:experiment.run", ">search_config",
          "b:stages.search\nnas.bilevel", ">make_loss", "g:training.ssl_losses\nbarlow_twins_loss"],

@@ -40,23 +40,20 @@ PITCH, LANE, RADIUS, HALF, TALL = 112, 24, 12, 23, 8.5
 _RISE, _FALL, _LEFT = 28, 32, 62  # from a node's centre to where its edges are in their lanes; where column 1 is
 
 
-def _column(node):
-    return _LEFT + (max(node, 1) - 1) * PITCH
-
-
-def _start(node):
-    return {0: -1.5 * LANE, 1: 1.5 * LANE}.get(node, 0)
+def _place(node):
+    "x and y of a node: the inputs stand above and below the first column."
+    return _LEFT + (max(node, 1) - 1) * PITCH, {0: -1.5 * LANE, 1: 1.5 * LANE}.get(node, 0)
 
 
 def route(edge, lane):
     "The corners of an edge: start, in its lane, where its lane ends, end; y grows downwards, the nodes are at 0."
-    begin, end, y = _column(edge[1]), _column(edge[2]), -lane * LANE
-    return (begin, _start(edge[1])), (begin + _RISE, y), (end - _FALL, y), (end - RADIUS, 0)
+    (begin, start), (end, _), y = _place(edge[1]), _place(edge[2]), -lane * LANE
+    return (begin, start), (begin + _RISE, y), (end - _FALL, y), (end - RADIUS, 0)
 
 
 def name_box(edge, lane):
     "The place of an edge's name: left, top, right, bottom."
-    right, y = _column(edge[2]) - _FALL - 2, -lane * LANE
+    right, y = route(edge, lane)[2][0] - 2, -lane * LANE
     return right - 2 * HALF, y - TALL, right, y + TALL
 
 
@@ -133,37 +130,32 @@ def _edge(edge, lane, css, *, kind, weight=None, used=True, ghost=False, chosen=
 
 
 def _node(x, y, text, css, fed=True, width=2 * RADIUS):
-    stroke, dashes = (css["ink"], "none") if fed else (css["faint"], "2 3")
-    look = f"fill: {css['panel']}; stroke: {stroke}; stroke-dasharray: {dashes}"
+    line = f"{css['ink']}; stroke-dasharray: none" if fed else f"{css['faint']}; stroke-dasharray: 2 3"
     box = f'x="{x - width / 2:g}" y="{y - RADIUS:g}" width="{width:g}" height="{2 * RADIUS}" rx="{RADIUS}"'
-    return f'<rect {box} style="{look}"/>' + svg_text(x, y, text, css["ink" if fed else "muted"])
-
-
-def _nodes(last, fed, css):
-    "Inputs, nodes and the output."
-    inputs = "".join(_node(_LEFT - 28, _start(node), f"input {node}", css, width=52) for node in (0, 1))
-    nodes = "".join(_node(_column(node), 0, str(node), css, node in fed) for node in range(2, last + 1))
-    return inputs + nodes + _node(_column(last) + 42, 0, "out", css, width=32)
+    body = f'<rect {box} style="fill: {css["panel"]}; stroke: {line}"/>'
+    return body + svg_text(x, y, text, css["ink" if fed else "muted"])
 
 # %% ../../nbs/plots/03_genotype.ipynb #55090d55
 def _cell(kind, genotype, last, css, *, rows, chosen, other, clickable):
-    "A cell's drawing around y = 0, and its top and bottom."
-    cell, (used, concat) = getattr(genotype, kind), genotype.used(kind)
+    "A cell's drawing around y = 0 (inputs, nodes and output over the edges), and its top and bottom."
+    cell, (used, concat), out = getattr(genotype, kind), genotype.used(kind), _place(last)[0] + 42
     ghost = []  # the chosen edge with its strongest operation, where only the weights have it
     if chosen and chosen[0] == kind and chosen[1:] in rows.keys() - {edge[1:] for edge in cell}:
         row = list(rows[chosen[1:]])
         ghost = [(PRIMITIVES[row.index(max(row))], *chosen[1:])]
     placed = lanes([*cell, *ghost])
     (top, bottom), fed = _extent(placed), {0, 1, *(edge.target for edge in used)}
-    line = f'V{bottom:g} H{_column(last) + 42:g} V0" fill="none" style="stroke: {css["faint"]}"/>'
-    body = "".join(f'<path d="M{_column(node):g},0 {line}' for node in concat)  # grey, from what is concatenated
+    line = f'V{bottom:g} H{out:g} V0" fill="none" style="stroke: {css["faint"]}"/>'
+    body = "".join(f'<path d="M{_place(node)[0]:g},0 {line}' for node in concat)  # grey, from what is concatenated
     for edge, lane in sorted(placed.items(), key=lambda item: (kind, *item[0][1:]) == chosen):
         row = rows.get(edge[1:])  # none for an edge that the table does not have
         weight = None if row is None else float(row[PRIMITIVES.index(edge[0])])
         marks = {"used": edge in used, "ghost": edge in ghost, "chosen": (kind, *edge[1:]) == chosen}
         differs = other is not None and edge not in ghost and edge not in getattr(other, kind)
         body += _edge(edge, lane, css, kind=kind, weight=weight, differs=differs, clickable=clickable, **marks)
-    return body + _nodes(last, fed, css), top, bottom
+    body += "".join(_node(_LEFT - 28, _place(node)[1], f"input {node}", css, width=52) for node in (0, 1))
+    body += "".join(_node(*_place(node), str(node), css, node in fed) for node in range(2, last + 1))
+    return body + _node(out, 0, "out", css, width=32), top, bottom
 
 
 def _rows(table):
@@ -185,16 +177,14 @@ def draw_genotype(genotype, *, weights=None, chosen=None, other=None, theme="aut
     """
     css = paint(theme)
     last = max(_last(genotype), chosen[2] if chosen and weights is not None else 2)
-    width, parts = _column(last) + 66, {}
+    width, head, parts = _place(last)[0] + 66, 50 if title else 30, []
     for kind in CELLS:
         rows = {} if weights is None else _rows(weights[kind])
         options = {"rows": rows, "chosen": chosen, "other": other, "clickable": clickable}
-        parts[kind] = _cell(kind, genotype, last, css, **options)
-    top, bottom = min(part[1] for part in parts.values()), max(part[2] for part in parts.values())
-    head, body = 50 if title else 30, ""
-    if title:
-        body += svg_text(12, 16, title, css["ink"], 14, "start", 'font-weight="bold"')
-    for i, (kind, (drawn, _, _)) in enumerate(parts.items()):
+        parts.append(_cell(kind, genotype, last, css, **options))
+    top, bottom = min(part[1] for part in parts), max(part[2] for part in parts)
+    body = svg_text(12, 16, title, css["ink"], 14, "start", 'font-weight="bold"') if title else ""
+    for i, (kind, (drawn, _, _)) in enumerate(zip(CELLS, parts, strict=True)):
         body += svg_text(12 + i * width, head - 14, CELLS[kind], css["muted"], 12, "start")
         body += f'<g transform="translate({i * width:g},{head - top:g})">{drawn}</g>'
     label = f"{title}: {describe(genotype)}" if title else describe(genotype)
@@ -205,31 +195,25 @@ _ROW, _COLUMN, _LABELS = 17, 62, 116  # height and width of an entry, width of t
 _SWITCH = 0.58  # from this weight on the number has the colour of the paper
 
 
-def _entry(row, column, weight, framed, css):
-    "One weight: its number on a shade."
-    x, y = _LABELS + column * _COLUMN, row * _ROW
-    box = f'x="{x + 1}" y="{y + 1}" width="{_COLUMN - 2}" height="{_ROW - 2}" rx="2"'
-    body = f'<rect {box} style="fill: {css["heat"]}; fill-opacity: {weight:.3f}"/>'
-    body += svg_text(x + _COLUMN / 2, y + _ROW / 2, f"{weight:.2f}", css["paper" if weight > _SWITCH else "ink"], 10)
-    if framed:
-        body += f'<rect {box} fill="none" style="stroke: {css["paper"]}; stroke-width: 5"/>'
-        colour = css[PRIMITIVES[column]]
-        body += f'<rect class="framed" {box} fill="none" style="stroke: {colour}; stroke-width: 3"/>'
-    return body
-
-
 def _row(kind, row, pair, numbers, cell, css, *, chosen, clickable):
-    "All weights of an edge; the chosen one has a bar and a bold name."
-    here = (kind, *pair) == chosen
+    "All weights of an edge, numbers on shades, framed where `cell` has them; the chosen one has a bar and a bold name."
+    here, y = (kind, *pair) == chosen, row * _ROW
     description = f"{node_name(pair[0])} to {node_name(pair[1])}"
     bold = 'font-weight="bold"' if here else ""
-    name = svg_text(_LABELS - 8, (row + 0.5) * _ROW, description, css["ink"], 10.5, "end", bold)
-    body = [_entry(row, i, float(w), (PRIMITIVES[i], *pair) in cell, css) for i, w in enumerate(numbers)]
+    body = svg_text(_LABELS - 8, y + _ROW / 2, description, css["ink"], 10.5, "end", bold)
+    for column, (op, weight) in enumerate(zip(PRIMITIVES, map(float, numbers), strict=True)):
+        x, ink = _LABELS + column * _COLUMN, css["paper" if weight > _SWITCH else "ink"]
+        box = f'x="{x + 1}" y="{y + 1}" width="{_COLUMN - 2}" height="{_ROW - 2}" rx="2"'
+        body += f'<rect {box} style="fill: {css["heat"]}; fill-opacity: {weight:.3f}"/>'
+        body += svg_text(x + _COLUMN / 2, y + _ROW / 2, f"{weight:.2f}", ink, 10)
+        if (op, *pair) in cell:
+            body += f'<rect {box} fill="none" style="stroke: {css["paper"]}; stroke-width: 5"/>'
+            body += f'<rect class="framed" {box} fill="none" style="stroke: {css[op]}; stroke-width: 3"/>'
     if here:
         size = f'width="{_LABELS + len(PRIMITIVES) * _COLUMN - 3}" height="{_ROW}" fill="none"'
-        body.append(f'<rect x="2" y="{row * _ROW}" {size} style="stroke: {css["chosen"]}; stroke-width: 2"/>')
+        body += f'<rect x="2" y="{y}" {size} style="stroke: {css["chosen"]}; stroke-width: 2"/>'
     hold = f'tabindex="0" role="button" aria-label="{CELLS[kind]}, {description}" style="cursor: pointer"' * clickable
-    return f'<g class="row" data-pick="{kind} {pair[0]} {pair[1]}" {hold}>{name}{"".join(body)}</g>'
+    return f'<g class="row" data-pick="{kind} {pair[0]} {pair[1]}" {hold}>{body}</g>'
 
 
 def draw_weights(weights, genotype: Genotype = None, *, chosen=None, theme="auto", clickable=False) -> str:
@@ -255,45 +239,37 @@ def draw_weights(weights, genotype: Genotype = None, *, chosen=None, theme="auto
     return svg_document(2 * width, height, body, theme, label)
 
 # %% ../../nbs/plots/03_genotype.ipynb #b3b81330
-_INCH = 1 / 82  # inches of a point of the drawing
-
-
-def _plot_cell(ax, genotype, kind, last):
-    "A cell on matplotlib's axes, by the same lanes and points as the SVG; returns its top and bottom."
+def _plot_cell(ax, genotype, kind, last, bottom):
+    "A cell on matplotlib's axes, by the same lanes and points as the SVG."
     from matplotlib.patches import Circle, PathPatch
     from matplotlib.path import Path
 
     cell, (used, concat) = getattr(genotype, kind), genotype.used(kind)
-    placed, fed, out = lanes(cell), {edge.target for edge in used}, _column(last) + 42
-    top, bottom = _extent(placed)
+    fed, out, middle = {edge.target for edge in used}, _place(last)[0] + 42, {"ha": "center", "va": "center"}
     codes = [Path.MOVETO, *[Path.CURVE4] * 3, Path.LINETO, *[Path.CURVE4] * 3]
-    middle = {"ha": "center", "va": "center"}
-    for edge, lane in placed.items():
+    for edge, lane in lanes(cell).items():
         colour, line = OPERATION_COLOURS[edge.op], (0, (4, 2)) if edge.op in PARAMETERLESS else "-"
-        colour, line = (colour, line) if edge in used else ("#CCCCCC", ":")
+        colour, line, ink = (colour, line, "#222222") if edge in used else ("#CCCCCC", ":", "#999999")
         (x0, y0), (x1, y), (x2, _), (x3, y3) = route(edge, lane)
         rise, fall = (x0 + x1) / 2, (x2 + x3) / 2
         points = [(x0, y0), (rise, y0), (rise, y), (x1, y), (x2, y), (fall, y), (fall, y3), (x3, y3)]
         ax.add_patch(PathPatch(Path(points, codes), fill=False, lw=1.8, zorder=1, edgecolor=colour, linestyle=line))
         box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": colour, "linewidth": 0.8}
-        left, _, right, _ = name_box(edge, lane)
-        look = {"fontsize": 8, "color": "#222222" if edge in used else "#999999", "bbox": box, "zorder": 3}
-        ax.text((left + right) / 2, y, short_name(edge.op), gid="edge", **look, **middle)
+        look = {"fontsize": 8, "color": ink, "bbox": box, "zorder": 3}
+        ax.text(x2 - 2 - HALF, y, short_name(edge.op), gid="edge", **look, **middle)
     for node in range(2, last + 1):
-        x, colour = _column(node), "#333333" if node in fed else "#BBBBBB"
-        line = {"facecolor": "white", "edgecolor": colour, "linestyle": "-" if node in fed else ":"}
-        ax.add_patch(Circle((x, 0), RADIUS, zorder=4, **line))
+        x, colour, line = _place(node)[0], *(("#333333", "-") if node in fed else ("#BBBBBB", ":"))
+        ax.add_patch(Circle((x, 0), RADIUS, zorder=4, facecolor="white", edgecolor=colour, linestyle=line))
         ax.text(x, 0, str(node), fontsize=9, color=colour, zorder=5, gid="node", **middle)
         if node in concat:
             ax.plot([x, x, out, out], [0, bottom, bottom, 0], color="#AAAAAA", linewidth=1, zorder=0)
     box = {"boxstyle": "round,pad=0.3", "facecolor": "#EEEEEE", "edgecolor": "#555555"}
-    for x, y, name in ((_LEFT, _start(0), "$c_{k-2}$"), (_LEFT, _start(1), "$c_{k-1}$"), (out, 0, "$c_k$")):
-        ax.text(x, y, name, fontsize=10, bbox=box, zorder=4, gid="node", **middle)
+    for place, name in ((_place(0), "$c_{k-2}$"), (_place(1), "$c_{k-1}$"), ((out, 0), "$c_k$")):
+        ax.text(*place, name, fontsize=10, bbox=box, zorder=4, gid="node", **middle)
     ax.set_axis_off()
     ax.set_title(CELLS[kind], fontsize=11, x=0.02, ha="left")
-    return top, bottom
 
-# %% ../../nbs/plots/03_genotype.ipynb #67405dd6
+
 def plot_genotype(genotype: Genotype, title: str = None):
     """A matplotlib figure of both cells side by side, with a legend of the operations; `title` stands above.
 
@@ -304,26 +280,26 @@ def plot_genotype(genotype: Genotype, title: str = None):
     from matplotlib import pyplot
     from matplotlib.lines import Line2D
 
-    last = _last(genotype)
-    figure, axes = pyplot.subplots(1, 2, dpi=75)
-    pyplot.close(figure)  # shown once, where it is returned
-    spans = [_plot_cell(ax, genotype, kind, last) for ax, kind in zip(axes, CELLS, strict=True)]
+    last, inch = _last(genotype), 1 / 82  # inches of a point of the drawing
+    spans = [_extent(lanes(getattr(genotype, kind))) for kind in CELLS]
     top, bottom = min(span[0] for span in spans), max(span[1] for span in spans) + 4
-    left, right = _LEFT - 32, _column(last) + 60
-    height, head, foot = (bottom - top) * _INCH, 0.65 if title else 0.35, 0.4
-    figure.set_size_inches(2 * (right - left) * _INCH, height + head + foot)
-    for i, ax in enumerate(axes):
+    left, right = _LEFT - 32, _place(last)[0] + 60
+    height, head, foot = (bottom - top) * inch, 0.65 if title else 0.35, 0.4
+    size = 2 * (right - left) * inch, height + head + foot
+    edges_of = {"left": 0, "right": 1, "wspace": 0, "bottom": foot / size[1], "top": 1 - head / size[1]}
+    figure, axes = pyplot.subplots(1, 2, dpi=75, figsize=size, gridspec_kw=edges_of)
+    pyplot.close(figure)  # shown once, where it is returned
+    for ax, kind, span in zip(axes, CELLS, spans, strict=True):
+        _plot_cell(ax, genotype, kind, last, span[1])
         ax.set(xlim=(left, right), ylim=(bottom, top))
-        ax.set_position([i / 2, foot / (height + head + foot), 0.5, height / (height + head + foot)])
-    used = [edge for kind in CELLS for edge in genotype.used(kind)[0]]
-    entries, line = [], {"linewidth": 1.8}
+    used, entries = [edge for kind in CELLS for edge in genotype.used(kind)[0]], []
     for op in PRIMITIVES:
         if any(edge.op == op for edge in used):
-            dashes = "--" if op in PARAMETERLESS else "-"
-            entries.append(Line2D([], [], color=OPERATION_COLOURS[op], linestyle=dashes, label=op, **line))
+            entries.append((op, OPERATION_COLOURS[op], "--" if op in PARAMETERLESS else "-"))
     if len(used) < len(genotype.normal) + len(genotype.reduce):
-        entries.append(Line2D([], [], color="#CCCCCC", linestyle=":", label="not used: no input", **line))
-    figure.legend(handles=entries, loc="lower center", ncol=8, fontsize=9, frameon=False, borderaxespad=0.2)
+        entries.append(("not used: no input", "#CCCCCC", ":"))
+    lines = [Line2D([], [], lw=1.8, label=label, color=colour, linestyle=line) for label, colour, line in entries]
+    figure.legend(handles=lines, loc="lower center", ncol=8, fontsize=9, frameon=False, borderaxespad=0.2)
     if title:
-        figure.suptitle(title, fontsize=12, y=1 - 0.1 / (height + head + foot), va="top")
+        figure.suptitle(title, fontsize=12, y=1 - 0.1 / size[1], va="top")
     return figure

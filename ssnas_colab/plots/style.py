@@ -33,9 +33,8 @@ _SERIES = "sep_conv_3x3", "dil_conv_3x3", "dil_conv_5x5", "max_pool_3x3", "avg_p
 def colours(theme="light") -> dict:
     """The colours '#RRGGBB' of a page by name.
 
-    `theme`: "light" or "dark". Names: those of `THEMES`; `operations`, a dictionary by operation; `series`, a tuple for
-    the lines of a plot.
-    `UserError` for another theme.
+    Names: those of `THEMES`; `operations`, a dictionary by operation; `series`, a tuple for the lines of a plot.
+    `UserError` for another theme than "light" and "dark".
     """
     if theme not in THEMES:
         raise UserError(f"There is no theme {theme!r}: choose one of {', '.join(THEMES)}")
@@ -59,23 +58,25 @@ _SHEET = {
     "figure.dpi": 75, "figure.titlesize": 12, "font.size": 9, "grid.linewidth": 0.5, "legend.fontsize": 8,
     "legend.frameon": False, "lines.linewidth": 1.6, "xtick.labelsize": 8, "ytick.labelsize": 8,
 }  # fmt: skip
-_INKED = "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "legend.labelcolor", "text.color"
-_PAPER = "axes.facecolor", "figure.facecolor", "savefig.facecolor", "legend.facecolor"
+_SHADES = {
+    "ink": ("axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "legend.labelcolor", "text.color"),
+    "paper": ("axes.facecolor", "figure.facecolor", "savefig.facecolor", "legend.facecolor"),
+    "muted": ("xtick.color", "ytick.color"),
+}
 
 
 @contextmanager
-def style(theme="light", **changes):
+def style(theme="light"):
     """All plots of the package in one look: `with style("dark"): ...`, or `@style()` before a function that plots.
 
-    `theme`: "light" or "dark"; `changes`: settings of matplotlib with `_` for the dot (`font_size=11`). Gives the
-    colours of the page, see `colours`. Settings are as before when the block ends, also after an error. `UserError` for
-    another theme.
+    Gives the colours of the page, see `colours`. matplotlib's settings are as before when the block ends, also after an
+    error. `UserError` for another theme than "light" and "dark".
     """
     page = colours(theme)
     from matplotlib import cycler, rc_context
 
-    settings = {**_SHEET, **{name: page["ink"] for name in _INKED}, **{name: page["paper"] for name in _PAPER}}
-    settings |= {name: page["muted"] for name in ("xtick.color", "ytick.color")}
-    settings |= {"grid.color": page["panel"], "axes.prop_cycle": cycler(color=page["series"])}
-    with rc_context({**settings, **{name.replace("_", "."): value for name, value in changes.items()}}):
+    settings = _SHEET | {"grid.color": page["panel"], "axes.prop_cycle": cycler(color=page["series"])}
+    for shade, names in _SHADES.items():
+        settings |= dict.fromkeys(names, page[shade])
+    with rc_context(settings):
         yield page

@@ -8,6 +8,7 @@ __all__ = ['paint', 'css_variables', 'theme_sheet', 'svg_document', 'svg_text', 
 
 # %% ../../nbs/plots/02_svg.ipynb #f636071a
 import math
+import re
 from dataclasses import dataclass
 from html import escape
 
@@ -143,26 +144,14 @@ def shade_of(share) -> float:
     return 0.9 * share if share <= 0.5 else 0.32 + 0.68 * share
 
 
-def _field(i, j, share, side, left, css, few):
-    "One share: a shade, and its percentage where there is room."
-    x, y = left + j * side, 44 + i * side
-    box = f'x="{x}" y="{y}" width="{side - 1}" height="{side - 1}"'
-    shade = f'<rect {box} style="fill: {css["heat"]}; fill-opacity: {shade_of(share):.3f}"/>'
-    colour = css["paper" if share > 0.5 else "ink"]
-    return shade + (svg_text(x + side / 2, y + side / 2, f"{100 * share:.0f}", colour, 10) if few else "")
-
-
 def confusion_sentence(counts, names, chosen) -> str:
     "'cat: 60% of 50 right, most often taken for dog (20%).'; counts: (K, K), rows are truth."
     row = np.asarray(counts, float)[chosen]
-    total, others = row.sum(), np.delete(row, chosen)
+    total, j = row.sum(), int(np.argmax(np.where(np.arange(len(row)) == chosen, -1, row)))
     if not total:
         return f"{names[chosen]}: no test image."
-    text = f"{names[chosen]}: {row[chosen] / total:.0%} of {total:.0f} right"
-    if others.size and others.max() > 0:
-        j = int(np.argmax(np.where(np.arange(len(row)) == chosen, -1, row)))
-        text += f", most often taken for {names[j]} ({row[j] / total:.0%})"
-    return f"{text}."
+    taken = f", most often taken for {names[j]} ({row[j] / total:.0%})" if j != chosen and row[j] else ""
+    return f"{names[chosen]}: {row[chosen] / total:.0%} of {total:.0f} right{taken}."
 
 
 def draw_confusion(counts, names, title, *, chosen=None, theme="auto") -> str:
@@ -180,11 +169,15 @@ def draw_confusion(counts, names, title, *, chosen=None, theme="auto") -> str:
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     body = svg_text(12, 16, title, css["ink"], 13, "start", 'font-weight="bold"')
     for i in range(k):
-        seen = [(j, share) for j, share in enumerate(shares[i]) if share >= 0.005]
-        body += "".join(_field(i, j, share, side, left, css, few) for j, share in seen)
+        y = 44 + i * side
+        for j in np.flatnonzero(shares[i] >= 0.005):  # a shade, and its percentage where there is room
+            x, share, ink = left + j * side, shares[i, j], css["paper" if shares[i, j] > 0.5 else "ink"]
+            look = f'style="fill: {css["heat"]}; fill-opacity: {shade_of(share):.3f}"'
+            body += f'<rect x="{x}" y="{y}" width="{side - 1}" height="{side - 1}" {look}/>'
+            body += svg_text(x + side / 2, y + side / 2, f"{100 * share:.0f}", ink, 10) if few else ""
         if few or i == chosen:
             bold = 'font-weight="bold"' if i == chosen else ""
-            body += svg_text(left - 8, 44 + (i + 0.5) * side, shorten(names[i], 18), css["ink"], 10.5, "end", bold)
+            body += svg_text(left - 8, y + side / 2, shorten(names[i], 18), css["ink"], 10.5, "end", bold)
         if few:
             x, y = left + (i + 0.6) * side, 50 + k * side
             turned = f'transform="rotate(-40 {x:g} {y:g})"'
@@ -202,11 +195,8 @@ def draw_confusion(counts, names, title, *, chosen=None, theme="auto") -> str:
 # %% ../../nbs/plots/02_svg.ipynb #7cfc6562
 def first_number(text):
     "The first number in a text as a float ('11,173,962', '−0.3 points', '44.8 ± 1.2 %'); None without any."
-    kept = "".join(c for c in text.replace("−", "-").strip().replace(",", "") if c in "0123456789.-± ").split()
-    try:
-        return float(kept[0])
-    except (IndexError, ValueError):
-        return None
+    found = re.search(r"-?\d[\d,]*\.?\d*", text.replace("−", "-"))
+    return float(found[0].replace(",", "")) if found else None
 
 
 def sort_rows(rows, column, descending=False) -> list:
@@ -214,11 +204,11 @@ def sort_rows(rows, column, descending=False) -> list:
     keys = [first_number(row[column]) for row in rows]
     if column == 0 or sum(key is not None for key in keys) * 2 < len(rows):
         return sorted(rows, key=lambda row: row[column].lower(), reverse=descending)
-    pairs = list(zip(keys, rows))
-    known = sorted((p for p in pairs if p[0] is not None), key=lambda p: p[0], reverse=descending)
-    return [row for _, row in known] + [row for key, row in pairs if key is None]
+    known = [row for row, key in zip(rows, keys) if key is not None]
+    known.sort(key=lambda row: first_number(row[column]), reverse=descending)
+    return known + [row for row, key in zip(rows, keys) if key is None]
 
-# %% ../../nbs/plots/02_svg.ipynb #02ca4bff
+
 def draw_table(head, rows, title, *, column=None, descending=False, marked=None, theme="auto", clickable=False) -> str:
     """An HTML table of texts; sorted by nothing itself: `column` and `descending` say how the rows are sorted.
 
@@ -228,8 +218,7 @@ def draw_table(head, rows, title, *, column=None, descending=False, marked=None,
     line = f"border-bottom: 1px solid {css['faint']}; padding: 3px 10px; white-space: nowrap"
     cells = []
     for i, name in enumerate(head):
-        order = ("descending" if descending else "ascending") if i == column else "none"
-        arrow = {"none": "", "ascending": " ▲", "descending": " ▼"}[order]
+        order, arrow = (("descending", " ▼") if descending else ("ascending", " ▲")) if i == column else ("none", "")
         held = 'tabindex="0" role="button" style="cursor: pointer"' if clickable else ""
         inner = f'<span class="heading" data-pick="sort {i}" {held}>{escape(name)}{arrow}</span>'
         aligned = "left" if i == 0 else "right"

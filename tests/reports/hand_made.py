@@ -1,7 +1,7 @@
 "Reports made by hand: numbers that a test can say without computing them."
 
 from ssnas_colab.reports.build import report_view
-from ssnas_colab.reports.markdown import report_markdown
+from ssnas_colab.reports.pages import report_markdown
 
 
 def as_markdown(report):

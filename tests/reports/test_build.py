@@ -7,8 +7,7 @@ import re
 import pytest
 
 from ssnas_colab.reports.build import report_view
-from ssnas_colab.reports.html import report_page
-from ssnas_colab.reports.markdown import report_markdown
+from ssnas_colab.reports.pages import report_markdown, report_page
 
 from .hand_made import report
 from .made_up import example_report

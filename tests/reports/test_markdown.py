@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ssnas_colab.core.basics import UserError
-from ssnas_colab.reports.figures import plot_confusion, plot_curves, plot_report
+from ssnas_colab.reports.figures import confusion_picture, plot_curves, plot_report
 from ssnas_colab.reports.verdict import significance, verdict
 
 from .hand_made import as_markdown, drawn, report
@@ -39,7 +39,7 @@ def test_old_reports_are_still_read(path):
     made = json.loads(path.read_text())
     page = as_markdown(made)
     assert page.count("## ") == 5 and "None" not in page and "latency" not in page and "±" not in page.split("##")[1]
-    assert len(drawn(plot_report(made)).axes) == 2 and plot_confusion(made)
+    assert len(drawn(plot_report(made)).axes) == 2 and confusion_picture(made)
     with pytest.raises(UserError, match="There are no training curves"):
         plot_curves(made)
 

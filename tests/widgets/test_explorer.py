@@ -11,13 +11,13 @@ from ssnas_colab.experiment.run import Run
 from ssnas_colab.models.genotype import GENOTYPES, Genotype
 from ssnas_colab.models.network import Network, count_macs, count_parameters
 from ssnas_colab.nas.derive import derive
-from ssnas_colab.widgets.explorer import explore
-from ssnas_colab.widgets.explorer_model import (
+from ssnas_colab.widgets.explorer import (
     DERIVED,
     GIVEN,
     SEARCH,
     Explorer,
     explain_edge,
+    explore,
     news,
     refresh,
     save,
