@@ -73,7 +73,7 @@ def differences(data, runs, names) -> dict:
     runs: one for each seed; names: of the models. Paired by seed and image (training.metrics); "random": against all
     random genotypes. Balanced accuracy, or, for multi-label data, macro AUC.
     """
-    how = {"metric": "balanced_accuracy"}
+    how = {}
     if data.task == "multi-label":
         how = {"metric": macro_auc, "resamples": 200}
     known = [name for name in names if all(run.has(f"models/{name}.npz") for run in runs)]
