@@ -15,16 +15,18 @@ from ..core.seeding import derived_seed, epoch_order
 from ..data.augment import normalise, pixel_statistics, two_views
 from .relaxations import ReinforceEstimator, one_hot, sample_genotype, zero_one_loss
 from .supernet import Supernet
-from ..training.loop import cosine, make_schedule, set_learning_rate
+from ..training.loop import Stateful, cosine, make_schedule, set_learning_rate
 from ..training.samplers import balanced_order, cluster_images
 from ..training.ssl_losses import make_loss
 
 # %% ../../nbs/nas/04_bilevel.ipynb #38862098
-class GradientBalancer:
+class GradientBalancer(Stateful):
     """Puts the gradients of an objective and of the zero-one loss on one scale, by running means of their norms.
 
-    `decay`: how much of the mean of the past stays at each step. Has a `state_dict`, so that a checkpoint carries it.
+    `decay`: how much of the mean of the past stays at each step.
     """
+
+    kept = ("norms", "weight")
 
     def __init__(self, decay=0.9):
         self.decay, self.weight, self.norms = decay, 0.0, None
@@ -40,44 +42,21 @@ class GradientBalancer:
         self.weight = float(ratio * self.norms[0] / self.norms[1])
         return [(g + self.weight * d) / self.norms[0].item() for g, d in zip(objective, decide)]
 
-    def state_dict(self):
-        return {"norms": self.norms, "weight": self.weight}
-
-    def load_state_dict(self, stored):
-        self.norms, self.weight = stored["norms"], stored["weight"]
-
 # %% ../../nbs/nas/04_bilevel.ipynb #73c3fe1f
 def zero_one_ramp(done: float, start: float, end: float, most: float) -> float:
     "Zero-one gradient over the objective's: 0 until the fraction `start` of all steps, rising to `most` at `end`."
     return most * min(max((done - start) / (end - start), 0.0), 1.0)
 
 # %% ../../nbs/nas/04_bilevel.ipynb #104bcb3f
-class ClusterAssignment:
+class ClusterAssignment(Stateful):
     """Which cluster each image of each half belongs to, so that rare looks can be seen more often without any label.
 
-    `of`: two arrays int64, never changed in place, or None for plain sampling. Has a `state_dict` for the checkpoint.
+    `of`: two tensors int64, never changed in place, or None for plain sampling.
     """
 
-    def __init__(self):
-        self.of = None
-
-    def state_dict(self):
-        return {"of": None if self.of is None else [torch.from_numpy(one) for one in self.of]}
-
-    def load_state_dict(self, stored):
-        self.of = None if stored["of"] is None else [one.numpy() for one in stored["of"]]
+    kept, of = ("of",), None
 
 # %% ../../nbs/nas/04_bilevel.ipynb #5f619dc5
-def _optimizers(config, weights, alphas):
-    "The optimizers of the two levels, of the weights and of the alphas."
-    if config.optimizer == "adam":
-        lower = torch.optim.AdamW(weights, config.learning_rate, weight_decay=config.weight_decay)
-    else:
-        lower = torch.optim.SGD(weights, config.learning_rate, config.momentum, weight_decay=config.weight_decay)
-    betas = (0.8, 0.999) if config.relaxation == "sampled" else (0.5, 0.999)
-    return lower, torch.optim.Adam(alphas, config.alpha_rate, betas, weight_decay=config.alpha_decay)
-
-
 class Searcher:
     """A search over `images`, uint8 (N, C, H, W): a supernet, an objective, an optimizer for each level.
 
@@ -103,7 +82,14 @@ class Searcher:
         made = make_loss(config.objective, self.net.feature_width, embedding=config.embedding, **classes, **own)
         self.objective = self.engine.to(made)
         weights = [*self.net.weight_parameters(), *self.objective.parameters()]
-        self.weight_optimizer, self.alpha_optimizer = _optimizers(config, weights, self.net.alpha_parameters())
+        rate, decay = config.learning_rate, config.weight_decay
+        if config.optimizer == "adam":
+            self.weight_optimizer = torch.optim.AdamW(weights, rate, weight_decay=decay)
+        else:
+            self.weight_optimizer = torch.optim.SGD(weights, rate, config.momentum, weight_decay=decay)
+        betas = (0.8, 0.999) if config.relaxation == "sampled" else (0.5, 0.999)
+        alphas = self.net.alpha_parameters()
+        self.alpha_optimizer = torch.optim.Adam(alphas, config.alpha_rate, betas, weight_decay=config.alpha_decay)
         self.alpha_step = ReinforceStep() if config.relaxation == "sampled" else GradientStep()
         self.clusters, self._orders = ClusterAssignment(), {}
 
@@ -185,7 +171,8 @@ class Searcher:
                 pixels = self.engine.to(normalise(self.images[part], self.mean, self.std))
                 with self.engine.autocast():
                     found.append(self.net(pixels, weights).float().cpu())
-            clusters.append(cluster_images(torch.cat(found).numpy(), self.config.clusters, self.config.seed, epoch))
+            found = cluster_images(torch.cat(found).numpy(), self.config.clusters, self.config.seed, epoch)
+            clusters.append(torch.from_numpy(found))
         self.clusters.of = clusters
 
 # %% ../../nbs/nas/04_bilevel.ipynb #c01082d3
@@ -196,11 +183,7 @@ class GradientStep:
 
     def __init__(self):
         self.balancer = GradientBalancer()
-
-    @property
-    def state(self):
-        "What it adds to the checkpoint."
-        return {"balance": self.balancer}
+        self.state = {"balance": self.balancer}  # what it adds to the checkpoint
 
     def weights(self, searcher, step_seed):
         "What the supernet runs with in this step: None, its own weights."
@@ -235,11 +218,7 @@ class ReinforceStep:
 
     def __init__(self):
         self.estimator = ReinforceEstimator()
-
-    @property
-    def state(self):
-        "What it adds to the checkpoint."
-        return {"score": self.estimator}
+        self.state = {"score": self.estimator}  # what it adds to the checkpoint
 
     def weights(self, searcher, step_seed):
         "What the supernet runs with in this step: the genotype that is trained, 0 and 1."

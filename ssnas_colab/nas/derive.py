@@ -6,7 +6,7 @@
 __all__ = ['METHODS', 'derive', 'derive_quietly']
 
 # %% ../../nbs/nas/06_derive.ipynb #57f04fa5
-import operator
+import numbers
 import warnings
 
 import numpy as np
@@ -34,27 +34,6 @@ def _table(weights, kind, nodes, columns):
         where = f"edge {row} ({' to '.join(map(str, edges(nodes)[row]))}), column {column}"
         raise ValueError(f"The weights of the {kind} cell are not finite at {where}: the search has diverged")
     return table[:, : len(PRIMITIVES)]
-
-
-def _finite(threshold):
-    try:
-        number = float(threshold)
-    except (TypeError, ValueError):
-        number = np.nan
-    if not np.isfinite(number):
-        raise ValueError(f"threshold must be a finite number, not {threshold!r}")
-    return number
-
-
-def _option(value, name, least):
-    "A whole number of at least `least`."
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or number < least:
-        raise ValueError(f"{name} must be a whole number from {least} on, not {value!r}")
-    return number
 
 # %% ../../nbs/nas/06_derive.ipynb #5c232530
 def _choose(table, strength, pairs, max_edges, least):
@@ -102,8 +81,11 @@ def derive(weights, *, method="threshold", threshold=0.85, max_edges=2, nodes=4)
     """
     if method not in METHODS:
         raise ValueError(f"Unknown derivation method {method!r}: {did_you_mean(method, METHODS)}")
-    threshold = _finite(threshold)
-    max_edges, nodes = _option(max_edges, "max_edges", 1), _option(nodes, "nodes", 1)
+    if not isinstance(threshold, numbers.Real) or not np.isfinite(threshold):
+        raise ValueError(f"threshold must be a finite number, not {threshold!r}")
+    for name, value in {"max_edges": max_edges, "nodes": nodes}.items():
+        if not isinstance(value, numbers.Integral) or value < 1:
+            raise ValueError(f"{name} must be a whole number from 1 on, not {value!r}")
     if not hasattr(weights, "keys") or set(weights.keys()) != {"normal", "reduce"}:
         raise ValueError("weights must be a dictionary with two tables, 'normal' and 'reduce'")
     columns = (len(PRIMITIVES),) if method == "threshold" else (len(PRIMITIVES), len(PRIMITIVES) + 1)

@@ -14,19 +14,13 @@ from ..core.basics import UserError
 from ..models.genotype import Genotype
 from ..nas.derive import derive_quietly
 from ..nas.monitor import decided_share
-from ..nas.relaxations import RELAXATIONS
+from ..nas.relaxations import relaxation_of
 from ..plots.genotype import plot_genotype
 
 # %% ../../nbs/03_derivation.ipynb #47ef7da1
-def _relaxation_of(name):
-    if name not in RELAXATIONS:
-        raise UserError(f"The search has an unknown relaxation {name!r}: known are {', '.join(RELAXATIONS)}")
-    return RELAXATIONS[name]
-
-
 def _weights_of(alphas, relaxation):
     "Alphas of one epoch, {'normal', 'reduce'} to (edges, 7), as weights of the same shape."
-    relaxed = _relaxation_of(relaxation)()
+    relaxed = relaxation_of(relaxation)
     return {kind: relaxed.weights(torch.as_tensor(alphas[kind])).numpy() for kind in ("normal", "reduce")}
 
 
@@ -37,7 +31,7 @@ def genotype_over_time(alphas, *, relaxation="fair", method=None, threshold=0.85
     in `RELAXATIONS`; method: None for the relaxation's own; the rest as in `derive`. `ValueError` as from
     `derive`, `UserError` for an unknown relaxation.
     """
-    method = method or _relaxation_of(relaxation).derivation
+    method = method or relaxation_of(relaxation).derivation
     options = {"method": method, "threshold": threshold, "max_edges": max_edges, "nodes": nodes}
     rows = zip(alphas["normal"], alphas["reduce"], strict=True)
     return [derive_quietly(_weights_of({"normal": n, "reduce": r}, relaxation), **options)[0] for n, r in rows]
@@ -61,7 +55,7 @@ def derive_stage(run, *, method=None, threshold=0.85, max_edges=2) -> Genotype:
     """
     if method is None and run.finished("derivation") and not run.has("search.json"):
         method = run.facts("derivation").get("method")
-    method = method or _relaxation_of(run.load_json("search.json")["relaxation"]).derivation
+    method = method or relaxation_of(run.load_json("search.json")["relaxation"]).derivation
     settings = {"method": method, "threshold": threshold, "max_edges": max_edges}
     if run.finished("derivation"):
         before = {name: run.facts("derivation").get(name) for name in settings}

@@ -25,14 +25,16 @@ from ..nas.cost import choose_micro_batches, estimate
 from ..nas.derive import derive_quietly
 from ..nas.relaxations import one_hot, relaxation_of, zero_one_loss
 from ..plots.style import OPERATION_COLOURS
-from ..training.loop import fit
+from ..training.loop import Stateful, fit
 
 # %% ../../nbs/02_search.ipynb #dfb6478d
-class AlphaHistory:
+class AlphaHistory(Stateful):
     """The alphas before the first epoch and after every one, by kind of cell, and the epochs' figures as `history`.
 
     `arrays()`: {"normal", "reduce"} to float32 (epochs + 1, edges, columns), as `alphas.npz` in the run folder.
     """
+
+    kept = ("rows", "history")
 
     def __init__(self, net):
         self.net, self.rows, self.history = net, [], []
@@ -52,12 +54,6 @@ class AlphaHistory:
         best = min(rows, key=lambda row: row["derived"], default=None)
         told = "objective of the derived genotype"
         return {"best": best["derived"], "best_epoch": best["epoch"], "best_of": told} if best else {}
-
-    def state_dict(self):
-        return {"rows": self.rows, "history": self.history}
-
-    def load_state_dict(self, stored):
-        self.rows, self.history = list(stored["rows"]), list(stored["history"])
 
 # %% ../../nbs/02_search.ipynb #6bb28f80
 def current_genotype(net):
@@ -241,19 +237,17 @@ def plot_search(history, alphas, relaxation="fair", title=""):
     pyplot.close(figure)
     epochs = [row["epoch"] + 1 for row in history]
     column = {name: np.array([row.get(name, np.nan) for row in history]) for name in (history or [{}])[0]}
-    lines = (
-        ("loss", "weights' half", "#0072B2"), ("alpha_loss", "alphas' half", "#D55E00"),
-        ("derived", "derived genotype", "#009E73"),
-    )  # fmt: skip
-    for name, label, colour in lines:
-        axes["objective"].plot(epochs, column.get(name, []), color=colour, label=label)
+    panels = {
+        "objective": (("loss", "weights' half", "#0072B2"), ("alpha_loss", "alphas' half", "#D55E00"),
+                      ("derived", "derived genotype", "#009E73")),
+        "choice": (("decided", "decided", "#0072B2"), ("parameterless", "edges without parameters", "#E69F00")),
+    }  # fmt: skip
+    for panel, lines in panels.items():
+        for name, label, colour in lines:
+            axes[panel].plot(epochs, column.get(name, []), color=colour, label=label)
+        axes[panel].legend(frameon=False, fontsize=8)
     axes["objective"].set(title="objective", xlabel="epoch")
-    axes["objective"].legend(frameon=False, fontsize=8)
-    lines = ("decided", "decided", "#0072B2"), ("parameterless", "edges without parameters", "#E69F00")
-    for name, label, colour in lines:
-        axes["choice"].plot(epochs, column.get(name, []), color=colour, label=label)
     axes["choice"].set(title="share of the choice", xlabel="epoch", ylim=(-0.02, 1.02))
-    axes["choice"].legend(frameon=False, fontsize=8)
     _plot_balance(axes["balance"], epochs, column)
     for kind in ("normal", "reduce"):
         _plot_weights_over_time(axes[kind], alphas[kind], kind, relaxation)
@@ -266,20 +260,19 @@ def plot_search(history, alphas, relaxation="fair", title=""):
 def _plot_balance(axes, epochs, column):
     "Gradient norms where there are two to balance, otherwise the rank of the embeddings."
     if np.nansum(column.get("zero_one_gradient", 0)) > 0:
-        weighted = column["zero_one_weight"] * column["zero_one_gradient"]
-        axes.semilogy(epochs, _positive(column["objective_gradient"]), color="#0072B2", label="objective")
-        axes.semilogy(epochs, _positive(column["zero_one_gradient"]), color="#E69F00", label="zero-one, unweighted")
-        axes.semilogy(epochs, _positive(weighted), "--", color="#E69F00", label="as weighted")
+        objective, zero_one = column["objective_gradient"], column["zero_one_gradient"]
+        lines = (
+            (objective, "-", "#0072B2", "objective"), (zero_one, "-", "#E69F00", "zero-one, unweighted"),
+            (column["zero_one_weight"] * zero_one, "--", "#E69F00", "as weighted"),
+        )  # fmt: skip
+        for values, style, colour, label in lines:
+            axes.semilogy(epochs, np.where(values > 0, values, np.nan), style, color=colour, label=label)
         axes.set(title="gradient norm on the alphas", xlabel="epoch")
         axes.legend(frameon=False, fontsize=8)
     else:
         axes.plot(epochs, column.get("rank", []), color="#CC79A7")
         axes.set(title="effective rank of the embeddings", xlabel="epoch")
         axes.set_ylim(bottom=0)
-
-
-def _positive(values):
-    return np.where(values > 0, values, np.nan)
 
 
 def _plot_weights_over_time(axes, alphas, kind, relaxation):

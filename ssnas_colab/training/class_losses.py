@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from ..core.basics import UserError, did_you_mean
+from ..core.device import at_least_float32
 from .metrics import balanced_accuracy
 
 # %% ../../nbs/training/02_class_losses.ipynb #57bd113b
@@ -54,17 +55,6 @@ def check_task(task):
     if task not in TASKS:
         raise UserError(f"a classifier needs labels: the task must be 'single-label' or 'multi-label', but is {task!r}")
 
-
-def _shifted(logits, offset, loss):
-    "Logits, at least float32, plus the offset of each class."
-    if logits.ndim != 2 or logits.shape[1] != len(offset):
-        raise ValueError(
-            f"{type(loss).__name__} was made for {len(offset)} classes but got logits of shape {tuple(logits.shape)}: "
-            "give (batch, classes)"
-        )
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    return logits + offset.to(logits.device, logits.dtype, non_blocking=True)
-
 # %% ../../nbs/training/02_class_losses.ipynb #0fd49886
 class CrossEntropy:
     """Mean cross-entropy (multi-label: binary, over images and labels), and what all losses here are made of.
@@ -96,7 +86,13 @@ class CrossEntropy:
         return early
 
     def __call__(self, logits, targets):
-        logits = _shifted(logits, self.offset, self)
+        if logits.ndim != 2 or logits.shape[1] != len(self.offset):
+            raise ValueError(
+                f"{type(self).__name__} was made for {len(self.offset)} classes but got logits of shape "
+                f"{tuple(logits.shape)}: give (batch, classes)"
+            )
+        logits = at_least_float32(logits)[0]
+        logits = logits + self.offset.to(logits.device, logits.dtype, non_blocking=True)
         targets = targets.to(logits.dtype) if self.task == "multi-label" else targets
         if self.weights is None:
             return self._cost(logits, targets, "mean")
@@ -257,7 +253,7 @@ def class_loss(name, counts, task="single-label", total=None, **settings):
 def predict_scores(logits, task="single-label"):
     "Probabilities, float32 or wider: softmax over the classes (single-label), or a sigmoid per label (multi-label)."
     check_task(task)
-    logits = logits if logits.dtype == torch.float64 else logits.float()
+    logits = at_least_float32(logits)[0]
     return logits.softmax(-1) if task == "single-label" else logits.sigmoid()
 
 # %% ../../nbs/training/02_class_losses.ipynb #359103e7

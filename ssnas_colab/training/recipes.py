@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RECIPE_FUNCTIONS', 'chosen_by', 'schedules', 'Trainer', 'pretrain', 'learn', 'linear_classifier', 'knn_classifier',
-           'pretrain_and_finetune', 'scratch', 'crt', 'linear_probe', 'knn', 'image_seconds', 'network_parts']
+           'pretrain_and_finetune', 'crt', 'linear_probe', 'knn', 'image_seconds', 'network_parts']
 
 # %% ../../nbs/training/06_recipes.ipynb #fac41f75
 import functools
@@ -249,22 +249,14 @@ def knn_classifier(features, targets, classes, count):
 
 # %% ../../nbs/training/06_recipes.ipynb #db599381
 def pretrain_and_finetune(trainer) -> dict:
-    "Barlow Twins, then all weights with the labels."
-    return {"pretraining": pretrain(trainer)} | _finetune(trainer)
-
-
-def scratch(trainer) -> dict:
-    "All weights with the labels, from random ones."
-    return {"pretraining": []} | _finetune(trainer)
-
-
-def _finetune(trainer):
+    "Barlow Twins (from scratch: none of it), then all weights with the labels."
     config, data = trainer.config, trainer.data
-    history = learn(trainer, "finetune", config.loss, config.sampler)
+    found = {"pretraining": [] if config.recipe == "scratch" else pretrain(trainer)}
+    found["finetuning"] = learn(trainer, "finetune", config.loss, config.sampler)
     if config.post_hoc:
         logits, total = trainer.outputs(trainer.net, "val"), len(trainer.images["train"])
         trainer.tau = choose_tau(logits, data.labels["val"], data.counts(), data.task, total)
-    return {"finetuning": history}
+    return found
 
 
 def crt(trainer) -> dict:
@@ -278,27 +270,25 @@ def crt(trainer) -> dict:
 
 def linear_probe(trainer) -> dict:
     "Barlow Twins, then a `linear_classifier` of the features; its strength is chosen on validation."
-    history = pretrain(trainer)
 
     def use(classifier):
         trainer.net.classifier = trainer.engine.to(classifier)
 
-    return {"pretraining": history, "probing": _solve(trainer, linear_classifier, "strength", (0.01, 0.1, 1.0), use)}
+    return _solve(trainer, linear_classifier, "strength", (0.01, 0.1, 1.0), use)
 
 
 def knn(trainer) -> dict:
     "Barlow Twins, then a `knn_classifier` by the features; how many neighbours is chosen on validation."
-    history = pretrain(trainer)
 
     def use(classifier):
         trainer.neighbours = classifier
 
-    return {"pretraining": history, "probing": _solve(trainer, knn_classifier, "neighbours", (1, 5, 20, 50), use)}
+    return _solve(trainer, knn_classifier, "neighbours", (1, 5, 20, 50), use)
 
 
 def _solve(trainer, make, what, values, use):
-    "Use the classifier of the training features with the value that validates best; a row of the history for each."
-    data, rows = trainer.data, []
+    "Pretrain, then use the classifier of the features with the value that validates best; a row of history for each."
+    history, data, rows = pretrain(trainer), trainer.data, []
     features = trainer.outputs(trainer.net.features, "train").numpy()
     made = {value: make(features, data.labels["train"], data.num_classes, value) for value in values}
     for value, classifier in made.items():
@@ -306,12 +296,12 @@ def _solve(trainer, make, what, values, use):
         scores = trainer.metrics("val")
         rows.append({what: value, **{key: scores[key] for key in ("balanced_accuracy", "macro_auc")}})
     use(made[max(rows, key=lambda row: chosen_by(row, data.task))[what]])
-    return rows
+    return {"pretraining": history, "probing": rows}
 
 
 RECIPE_FUNCTIONS = {
-    "pretrain+finetune": pretrain_and_finetune, "scratch": scratch, "linear_probe": linear_probe, "knn": knn,
-    "crt": crt,
+    "pretrain+finetune": pretrain_and_finetune, "scratch": pretrain_and_finetune, "linear_probe": linear_probe,
+    "knn": knn, "crt": crt,
 }  # fmt: skip
 
 # %% ../../nbs/training/06_recipes.ipynb #4b2b44f6
@@ -340,10 +330,10 @@ _STAGES |= {"linear_probe": ("pretrain",), "knn": ("pretrain",), "crt": ("pretra
 _PASSES = {"pretrain": 2, "finetune": 1, "retrain": 1 / 3}  # of an image in a step; forward alone is a third of one
 
 
-def network_parts(made, data, config, prefix="") -> list:
+def network_parts(made, data, config) -> list:
     """The `StageCost`s of taking networks through the recipe of an `EvaluationConfig`, from two timed steps of each.
 
-    made: name to a function that makes the network (see `compared`); data: an `ImageData`; prefix: of the names.
+    made: name to a function that makes the network (see `compared`); data: an `ImageData`.
     """
     count, parts = len(data.images["train"]), []
     plans = schedules(config, count)
@@ -359,5 +349,5 @@ def network_parts(made, data, config, prefix="") -> list:
                 seen = _PASSES[stage] * schedule.steps * schedule.batch_size
                 if stage != "pretrain":
                     seen += schedule.epochs * checks["val"] + checks["test"]
-                parts.append(StageCost(f"{prefix}{stage}/{name}", schedule.steps, each * seen))
+                parts.append(StageCost(f"{stage}/{name}", schedule.steps, each * seen))
     return [part for part in parts if part.steps]

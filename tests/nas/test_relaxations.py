@@ -16,7 +16,7 @@ COLUMNS = {"fair": 7, "darts": 8, "partial": 9, "path": 7, "gumbel": 7}
 def test_what_all_have(name):
     torch.manual_seed(0)
     relaxation = relaxation_of(name)
-    alphas = relaxation.initial(14, relaxation.columns)
+    alphas = relaxation.initial(14)
     assert alphas.shape == (14, COLUMNS[name]) and 5e-4 < alphas.std() < 2e-3
     assert relaxation.derivation == ("threshold" if name == "fair" else "top2")
     assert relaxation.needs_zero_one_loss == (name == "fair")

@@ -11,9 +11,10 @@ from ssnas_colab.core.basics import UserError
 from ssnas_colab.models.genotype import PRIMITIVES, edges
 from ssnas_colab.models.operations import FactorizedReduce, ReLUConvBN
 from ssnas_colab.nas.relaxations import RELAXATIONS, FairRelaxation
-from ssnas_colab.nas.supernet import FusedSearchCell, ReferenceSupernet, Supernet
+from ssnas_colab.nas.supernet import FusedSearchCell, Supernet
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from supernet_reference import ReferenceSupernet  # noqa: E402
 from supernet_speed import cost  # noqa: E402
 
 BLENDS = ("fair", "darts", "partial", "path", "gumbel")  # those that are learned through the supernet's gradient

@@ -12,10 +12,8 @@ from sklearn import metrics as sk
 from ssnas_colab.training.metrics import (
     auc_per_class,
     balanced_accuracy,
-    bootstrap_interval,
     expected_calibration_error,
     macro_auc,
-    paired_difference,
     paired_difference_seeds,
     recall_intervals,
     report_metrics,
@@ -255,17 +253,20 @@ A = answers(np.random.default_rng(0), [0.9, 0.8, 0.7, 0.7])
 B = answers(np.random.default_rng(1), [0.9, 0.6, 0.5, 0.2])
 
 
+def paired_difference(labels, predictions_a, predictions_b, *more, **options):
+    return paired_difference_seeds(labels, [predictions_a], [predictions_b], *more, **options)
+
+
 def test_the_values_are_scikit_learns():
-    assert bootstrap_interval(LABELS, A)[0] == pytest.approx(sk.balanced_accuracy_score(LABELS, A), abs=1e-12)
-    assert bootstrap_interval(LABELS, A, "accuracy")[0] == pytest.approx(sk.accuracy_score(LABELS, A), abs=1e-12)
+    assert balanced_accuracy(LABELS, A) == pytest.approx(sk.balanced_accuracy_score(LABELS, A), abs=1e-12)
     expected = sk.balanced_accuracy_score(LABELS, A) - sk.balanced_accuracy_score(LABELS, B)
     assert paired_difference(LABELS, A, B)[0] == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_same_seed_gives_the_same_interval():
-    shown = paired_difference(LABELS, A, B, "balanced_accuracy", 7)
-    assert shown == paired_difference(LABELS, A, B, "balanced_accuracy", 7)
-    assert shown != paired_difference(LABELS, A, B, "balanced_accuracy", 8)
+    shown = paired_difference(LABELS, A, B, balanced_accuracy, 7)
+    assert shown == paired_difference(LABELS, A, B, balanced_accuracy, 7)
+    assert shown != paired_difference(LABELS, A, B, balanced_accuracy, 8)
     assert all(type(value) is float for value in shown)
 
 
@@ -274,8 +275,9 @@ def test_the_width_is_that_of_the_textbook():
     def variance(values):
         return sum(values[LABELS == k].var() / (LABELS == k).sum() for k in range(4)) / 16
 
+    wrong = (LABELS + 1) % 4  # against this, the difference is the metric itself
     for shown, each in (
-        (bootstrap_interval(LABELS, A, resamples=4000), (A == LABELS).astype(float)),
+        (paired_difference(LABELS, A, wrong, resamples=4000), (A == LABELS).astype(float)),
         (paired_difference(LABELS, A, B, resamples=4000), (A == LABELS) * 1.0 - (B == LABELS)),
     ):
         np.testing.assert_allclose(shown[2] - shown[1], 2 * 1.96 * np.sqrt(variance(each)), rtol=0.06)
@@ -285,15 +287,15 @@ def test_what_both_get_wrong_cancels():
     difficult = np.random.default_rng(3).random(len(LABELS)) < 0.4
     a, b = (np.where(difficult, (LABELS + 2) % 4, x) for x in (A, LABELS))
     high = paired_difference(LABELS, a, b)[2]
-    own = [bootstrap_interval(LABELS, x) for x in (a, b)]
+    own = [paired_difference(LABELS, x, (LABELS + 1) % 4) for x in (a, b)]  # the second is always wrong
     assert own[0][2] > own[1][1] and high < 0  # their own intervals overlap, the difference is clear
 
 
 def test_a_rare_class_is_in_every_resample():
     seen = []
     labels = np.array([0] * 50 + [3])
-    bootstrap_interval(labels, labels, lambda t, p: seen.append(np.bincount(t).tolist()) or 0.0, resamples=200)
-    assert seen == [[50, 0, 0, 1]] * 201
+    paired_difference(labels, labels, labels, lambda t, p: seen.append(np.bincount(t).tolist()) or 0.0, resamples=200)
+    assert seen == [[50, 0, 0, 1]] * 402
 
 
 def test_several_seeds():
@@ -324,9 +326,7 @@ def test_several_labels_and_functions_of_scores():
 
 def test_resamples_where_the_metric_is_undefined_are_left_out():
     truth = np.array([[1], [0], [0], [0]])  # one image in three resamples has no such label, or nothing but
-    value, low, high = bootstrap_interval(truth, truth)
-    assert (value, low, high) == (1.0, 1.0, 1.0)
-    assert bootstrap_interval(truth * 0, truth) == (None, None, None)
+    assert paired_difference(truth, truth, 1 - truth) == (1.0, 1.0, 1.0)
     assert paired_difference(truth * 0, truth, truth) == (None, None, None)
 
 
@@ -334,9 +334,8 @@ def test_resamples_where_the_metric_is_undefined_are_left_out():
     "change, message",
     [
         ({"predictions_b": B[:-1]}, "same images"),
-        ({"predictions_b": np.eye(4)[B]}, "same images"),
+        ({"predictions_b": np.eye(4)[B]}, "one shape"),
         ({"labels": [], "predictions_a": [], "predictions_b": []}, "same images"),
-        ({"metric": "auc"}, "balanced_accuracy, accuracy"),
     ],
 )
 def test_answers_that_do_not_fit_are_refused_in_a_sentence(change, message):
