@@ -6,7 +6,6 @@
 __all__ = ['NotOurs', 'Publisher']
 
 # %% ../../nbs/sessions/03_publisher.ipynb #2625dbb9
-import atexit
 import contextlib
 import errno
 import os
@@ -14,16 +13,22 @@ import shutil
 import threading
 import time
 import uuid
-import warnings
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from . import remote as remotes
-from .remote import EMPTY_INDEX, INDEX_FILES, PRIVATE, VERSIONS, FileSystem, digest, tell
+from ssnas_colab.sessions.remote import (
+    EMPTY_INDEX,
+    INDEX_FILES,
+    PRIVATE,
+    VERSIONS,
+    digest,
+    dump_index,
+    index_seen,
+    is_published,
+    published_files,
+    writer_name,
+)
 
 # %% ../../nbs/sessions/03_publisher.ipynb #973d5f70
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-
-
 class NotOurs(Exception):
     "Somebody else's state is there: publishing must end."
 
@@ -32,131 +37,91 @@ class Publisher:
     """Brings a run from the folder `local` to a `RemoteFolder` in the background, so that `remote` is always whole.
 
     allowed: asked before each write whether we (still) may, for instance a lock's `holds`; retry: seconds until the
-    next attempt after a failure, doubled up to 12 times as many; say: is told what a person must know (default
-    `warnings.warn`). After `restore`, in this order: `start()`, `written(name)` after each change, `close()`.
-    `ValueError` for folders in each other.
+    next attempt after a failure, doubled up to 12 times as many; say: is told what a person must know. After `restore`,
+    in this order: `start()`, `written(name)` after each change, `close()`. `lost` (a sentence) while the remote cannot
+    be written, `stopped` (one, too) after somebody else was there. `ValueError` for folders in each other.
     """
 
-    def __init__(self, local, remote, *, allowed=None, retry=5.0, say=None):
-        self.local, self.remote, self.pid = Path(local).absolute(), remote, os.getpid()
+    def __init__(self, local, remote, *, allowed=lambda: True, retry=5.0, say=print):
+        self.local, self.remote = Path(local).absolute(), remote
         if remote.folder.is_relative_to(self.local) or self.local.is_relative_to(remote.folder):
             raise ValueError(f"A run is published into another folder, not from {local} into {remote.folder}")
-        self.private, self.allowed, self.retry = self.local / PRIVATE, allowed or (lambda: True), retry
-        self.say, self.writer, self.at = say or warnings.warn, None, None
+        self.private, self.allowed, self.retry, self.say = self.local / PRIVATE, allowed, retry, say
         # What waits, and what of it is under way: a link to that version of the file, None where it was removed.
-        self.changed, self.queue, self.batch = threading.Condition(threading.RLock()), {}, {}
+        self.changed, self.queue, self.batch = threading.Condition(), {}, {}
         self.everything = True  # compare all of the local folder with the remote in the next round
-        # The remote: the newest index, all indexes by their file, bytes by folded name, which device, what people miss.
-        self.index, self.found, self.present, self.device, self.unshown = None, {}, {}, None, set()
-        self.seen = EMPTY_INDEX  # what we have left there, or restored
-        self.thread, self.ending, self.lost, self.stopped, self.delay, self.again = None, False, None, None, retry, 0.0
+        self.index, self.found, self.device = None, {}, None  # the remote: newest index, all by file, which device
+        self.thread, self.ending, self.lost, self.stopped = None, False, None, None
 
     def written(self, name):
         "The run has written or removed its file `name` (relative to the folder): publish that. Costs no time."
-        name = PurePosixPath(Path(name).as_posix()).as_posix()
-        if remotes.is_published(name) and self.pid == os.getpid():
+        if is_published(name := Path(name).as_posix()):
             with self.changed:
-                before = self.queue.pop(name, None)
+                self._drop(self.queue.pop(name, None))
                 self.queue[name] = self._link(name)
-                if before != self.batch.get(name):
-                    self._drop(before)
                 self.changed.notify_all()
             self.start()
 
     def start(self):
         "Begin publishing in the background, first of all what the remote lacks; does nothing if it has begun."
         with self.changed:
-            if self.thread is None and not self.ending and self.pid == os.getpid():
+            if self.thread is None:
                 self.thread = threading.Thread(target=self._work, name="publishing", daemon=True)
                 self.thread.start()
-                atexit.register(self.close, 30)
 
-    def wait(self, timeout=60.0) -> bool:
-        "Wait until everything is published, at most `timeout` seconds; whether it is."
-        with self.changed:
-            self.changed.wait_for(lambda: self.stopped or not (self.lost or self._left_to_do()), timeout)
-            return not (self.stopped or self.lost or self._left_to_do())
+    def waits(self) -> bool:
+        "Whether something is still to be published."
+        return not self.stopped and bool(self.queue or self.batch or self.everything)
 
     def close(self, timeout=120.0) -> list:
         "One more round for what waits; the names that are not published after `timeout` seconds, never unsaid."
         with self.changed:
-            if self.thread is None or self.pid != os.getpid():
-                return []  # it was never begun, or it is the parent's
             self.ending = True
             self.changed.notify_all()
-        atexit.unregister(self.close)
-        self.thread.join(timeout)
-        if not self.thread.is_alive():
-            self.thread, self.ending = None, False  # `written` begins again
-        if left := self._unpublished():
+        if self.thread:
+            self.thread.join(timeout)
+        if not (self.stopped or self.waits()):
+            shutil.rmtree(self.private / "links", ignore_errors=True)
+            return []
+        known = {name: entry["sha256"] for name, entry in (self.index or index_seen(self.local))["files"].items()}
+        now = {name: digest((self.local / name).read_bytes())["sha256"] for name in published_files(self.local)}
+        if left := [name for name in {**now, **known} if now.get(name) != known.get(name)]:
             names = ", ".join(left[:5]) + (", ..." if len(left) > 5 else "")
             reason = self.stopped or self.lost or f"{self.remote.folder} was too slow"
-            text = f"{len(left)} files of {self.local} are not published ({names}): {reason}; repeat the command"
-            tell(self.say, text)
-        else:
-            shutil.rmtree(self.private / "links", ignore_errors=True)
+            self.say(f"{len(left)} files of {self.local} are not published ({names}): {reason}; repeat the command")
         return left
-
-    def state(self) -> dict:
-        "generation, published (files), age (seconds), waiting (names), lost and stopped (sentences or None)."
-        with self.changed:
-            index = self.index or EMPTY_INDEX
-            waiting = [*(remotes.published_files(self.local) if self.everything else []), *self.queue]
-            age = None if self.at is None else time.time() - self.at
-            facts = {"generation": index["generation"], "published": len(index["files"]), "age": age}
-            return {**facts, "waiting": [*dict.fromkeys(waiting)], "lost": self.lost, "stopped": self.stopped}
-
-    def _unpublished(self):
-        "Names whose content is not what the index says, as far as it is known; hashes what waits."
-        known, changed = (self.index or remotes.index_seen(self.local))["files"], []
-        with self.changed:
-            for name in self.state()["waiting"]:
-                path = self.queue.get(name, self.local / name)
-                now = digest(FileSystem().blocks(path))["sha256"] if path and path.exists() else None
-                if now != known.get(name, {}).get("sha256"):
-                    changed.append(name)
-        return changed
 
     # The thread
 
-    def _left_to_do(self):
-        return not self.stopped and bool(self.queue or self.everything)
-
     def _work(self):
-        last = False
+        delay, last = self.retry, False
         while not last:
             with self.changed:
-                while not self.ending and not (self._left_to_do() and time.monotonic() >= self.again):
-                    self.changed.wait(max(0.0, self.again - time.monotonic()) if self._left_to_do() else None)
+                self.changed.wait_for(lambda: self.ending or self.waits())
+                if self.lost:
+                    self.changed.wait_for(lambda: self.ending, delay)
                 last = self.ending
-            if self._left_to_do():
-                self._attempt()
-            with self.changed:
-                self.changed.notify_all()
-
-    def _attempt(self):
-        "One round, and what is said where it fails."
-        try:
-            self._round()
-        except NotOurs as error:
-            self.stopped = f"Nothing more is published: {error}"
-            tell(self.say, self.stopped)
-        except Exception as error:
-            self._lose(error)
-        else:
-            if self.lost:
-                now = time.strftime("%H:%M:%S")
-                tell(self.say, f"{self.remote.folder} is back at {now}: everything is published again")
-                self.lost, self.delay, self.again = None, self.retry, 0.0
+            try:
+                if self.waits():
+                    self._round()
+                    if self.lost:
+                        now, self.lost = time.strftime("%H:%M:%S"), None
+                        self.say(f"{self.remote.folder} is back at {now}: everything is published again")
+            except NotOurs as error:
+                self.stopped = f"Nothing more is published: {error}"
+                self.say(self.stopped)
+            except Exception as error:
+                delay = min(2 * delay, 12 * self.retry) if self.lost else self.retry
+                self._lose(error)
 
     def _lose(self, error):
-        self.everything, self.again = True, time.monotonic() + self.delay
-        self.delay = min(2 * self.delay, 12 * self.retry)
+        self.everything = True
         if not self.lost:
+            full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            reason = "it is full: make room there" if getattr(error, "errno", 0) in _FULL else reason
+            reason = "it is full: make room there" if full else reason
             self.lost = f"{self.remote.folder} cannot be written since {time.strftime('%H:%M:%S')} ({reason})"
-            tell(self.say, f"{self.lost}: training goes on, and everything is published when it is back")
+            self.say(f"{self.lost}: training goes on, and everything is published when it is back")
 
     # A round
 
@@ -164,124 +129,85 @@ class Publisher:
         self._reach()
         with self.changed:
             if self.everything:
-                self._queue_everything()
-            self.batch = batch = dict(self.queue)
-        done = False
+                names = published_files(self.local)
+                if "run.json" not in names and "run.json" in self.index["files"]:
+                    raise NotOurs(f"{self.remote.folder} holds a run and {self.local} does not: restore it first")
+                for name in [*names, *self.index["files"]]:
+                    if name not in self.queue:
+                        self.queue[name] = self._link(name)
+                self.everything = False
+            self.batch, self.queue, left = self.queue, {}, self.queue
         try:
-            self._publish(batch)
-            done = True
-        finally:
+            self._publish(self.batch)
+            left = {}
+        finally:  # what was not published waits again, unless there is a newer version by now
             with self.changed:
-                for name, link in batch.items():
-                    if done and self.queue.get(name) == link:
-                        self.queue.pop(name, None)
-                    if self.queue.get(name) != link:
-                        self._drop(link)
-                self.batch = {}
+                left = {name: link for name, link in left.items() if name not in self.queue}
+                for name in self.batch.keys() - left:
+                    self._drop(self.batch[name])
+                self.batch, self.queue = {}, {**left, **self.queue}
 
     def _reach(self):
         "See that the remote is there and ours. `OSError` where it is away, `NotOurs` where another session was there."
-        files, there = self.remote.files, True
-        try:
-            device = files.device(self.remote.folder)
-        except FileNotFoundError:
-            device, there = files.device(self.remote.folder.parent), False
-        if self.index is None:
-            self.seen = remotes.index_seen(self.local)
+        files, seen, writer = self.remote.files, index_seen(self.local), writer_name(self.local)
+        files.make(self.remote.folder)
+        device = files.device(self.remote.folder)
         self.found = dict(self.remote.indexes())
-        newest, self.writer = next(iter(self.found.values()), EMPTY_INDEX), remotes.writer_name(self.local)
-        forgotten = self.seen["writer"] == self.writer and newest["generation"] < self.seen["generation"]
-        if newest not in (self.seen, EMPTY_INDEX) and newest["writer"] != self.writer and not forgotten:
+        newest = next(iter(self.found.values()), EMPTY_INDEX)
+        forgotten = seen["writer"] == writer and newest["generation"] < seen["generation"]
+        if newest not in (seen, EMPTY_INDEX) and newest["writer"] != writer and not forgotten:
             raise NotOurs(f"another session has published to {self.remote.folder}: restore it first")
-        if self.seen["generation"] and not self.found and self.device not in (None, device):
+        if seen["generation"] and not self.found and self.device not in (None, device):
             raise OSError("it is empty, and not the place it was")
         self.everything |= newest != self.index
         self.index, self.device = newest, device
-        if not there:
-            files.make(self.remote.folder)
-        if self.everything:
-            self.present = {name.casefold(): size for name, size in files.sizes(self.remote.folder).items()}
-
-    def _queue_everything(self):
-        names = remotes.published_files(self.local)
-        if "run.json" not in names and "run.json" in self.index["files"]:
-            raise NotOurs(f"{self.remote.folder} holds a run and {self.local} does not: restore it first")
-        for name in [*names, *self.index["files"]]:
-            link = self.queue.get(name)
-            if name not in self.queue or (link and not link.exists()):
-                self.queue[name] = self._link(name)
-        self.everything = False
 
     def _publish(self, batch):
         "Contents, the index, names for people; then what no index names is removed."
-        files = dict(self.index["files"])
-        needed = [self.index, {"files": files}]
+        present, files = self.remote.files.sizes(self.remote.folder), dict(self.index["files"])
         for name, link in batch.items():
-            if link is None:
-                files.pop(name, None)
-                continue
-            known = files.get(name)
-            files[name] = entry = self._entry(name, link, files)
-            there = self.present.get(entry["at"].casefold()) == entry["bytes"]
-            if not there or not (entry == known or entry["at"].startswith(VERSIONS)):
-                self._put(link, entry["at"], entry, needed)
+            known = files.pop(name, None)
+            if link is not None:
+                files[name] = entry = self._entry(name, link)
+                there = present.get(entry["at"]) == entry["bytes"]
+                if not there or not (entry == known or entry["at"].startswith(VERSIONS)):
+                    self._put(link, entry["at"], entry)
         if files != self.index["files"] or not self.found:
-            self._commit(files, needed)
-        folded = [name.casefold() for name in files]  # two names that differ only in case are shown neither
+            self._commit(files, present)
         for name, link in batch.items():
-            entry = files.get(name)
-            if entry and entry["at"] != name and folded.count(name.casefold()) == 1:
-                if name in self.unshown or self.present.get(name.casefold()) != entry["bytes"]:
-                    self._put(link, name, entry, [self.index])
-            self.unshown.discard(name)
-        self._sweep(self.found.values())
+            if link is not None and files[name]["at"] != name and self.remote.read(name, files[name], [0]) is None:
+                self._put(link, name, files[name])
+        entries = [pair for index in self.found.values() for pair in index["files"].items()]
+        for place in present.keys() - {place for name, entry in entries for place in (name, entry["at"])}:
+            if place.startswith(VERSIONS) or place in self.index["old"]:  # a person's own files are left alone
+                with contextlib.suppress(OSError):
+                    self.remote.files.remove(self.remote.folder / place)
 
-    def _entry(self, name, link, files):
+    def _entry(self, name, link):
         "What the index says of a file: its size, its checksum, and the place where the content lies."
-        content, known = digest(FileSystem().blocks(link)), self.index["files"].get(name)
+        content, known = digest(link.read_bytes()), self.index["files"].get(name)
         if known and known | content == known:
             return known
-        taken = {one.casefold() for one in [*self.index["files"], *files]}
-        direct = name.endswith(".pt") and name.casefold() not in taken
+        direct = name.endswith(".pt") and not any(name in index["files"] for index in self.found.values())
         return {**content, "at": name if direct else VERSIONS + content["sha256"]}
 
-    def _commit(self, files, needed):
+    def _commit(self, files, present):
         "Write the index, into the file that does not hold the newest one."
         before, path = self.index, self.private / "index.json"
-        old = [name for name in [*before["old"], *before["files"]] if name not in files]
-        old = [name for name in dict.fromkeys(old) if name.casefold() in self.present]
-        generation = 1 + max(before["generation"], self.seen["generation"])
-        index = {**EMPTY_INDEX, "generation": generation, "writer": self.writer, "files": files, "old": old}
-        path.write_bytes(remotes.dump_index(index))
+        old = [name for name in {*before["old"], *before["files"]} - files.keys() if name in present]
+        generation = 1 + max(before["generation"], index_seen(self.local)["generation"])
+        index = {**EMPTY_INDEX, "generation": generation, "writer": writer_name(self.local), "files": files, "old": old}
+        path.write_bytes(dump_index(index))
         place = next(name for name in INDEX_FILES if name != next(iter(self.found), None))
-        self._put(path, place, digest(FileSystem().blocks(path)), needed)
+        self._put(path, place, digest(path.read_bytes()))
         os.replace(path, self.private / "base.json")
-        self.unshown |= {name for name in files if files[name] != before["files"].get(name)}
-        self.index, self.seen, self.at = index, index, time.time()
         self.found = {place: index, **{name: one for name, one in self.found.items() if one is before}}
+        self.index = index
 
-    def _put(self, source, place, entry, needed):
-        "Write a file to the remote; where that is full, what none of the indexes `needed` names makes room."
+    def _put(self, source, place, entry):
         if not self.allowed():
             raise NotOurs(f"another session has taken over {self.remote.folder}")
-        try:
-            self.remote.put(source, place, entry)
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise
-            self._sweep(needed)
-            self.remote.put(source, place, entry)
-        self.present[place.casefold()] = entry["bytes"]
-
-    def _sweep(self, needed):
-        "Remove what was published and is named by none of these indexes; a person's own files are left alone."
-        entries = [pair for index in needed for pair in index["files"].items()]
-        gone = self.present.keys() - {place.casefold() for name, entry in entries for place in (name, entry["at"])}
-        old = [place for place in self.index["old"] if place.casefold() in gone]
-        for place in [*(place for place in gone if place.startswith(VERSIONS)), *old]:
-            with contextlib.suppress(OSError):
-                self.remote.files.remove(self.remote.folder / place)
-                self.present.pop(place.casefold(), None)
+        self.remote.put(source, place, entry)
 
     def _link(self, name):
         "A second name for this version of a file; None where the run has none of that name."

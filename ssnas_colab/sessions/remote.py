@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INDEX_FILES', 'VERSIONS', 'EMPTY_INDEX', 'PRIVATE', 'dump_index', 'load_index', 'digest', 'FileSystem',
-           'RemoteFolder', 'is_published', 'published_files', 'index_seen', 'writer_name', 'tell', 'restore']
+           'RemoteFolder', 'is_published', 'published_files', 'index_seen', 'writer_name', 'restore']
 
 # %% ../../nbs/sessions/02_remote.ipynb #ddd46364
 import contextlib
@@ -14,7 +14,6 @@ import os
 import shutil
 import time
 import uuid
-import warnings
 from pathlib import Path, PurePosixPath
 
 from ..core.basics import UserError
@@ -48,17 +47,15 @@ def load_index(data):
     return None if outside else index
 
 
-def digest(blocks) -> dict:
-    "What an entry says of a content that is given in blocks: bytes and sha256."
-    size, sum_ = 0, hashlib.sha256()
-    for block in blocks:
-        size += len(block)
-        sum_.update(block)
-    return {"bytes": size, "sha256": sum_.hexdigest()}
+def digest(data) -> dict:
+    "What an entry says of a content, given as bytes: bytes and sha256."
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 # %% ../../nbs/sessions/02_remote.ipynb #695a9d5d
 class FileSystem:
     "The file system under the remote folder. All paths are whole `Path`s; `rename` replaces what has the new name."
+
+    rename, remove = staticmethod(os.replace), staticmethod(os.unlink)
 
     def copy(self, source, target):
         "Write the local file `source` to `target`, flushed to the disk."
@@ -67,27 +64,20 @@ class FileSystem:
             writing.flush()
             os.fsync(writing.fileno())
 
-    rename, remove = staticmethod(os.replace), staticmethod(os.unlink)
-
-    def blocks(self, path):
-        "The content, a block at a time."
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                yield block
+    def read(self, path):
+        return path.read_bytes()
 
     def sizes(self, folder):
         "Bytes of every file below `folder`, by name relative to it, with `/`."
-        paths = [path for path in Path(folder).rglob("*") if path.is_file()]
-        return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
+        return {one.relative_to(folder).as_posix(): one.stat().st_size for one in folder.rglob("*") if one.is_file()}
 
     def make(self, folder):
         "Make the folder, unless it is there, in a parent that exists."
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(folder)
+        folder.mkdir(exist_ok=True)
 
     def device(self, path):
         "Which file system `path` lies on; it changes when Drive is unmounted."
-        return os.stat(path).st_dev
+        return path.stat().st_dev
 
 # %% ../../nbs/sessions/02_remote.ipynb #4603d41b
 class RemoteFolder:
@@ -99,32 +89,14 @@ class RemoteFolder:
     def __init__(self, folder, files=None, patience=1.0):
         self.folder, self.files, self.patience = Path(folder).absolute(), files or FileSystem(), patience
 
-    def read(self, name):
-        "The blocks of `name`, also where it is found in another case; `FileNotFoundError` where there is none."
-        try:
-            yield from self.files.blocks(self.folder / name)
-        except FileNotFoundError:
-            there = [other for other in self.files.sizes(self.folder) if other.casefold() == name.casefold()]
-            if not there or there[0] == name:
-                raise
-            yield from self.files.blocks(self.folder / there[0])
-
-    def holds(self, name, entry):
-        "Whether `name` has the size and checksum of `entry`; a stale read and a slow rename are given time."
-        for seconds in (0, 0.2, 1, 3):
+    def read(self, name, entry, waits=(0, 0.2, 1, 3)):
+        "The bytes of `name` once they are those of `entry`, looked at after each of `waits` (seconds); None if never."
+        for seconds in waits:
             time.sleep(self.patience * seconds)
-            with contextlib.suppress(FileNotFoundError):
-                if entry | digest(self.read(name)) == entry:
-                    return True
-        return False
-
-    def indexes(self) -> list:
-        "What is published: (index file, index), the newest first; damaged ones are left out."
-        found = []
-        for name in INDEX_FILES:
-            with contextlib.suppress(FileNotFoundError):
-                found.append((name, load_index(b"".join(self.read(name)))))
-        return sorted((pair for pair in found if pair[1]), key=lambda pair: -pair[1]["generation"])
+            with contextlib.suppress(OSError):
+                if entry | digest(data := self.files.read(self.folder / name)) == entry:
+                    return data
+        return None
 
     def put(self, source, name, entry):
         "Bring the local file `source` to `name`, whole; `OSError` where that fails."
@@ -140,37 +112,23 @@ class RemoteFolder:
                 with contextlib.suppress(OSError):
                     self.files.remove(beside)
                 raise
-            if self.holds(name, entry):
+            if self.read(name, entry) is not None:
                 return
         raise OSError(f"{name} does not read back as it was written")
 
-    def fetch(self, name, entry, target):
-        "Copy `name` of an index to the local file `target`, from its place or its plain name; whether it is whole."
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for place in dict.fromkeys([entry["at"], name]):
-            for seconds in (0, 0.2, 1):
-                time.sleep(self.patience * seconds)
-                with contextlib.suppress(OSError):
-                    with open(target, "wb") as file:
-                        file.writelines(self.read(place))
-                    if entry | digest(FileSystem().blocks(target)) == entry:
-                        return True
-        return False
+    def indexes(self) -> list:
+        "What is published: (index file, index), the newest first; damaged ones are left out."
+        found = []
+        for name in INDEX_FILES:
+            with contextlib.suppress(FileNotFoundError):
+                found.append((name, load_index(self.files.read(self.folder / name))))
+        return sorted((pair for pair in found if pair[1]), key=lambda pair: -pair[1]["generation"])
 
     def unlisted(self) -> list:
-        "The index of a run that lies there without one; in a list, or nothing. `UserError` where it cannot be read."
-        with contextlib.suppress(OSError):
-            names = self.files.sizes(self.folder)
-            if "run.json" in names:
-                return [{**EMPTY_INDEX, "files": {name: self._entry(name) for name in filter(is_published, names)}}]
-        return []
-
-    def _entry(self, name):
-        try:
-            return {**digest(self.files.blocks(self.folder / name)), "at": name}
-        except OSError as error:
-            reason = f"The run at {self.folder} cannot be read now ({error.strerror or error})"
-            raise UserError(f"{reason}: repeat the command when it can; nothing was changed") from error
+        "The index of a run that lies there without one, copied by hand say; in a list, or nothing."
+        names = [name for name in self.files.sizes(self.folder) if is_published(name)]
+        files = {name: {**digest(self.files.read(self.folder / name)), "at": name} for name in names}
+        return [{**EMPTY_INDEX, "files": files}] if "run.json" in files else []
 
 # %% ../../nbs/sessions/02_remote.ipynb #dfabd693
 PRIVATE = ".publishing"  # in the local folder: what publishing keeps for itself, links to what waits among it
@@ -208,46 +166,52 @@ def writer_name(local) -> str:
     return path.read_text()
 
 # %% ../../nbs/sessions/02_remote.ipynb #a0b4c8a1
-def tell(say, text):
-    "Say `text`; a warning that was made an error must not end what is under way."
-    with contextlib.suppress(Warning):
-        say(text)
-
-
-def restore(local, remote, say=warnings.warn) -> bool:
+def restore(local, remote, say=print) -> bool:
     """Bring the newest whole state of `remote` to the folder `local`, if that is empty or older; whether it was done.
 
     remote: a `RemoteFolder`; say: is told of damaged files, which are passed over, and of what is set aside. To be
-    called while the lock is held, before the run is opened. `UserError` where nothing whole is left, or where the
-    remote holds another run.
+    called while the lock is held, before the run is opened. `UserError` where nothing whole is left, where the remote
+    holds another run, or cannot be read while there is nothing here.
     """
-    local, found = Path(local).absolute(), []
+    local = Path(local).absolute()
     incoming, begun = local / PRIVATE / "incoming", (local / "run.json").is_file()
-    with contextlib.suppress(OSError):
-        found = [index for _, index in remote.indexes()]
-    if not found and not begun:
-        found = remote.unlisted()
+    try:
+        found = [index for _, index in remote.indexes()] or ([] if begun else remote.unlisted())
+    except OSError as error:
+        if begun:
+            return False
+        reason = f"The run at {remote.folder} cannot be read now ({error.strerror or error})"
+        raise UserError(f"{reason}: repeat the command when it can; nothing was changed") from error
     if not found or ("run.json" not in found[0]["files"] and not begun):
         return False
     if begun and (found[0]["writer"] == writer_name(local) or found[0] == index_seen(local)):
         return False  # nothing that this folder never had
 
     def fetch(index):
-        files = {name: entry for name, entry in index["files"].items() if is_published(name)}
-        return files, [name for name, entry in files.items() if not remote.fetch(name, entry, incoming / name)]
+        "Bring its files to `incoming`; names of the whole ones, and of the damaged ones."
+        whole, damaged = [], []
+        for name, entry in index["files"].items():
+            if is_published(name):
+                data = remote.read(entry["at"], entry)
+                data = remote.read(name, entry) if data is None else data
+                if data is not None:
+                    (incoming / name).parent.mkdir(parents=True, exist_ok=True)
+                    (incoming / name).write_bytes(data)
+                (damaged if data is None else whole).append(name)
+        return whole, damaged
 
     for index in found:
-        files, damaged = fetch(index)
+        names, damaged = fetch(index)
         if not damaged:
             break
-        tell(say, f"Damaged on {remote.folder}: {', '.join(damaged)}; what was published before is used")
+        say(f"Damaged on {remote.folder}: {', '.join(damaged)}; what was published before is used")
     else:
-        files, damaged = fetch(found[0])
+        names, damaged = fetch(found[0])
         if "run.json" in damaged:
             raise UserError(f"Nothing whole is left at {remote.folder}: name another folder to begin anew")
-        tell(say, f"{remote.folder} is used without what is damaged; the stage that made it may have to be repeated")
+        say(f"{remote.folder} is used without what is damaged; the stage that made it may have to be repeated")
     _set_aside(local, remote, found, say)
-    for name in sorted([name for name in files if name not in damaged], key="run.json".__eq__):  # run.json comes last
+    for name in sorted(names, key="run.json".__eq__):  # run.json comes last
         (local / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(incoming / name, local / name)
     shutil.rmtree(incoming, ignore_errors=True)
@@ -259,7 +223,7 @@ def _set_aside(local, remote, found, say):
     "Move a run with files that none of the indexes knows into a folder beside; `UserError` where it is another run."
     known = {(name, entry["sha256"]) for index in [index_seen(local), *found] for name, entry in index["files"].items()}
     names = published_files(local)
-    made_here = [n for n in names if (n, digest(FileSystem().blocks(local / n))["sha256"]) not in known]
+    made_here = [name for name in names if (name, digest((local / name).read_bytes())["sha256"]) not in known]
     if "run.json" in made_here:
         reason = f"{remote.folder} and {local} hold two different runs of the same name"
         raise UserError(f"{reason}: name another folder for one of them; nothing was changed")
@@ -272,4 +236,4 @@ def _set_aside(local, remote, found, say):
         (beside / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(local / name, beside / name)
     done = f"Another session went on with the run, its state was taken from {remote.folder}"
-    tell(say, f"{done}; what was made here meanwhile ({len(made_here)} files) is kept in {beside}")
+    say(f"{done}; what was made here meanwhile ({len(made_here)} files) is kept in {beside}")
