@@ -17,7 +17,7 @@ from .publisher import Publisher
 from .remote import RemoteFolder, restore
 
 # %% ../../nbs/sessions/04_session.ipynb #25f61b39
-_CURRENT = {}  # folder -> (lock, publisher or None): the sessions of this process
+_CURRENT = {}  # folder -> (locks, publisher or None): the sessions of this process
 
 
 def local_folder(path) -> Path:
@@ -46,16 +46,18 @@ def session(path, time_budget=None, *, remote=None, say=print, **lock_options):
     known, publisher = folder.exists(), None
     try:
         with contextlib.ExitStack() as ending:
-            lock = ending.enter_context(Lock([folder, remote], say=say, **lock_options))
+            locks = [ending.enter_context(Lock(folder, say=say, **lock_options))]
+            if remote is not None:
+                locks.append(ending.enter_context(Lock(remote, drive_of=locks[0], say=say, **lock_options)))
             ending.enter_context(stopping(time_budget))
             if remote is not None:
                 published = RemoteFolder(remote)
-                publisher = Publisher(folder, published, allowed=lambda: lock.holds(remote), say=say)
+                publisher = Publisher(folder, published, allowed=lambda: locks[1].holds(directly=True), say=say)
                 if restore(folder, published, say):
                     say(f"Continued from {remote}")
                 publisher.start()
                 ending.callback(publisher.close)
-            _CURRENT[folder] = lock, publisher
+            _CURRENT[folder] = locks, publisher
             ending.callback(_CURRENT.pop, folder, None)
             yield folder
     finally:
@@ -66,9 +68,9 @@ def session(path, time_budget=None, *, remote=None, say=print, **lock_options):
 
 def guard(run):
     "Have the writes of `run` ask the lock of its session first, and its publisher hear of them; without one: nothing."
-    lock, publisher = _CURRENT.get(Path(run.path).absolute(), (None, None))
-    if lock is not None and lock.check not in run.before_write:
-        run.before_write.append(lock.check)
+    locks, publisher = _CURRENT.get(Path(run.path).absolute(), ([], None))
+    if locks and locks[0].check not in run.before_write:
+        run.before_write += [lock.check for lock in locks]
         if publisher is not None:
             run.on_write.append(publisher.written)
             publisher.written("run.json")  # written before there was somebody to tell

@@ -49,9 +49,43 @@ def lock_holder(folder):
     return read_record(folder / LOCK_NAME)
 
 
-def quick(*folders, **options):
-    options = {"name": "a test", "say": lambda text: None, **QUICK, **options}
-    return Lock(folders, **options)
+class Locks:
+    "The locks of a run's folder and of its copy on Drive, taken together as a session takes them."
+
+    def __init__(self, folder, *drive, **options):
+        self.folder, self.drive, self.locks, self.options = folder, drive, [], options
+
+    def acquire(self):
+        self.locks = [Lock(self.folder, **self.options)]
+        self.locks += [Lock(folder, drive_of=self.locks[0], **self.options) for folder in self.drive]
+        try:
+            for lock in self.locks:
+                lock.acquire()
+        except BaseException:
+            self.release()
+            raise
+        return self
+
+    def release(self):
+        for lock in self.locks:
+            lock.release()
+
+    def holds(self, folder=None):
+        asked = [lock for lock in self.locks if folder in (None, lock.folder)]
+        return bool(asked) and all(lock.holds(directly=folder is not None) for lock in asked)
+
+    def check(self):
+        for lock in self.locks:
+            lock.check()
+
+    __enter__ = acquire
+
+    def __exit__(self, *error):
+        self.release()
+
+
+def quick(folder, *drive, **options):
+    return Locks(folder, *drive, **{"name": "a test", "say": lambda text: None, **QUICK, **options})
 
 
 def elsewhere(folder, **changes):
@@ -367,7 +401,7 @@ def test_a_forked_worker_holds_nothing(tmp_path):
 
 def test_given_back_when_python_ends(tmp_path):
     code = "import os, sys, types; sys.modules['torch'] = types.ModuleType('torch'); "  # takes seconds, is not needed
-    code += f"from ssnas_colab.sessions.lock import Lock; Lock([{str(tmp_path)!r}]).acquire(); "
+    code += f"from ssnas_colab.sessions.lock import Lock; Lock({str(tmp_path)!r}).acquire(); "
     code += f"print(os.listdir({str(tmp_path)!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert LOCK_NAME in done.stdout and not list(tmp_path.iterdir()), done.stderr
@@ -385,6 +419,3 @@ def test_wrong_arguments(tmp_path):
     for options in ({"beat": 0}, {"beat": 5, "expires": 5}):
         with pytest.raises(ValueError, match="shorter than"):
             Lock(tmp_path, **options)
-    with pytest.raises(ValueError, match="needs a folder"):
-        Lock([None])
-    assert Lock([tmp_path, None, tmp_path]).folders == [tmp_path]

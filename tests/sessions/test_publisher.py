@@ -16,7 +16,7 @@ import pytest
 from refusal import refused
 
 from ssnas_colab.sessions import colab as colab_module
-from ssnas_colab.sessions.colab import mount
+from ssnas_colab.sessions.colab import run_path
 from ssnas_colab.sessions.publisher import Publisher
 from ssnas_colab.sessions.remote import (
     EMPTY_INDEX,
@@ -784,20 +784,19 @@ def colab(monkeypatch, tmp_path):
 
 def test_mounting(colab, capfd, monkeypatch, tmp_path):
     folder = tmp_path / "content/drive/MyDrive/ssnas_colab/digits"
-    assert mount("digits") == folder and folder.is_dir()
-    assert mount("digits") == folder and colab.asked == [{}]  # asked once
+    assert run_path("digits") == folder and folder.is_dir()
+    assert run_path("digits") == folder and colab.asked == [{}]  # asked once
     assert "ya29" not in "".join(capfd.readouterr())
-    refused("'../x'", "no name", act=lambda: mount("../x"))
-    refused("no name", act=lambda: mount(""))
+    refused("ssnas_colab/../x", "a folder in it", act=lambda: run_path("digits", "ssnas_colab/../x"))
     monkeypatch.setenv("SSNAS_RUNS", str(tmp_path))
-    assert mount("digits") is None
+    assert run_path("digits") == tmp_path / "digits"
 
 
 def test_mounting_is_refused(colab, capfd):
     colab.refuse = ValueError("credential propagation failed, token=ya29.secret")
-    refused("was not mounted (ValueError)", "allow access", act=lambda: mount("digits"))
+    refused("was not mounted (ValueError)", "allow access", act=lambda: run_path("digits"))
     try:
-        mount("digits")
+        run_path("digits")
     except ValueError as error:
         assert "ya29" not in str(error) and error.__suppress_context__
     assert "ya29" not in "".join(capfd.readouterr())
@@ -813,13 +812,13 @@ def test_a_mount_that_has_died_is_mounted_again(colab, monkeypatch):
         return is_dir(self, **options)
 
     monkeypatch.setattr(Path, "is_dir", dead)
-    assert mount("digits").is_dir() and colab.asked == [{"force_remount": True}]
+    assert run_path("digits").is_dir() and colab.asked == [{"force_remount": True}]
 
 
 def test_outside_colab_nothing_is_mounted(monkeypatch):
     monkeypatch.delenv("SSNAS_RUNS", raising=False)
     if "google.colab" not in sys.modules:
-        assert mount("digits") is None
+        assert run_path("digits") == Path("runs/digits")
 
 
 def test_closing_leaves_nothing_behind(tmp_path):
