@@ -17,12 +17,12 @@ from refusal import refused
 
 from ssnas_colab.sessions import colab as colab_module
 from ssnas_colab.sessions.colab import run_path
-from ssnas_colab.sessions.publisher import Publisher
-from ssnas_colab.sessions.remote import (
+from ssnas_colab.sessions.publisher import (
     EMPTY_INDEX,
     INDEX_FILES,
     PRIVATE,
     FileSystem,
+    Publisher,
     RemoteFolder,
     digest,
     dump_index,
@@ -727,7 +727,7 @@ def test_a_restore_that_was_killed_is_done_again(monkeypatch, tmp_path):
         replace(old, new)
 
     with monkeypatch.context() as patch:
-        patch.setattr("ssnas_colab.sessions.remote.os.replace", dies)
+        patch.setattr("ssnas_colab.sessions.publisher.os.replace", dies)
         with pytest.raises(KeyboardInterrupt):
             place.restored()
     assert not (tmp_path / "there/run.json").exists() and (tmp_path / "there/alphas.npz").exists()
