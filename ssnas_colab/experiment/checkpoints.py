@@ -64,38 +64,34 @@ class Checkpoints:
     def __init__(self, files):
         self.files = files
 
-    def save(self, stage, state, *, epoch: int, step: int, best=False, facts=None) -> Path:
+    def save(self, stage, state, *, epoch: int, step: int, facts=None) -> Path:
         """Store `state` for `stage` as reached before step `step` of epoch `epoch`; read back before it counts.
 
-        state: tensors, numbers, text, lists and dicts; best: whether this is the best of the stage so far (it is then
-        kept until a better one comes); facts: what a status should know, a dict for JSON. The newest two are kept.
-        `UserError` where the disk does not keep what was written; the ones before are then untouched.
+        state: tensors, numbers, text, lists and dicts; facts: what a status should know, a dict for JSON. The newest
+        two are kept. `UserError` where the disk does not keep what was written; the ones before are then untouched.
         """
         before, entries, begin = self._names(stage), self.entries(stage), time.perf_counter()
         used = [*(one["name"] for one in entries), *self._names(stage, ".pt", ".damaged", ".newer")]
-        name = f"{1 + max((int(one[:6]) for one in used), default=0):06d}{'-best' if best else ''}.pt"
+        name = f"{1 + max((int(one[:6]) for one in used), default=0):06d}.pt"
         data = pack({"stage": stage, "epoch": epoch, "step": step, "state": state, "facts": facts or {}})
         self.files.write(f"checkpoints/{stage}/{name}", data, verify=True)
-        kept = before[-1:] + ([] if best else [old for old in before if "-best" in old][-1:])
         entry = {
             "name": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "epoch": epoch, "step": step,
             "at": time.time(), "seconds": round(time.perf_counter() - begin, 4), "facts": facts or {},
         }  # fmt: skip
-        self._write_manifest(stage, [*(one for one in entries if one["name"] in kept), entry])
-        for old in before:
-            if old not in kept:
-                self.files.remove(f"checkpoints/{stage}/{old}")
+        self._write_manifest(stage, [*(one for one in entries if one["name"] in before[-1:]), entry])
+        for old in before[:-1]:
+            self.files.remove(f"checkpoints/{stage}/{old}")
         return self._folder(stage) / name
 
-    def load(self, stage, *, best=False):
+    def load(self, stage):
         """The newest whole checkpoint of `stage` as a dict (stage, epoch, step, state), None where none was written.
 
-        best: the best one instead, None where the stage has not said which it is. Damaged, missing and newer ones are
-        passed over with a warning. `UserError` where there were checkpoints and none is whole; nothing is changed then.
+        Damaged, missing and newer ones are passed over with a warning. `UserError` where there were checkpoints and
+        none is whole; nothing is changed then.
         """
-        names = [name for name in self._names(stage) if not best or "-best" in name]
-        known, bad = {one["name"]: one["sha256"] for one in self.entries(stage)}, {}
-        lost = [name for name in known if name not in names and (not best or "-best" in name)]
+        names, known, bad = self._names(stage), {one["name"]: one["sha256"] for one in self.entries(stage)}, {}
+        lost = [name for name in known if name not in names]
         for name in reversed(names):
             try:
                 data = (self._folder(stage) / name).read_bytes()
@@ -107,7 +103,7 @@ class Checkpoints:
                 bad[name] = error
         else:
             reasons = [*map(str, bad.values()), *(f"{name} is missing" for name in lost)]
-            reasons += [] if best else [f"{name} was set aside" for name in self._names(stage, ".damaged", ".newer")]
+            reasons += [f"{name} was set aside" for name in self._names(stage, ".damaged", ".newer")]
             if not reasons:
                 return None
             raise UserError(

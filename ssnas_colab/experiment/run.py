@@ -27,14 +27,13 @@ class Run(Files):
     """A run folder: `run.json` with its settings, artefacts by name, `checkpoints` by stage.
 
     Stages meet only here: each reads what the one before has left and writes its own artefacts. path: the folder;
-    config: the settings; created: seconds since 1970; lock: a function that gives the context manager which guards
-    the writing, or None.
+    config: the settings; created: seconds since 1970; complete: see `open`.
     """
 
     def __init__(self, path, config: dict, created: float, complete=None):
         super().__init__(path)
         self.config, self.created, self.checkpoints = config, created, Checkpoints(self)
-        self.lock, self._depth, self._complete = None, 0, complete
+        self._complete = complete
 
     def __repr__(self):
         return f"Run({self.path.name!r}, finished: {', '.join(self.finished_stages()) or 'nothing yet'})"
@@ -116,27 +115,15 @@ class Run(Files):
     def inner(self, name, config=None) -> "Run":
         "A run in the folder `name` of this one, guarded as this one is; who listens to this one hears of its files."
         run = type(self).open(self.path / name, config, complete=self._complete)
-        run.lock, run.before_write = self.writing, self.before_write
+        run.before_write = self.before_write
         run.on_write.append(lambda written: self.tell(f"{name}/{written}"))
         self.tell(f"{name}/run.json")
         return run
 
-    @contextlib.contextmanager
     def writing(self):
-        """Context in which this run is written to; may be nested.
-
-        The outermost enters the context manager that `self.lock()` gives (None: there is no lock), which may refuse
-        with a `UserError`, and then removes what interrupted writes of earlier sessions have left.
-        """
-        outermost = not self._depth
-        with self.lock() if outermost and self.lock else contextlib.nullcontext():
-            self._depth += 1
-            try:
-                if outermost:
-                    self.remove_leftovers()
-                yield self
-            finally:
-                self._depth -= 1
+        "Context in which this run is written to; first it removes what interrupted writes of earlier sessions left."
+        self.remove_leftovers()
+        return contextlib.nullcontext(self)
 
     # artefacts
 

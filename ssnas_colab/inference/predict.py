@@ -16,9 +16,10 @@ import numpy as np
 
 from ..core.basics import UserError
 from ..core.files import Files, new_file
+from ..data.images import open_images
 from ..experiment.run import Run
 from .export import read_archive
-from .model import Model, Pictures, build_network, model_facts, trained_weights
+from .model import FILES, Model, build_network, model_facts, pixels_of_file, trained_weights
 
 # %% ../../nbs/inference/03_predict.ipynb #84427135
 def load_model(run, name="searched") -> Model:
@@ -50,11 +51,12 @@ class Prediction(NamedTuple):
     problem: str
 
 # %% ../../nbs/inference/03_predict.ipynb #447b5849
-def _predictions(model, pictures, names, batch_size):
-    "A `Prediction` for each of the `names` in `Pictures`, a batch at a time."
+def _predictions(model, listed, batch_size=64):
+    "A `Prediction` for each file that is listed (as what, in which `files`, by which name there), a batch at a time."
     found = []
-    for first in range(0, len(names), batch_size):
-        read = [(name, pictures.pixels(name, model.facts)) for name in names[first : first + batch_size]]
+    for first in range(0, len(listed), batch_size):
+        batch = listed[first : first + batch_size]
+        read = [(shown, pixels_of_file(files, name, model.facts)) for shown, files, name in batch]
         whole = [pixels for _, pixels in read if not isinstance(pixels, str)]
         rows = iter(model.scores(np.concatenate(whole), batch_size) if whole else ())
         for name, pixels in read:
@@ -71,10 +73,7 @@ def _predictions(model, pictures, names, batch_size):
 
 def predict_files(model, paths, batch_size=64) -> list:
     "A `Prediction` for each of the image files `paths`, in their order; broken ones say why and stop nothing."
-    pictures, names = Pictures(), [str(path) for path in paths]
-    for name in names:
-        pictures.add(name)
-    return _predictions(model, pictures, names, batch_size)
+    return _predictions(model, [(str(path), FILES, path) for path in paths], batch_size)
 
 # %% ../../nbs/inference/03_predict.ipynb #24c39e6f
 def write_predictions(model, predictions, csv_path):
@@ -96,8 +95,8 @@ def predict_folder(model, folder, csv_path, batch_size=64) -> list:
     `UserError` where the CSV exists, before anything is read, or where there are no images.
     """
     new_file(csv_path)
-    pictures = Pictures().add_all(folder)
-    found = _predictions(model, pictures, list(pictures.readers), batch_size)
+    inside = open_images(folder)
+    found = _predictions(model, [(name, inside, name) for name in inside.names], batch_size)
     write_predictions(model, found, csv_path)
     return found
 
@@ -123,11 +122,14 @@ def predict_command(run, images, out=None, model_name="searched", most_lines=20)
     """
     if out is not None:
         new_file(out)
-    model, pictures = load_model(run, model_name), Pictures()
+    model, listed = load_model(run, model_name), []
     for image in map(Path, images):
-        several = image.is_dir() or image.suffix.lower() == ".zip"
-        pictures.add_all(image, f"{image}/") if several else pictures.add(image)
-    found = _predictions(model, pictures, list(pictures.readers), 64)
+        if image.is_dir() or image.suffix.lower() == ".zip":
+            inside = open_images(image)
+            listed += [(f"{image}/{name}", inside, name) for name in inside.names]
+        else:
+            listed.append((str(image), FILES, image))
+    found = _predictions(model, listed)
     whole = [one for one in found if not one.problem]
     if not whole:
         first = f"{found[0].file}: {found[0].problem}" if found else "none was named"

@@ -157,13 +157,12 @@ class Fit:
     def save(self):
         "Write a checkpoint of this very step boundary."
         said = self.step == 0 and self.good and self.good["epoch"] == self.epoch  # then the state says it already
-        best = self.step == 0 < self.epoch and getattr(self.state.get("best"), "epoch", None) == self.epoch - 1
         with self.clock.saving():
             stored = {
                 "parts": self.snapshot(), "sums": self.sums, "history": self.history,
                 "good": None if said else self.good, "clock": self.clock.state(),
             }  # fmt: skip
-            place = {"epoch": self.epoch, "step": self.step, "best": best, "facts": self.facts()}
+            place = {"epoch": self.epoch, "step": self.step, "facts": self.facts()}
             self.run.checkpoints.save(self.stage, stored, **place)
         self.kept = self.done
 

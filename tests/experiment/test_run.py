@@ -141,25 +141,24 @@ def test_a_copy_made_in_the_order_of_the_announcements_is_whole_at_every_moment(
     assert sorted(names) == sorted(p.relative_to(copy).as_posix() for p in copy.rglob("*") if p.is_file())
 
 
-def test_fit_writes_only_under_the_lock(tmp_path):
-    run, held, entered = Run.open(tmp_path / "run", {}), [], []
-
-    class Lock:
-        def __enter__(self):
-            held.append(True)
-            entered.append(True)
-
-        def __exit__(self, *_):
-            held.clear()
-
-    run.lock, leftover = Lock, run.path / "checkpoints" / "s" / "000001.pt.partial"
+def test_fit_asks_before_each_write_and_sweeps_up(tmp_path):
+    run, asked, written = Run.open(tmp_path / "run", {}), [], []
+    leftover = run.path / "checkpoints" / "s" / "000001.pt.partial"
     leftover.parent.mkdir(parents=True)
     leftover.write_bytes(b"half")
-    run.on_write.append(lambda name: held or pytest.fail(f"{name} was written without the lock"))
+    run.before_write.append(lambda: asked.append(True))
+    run.on_write.append(lambda name: written.append(asked.pop() if asked else pytest.fail(f"{name}: nobody was asked")))
     train(run)
     with run.writing():
         train(run, "t")
-    assert len(entered) == 2 and not held and not leftover.exists()
+    assert len(written) > 24 and not asked and not leftover.exists()
+
+    def refuses():
+        raise UserError("taken over")
+
+    run.before_write.append(refuses)
+    with pytest.raises(UserError, match="taken over"):
+        train(run, "u")
 
 
 def test_status_and_its_words(tmp_path):

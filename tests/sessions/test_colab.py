@@ -25,7 +25,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from ssnas_colab.experiment.run import Run
-from ssnas_colab.sessions.colab import badge, colab_link
+from ssnas_colab.sessions.colab import colab_link
 from ssnas_colab.stages.pipeline import pipeline_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,7 +96,8 @@ class Machine:
 @pytest.mark.parametrize("name", [*STAGES, "index"])
 def test_head(name):
     cells = read(name).cells
-    assert badge(name) in cells[0].source
+    badge = "![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)"
+    assert f"[{badge}]({colab_link(name)})" in cells[0].source
     codes = [cell for cell in cells if cell.cell_type == "code"]
     form, install = codes[:2]
     assert form.metadata.get("cellView") == "form" and form.source.startswith("#@title")

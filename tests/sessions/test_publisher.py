@@ -4,28 +4,25 @@ Each fault is a scenario. It must pass, and it must fail once the handling of th
 """
 
 import errno
-import json
 import os
 import shutil
 import sys
 import threading
 import time
 import types
-import warnings
 from pathlib import Path
 
 import pytest
 from refusal import refused
 
 from ssnas_colab.sessions import colab as colab_module
-from ssnas_colab.sessions import publisher as module
-from ssnas_colab.sessions.colab import mount
-from ssnas_colab.sessions.publisher import Publisher
-from ssnas_colab.sessions.remote import (
+from ssnas_colab.sessions.colab import run_path
+from ssnas_colab.sessions.publisher import (
     EMPTY_INDEX,
     INDEX_FILES,
     PRIVATE,
     FileSystem,
+    Publisher,
     RemoteFolder,
     digest,
     dump_index,
@@ -61,6 +58,15 @@ class Quick(FileSystem):
         return sum(one == kind for one, _ in self.done)
 
 
+class Patient(Publisher):
+    def wait(self, timeout):
+        "Whether everything is published, after `timeout` seconds at most."
+        end = time.monotonic() + timeout
+        while not self.stopped and (self.lost or self.waits()) and time.monotonic() < end:
+            time.sleep(0.002)
+        return not (self.stopped or self.lost or self.waits())
+
+
 class Place:
     "A run's folder, the Drive it is published to, and what was said."
 
@@ -73,7 +79,7 @@ class Place:
 
     def publisher(self, **options):
         options = {"retry": 0.01, "say": self.said.append, **options}
-        return Publisher(self.here, RemoteFolder(self.drive, self.files, patience=0.002), **options)
+        return Patient(self.here, RemoteFolder(self.drive, self.files, patience=0.002), **options)
 
     def restore(self, there):
         "Whether the folder `there` has got what is published."
@@ -145,7 +151,7 @@ def test_writes_that_fail(monkeypatch, tmp_path):
         assert before["alphas.npz"] == "alphas 1"
         time.sleep(0.05)
         place.files.broken = None
-        assert publisher.wait(2), publisher.state()
+        assert publisher.wait(2), publisher.lost
         assert [("cannot be written" in text, "is back at" in text) for text in place.said] == [(1, 0), (0, 1)]
         place.is_whole()
         place.files.broken = OSError(errno.EIO, "Input/output error")
@@ -184,9 +190,10 @@ def test_writes_that_take_half_a_minute(monkeypatch, tmp_path):
             place.state(number, publisher)
         slow = time.monotonic() - begin
         links = len(list((place.here / PRIVATE / "links").iterdir()))
-        assert not publisher.wait(0.01) and "alphas.npz" in publisher.state()["waiting"] and publisher.close(0) != []
+        assert "alphas.npz" in {**publisher.queue, **publisher.batch}
+        assert not publisher.wait(0.01) and publisher.close(0) != []
         place.files.goes_on.set()
-        until(lambda: not publisher.state()["waiting"])
+        until(lambda: not publisher.waits())
         assert slow < 1.0, f"training waited {slow:.1f} s"
         assert links < 12 and place.files.count("copy") - copies < 20
         place.is_whole()
@@ -312,14 +319,14 @@ def test_writes_that_were_forgotten_between_two_rounds(tmp_path):
     shutil.copytree(place.drive, tmp_path / "earlier")
     place.state(2, publisher)
     assert publisher.wait(5)
-    before = publisher.state()["generation"]
+    before = publisher.index["generation"]
     with publisher.changed:
         shutil.rmtree(place.drive)
         (tmp_path / "earlier").rename(place.drive)
     place.write("report.md", "done", publisher)
     assert publisher.close(5) == [] and not place.said
     place.is_whole()
-    assert publisher.state()["generation"] > before  # no number stands for two states
+    assert publisher.index["generation"] > before  # no number stands for two states
 
 
 class Small(Quick):
@@ -336,24 +343,6 @@ class Small(Quick):
         target.write_bytes(data[: max(0, self.room - used)])
         if used + len(data) > self.room:
             raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def test_a_full_disk_is_made_room_on(monkeypatch, tmp_path):
-    "What only the state before the last needs is given up for the next one."
-
-    def scenario(path):
-        place = Place(path)
-        place.files = Small(place.root)
-        for number in range(1, 9):
-            if number == 6:
-                place.files.room = sum(place.files.sizes(place.root).values()) + 4000
-            place.state(number)
-            (place.here / f"checkpoints/search/{number - 2:06}.pt").unlink(missing_ok=True)
-            assert published(place) == []
-        assert not place.said
-        place.is_whole()
-
-    fails_without(monkeypatch, scenario, tmp_path, (module, "_FULL", set()))
 
 
 def test_a_full_disk_keeps_no_halves_and_says_so_once(monkeypatch, tmp_path):
@@ -395,11 +384,11 @@ class Halves(Quick):
         if self.renamed[new] <= self.halves:
             new.write_bytes(new.read_bytes()[:4])
 
-    def blocks(self, path):
+    def read(self, path):
         if self.hidden.get(path, 0) > 0:
             self.hidden[path] -= 1
             raise FileNotFoundError(path)
-        return super().blocks(path)
+        return super().read(path)
 
 
 def test_a_rename_that_leaves_half(monkeypatch, tmp_path):
@@ -413,17 +402,17 @@ def test_a_rename_that_leaves_half(monkeypatch, tmp_path):
         place.is_whole()
         assert not place.said
 
-    def believes(self, name, entry):
-        return True
+    def believes(self, name, entry, waits=None):
+        return self.files.read(self.folder / name)
 
-    fails_without(monkeypatch, scenario, tmp_path, (RemoteFolder, "holds", believes))
+    fails_without(monkeypatch, scenario, tmp_path, (RemoteFolder, "read", believes))
 
 
-def looks_once(self, name, entry):
-    try:
-        return entry | digest(self.read(name)) == entry
-    except FileNotFoundError:
-        return False
+READ = RemoteFolder.read
+
+
+def looks_once(self, name, entry, waits=None):
+    return READ(self, name, entry, [0])
 
 
 def test_a_rename_that_takes_a_moment(monkeypatch, tmp_path):
@@ -435,7 +424,7 @@ def test_a_rename_that_takes_a_moment(monkeypatch, tmp_path):
         assert place.files.repeated() == 0 and not place.said
         place.is_whole()
 
-    fails_without(monkeypatch, scenario, tmp_path, (RemoteFolder, "holds", looks_once))
+    fails_without(monkeypatch, scenario, tmp_path, (RemoteFolder, "read", looks_once))
 
 
 class Stale(Quick):
@@ -449,13 +438,13 @@ class Stale(Quick):
         self.before[new] = [new.read_bytes() if new.exists() else None] * 2
         super().rename(old, new)
 
-    def blocks(self, path):
+    def read(self, path):
         if self.before.get(path):
             data = self.before[path].pop()
             if data is None:
                 raise FileNotFoundError(path)
-            return iter([data])
-        return super().blocks(path)
+            return data
+        return super().read(path)
 
 
 def test_a_stale_read_after_a_write(monkeypatch, tmp_path):
@@ -469,73 +458,7 @@ def test_a_stale_read_after_a_write(monkeypatch, tmp_path):
         place.is_whole()
         assert publisher.close(5) == []
 
-    fails_without(monkeypatch, scenario, tmp_path, (RemoteFolder, "holds", looks_once))
-
-
-def test_names_shown_in_capitals(monkeypatch, tmp_path):
-    def scenario(path):
-        place = Place(path)
-        place.state(1)
-        assert published(place) == []
-        for one in sorted(place.drive.rglob("*"), key=lambda one: -len(one.parts)):
-            one.rename(one.with_name(one.name.upper()))
-        try:
-            place.is_whole()
-        except UnboundLocalError:
-            raise AssertionError from None
-
-    def exactly(self, name):
-        yield from self.files.blocks(self.folder / name)
-
-    fails_without(monkeypatch, scenario, tmp_path, (RemoteFolder, "read", exactly))
-
-
-class OneCase(Quick):
-    "A file system to which all names that differ in case only are one."
-
-    def copy(self, source, target):
-        super().copy(source, Path(str(target).lower()))
-
-    def rename(self, old, new):
-        super().rename(Path(str(old).lower()), Path(str(new).lower()))
-
-    def remove(self, path):
-        super().remove(Path(str(path).lower()))
-
-    def blocks(self, path):
-        return super().blocks(Path(str(path).lower()))
-
-    def sizes(self, folder):
-        return super().sizes(Path(str(folder).lower()))
-
-    def make(self, folder):
-        super().make(Path(str(folder).lower()))
-
-
-def test_names_that_differ_in_case_only(monkeypatch, tmp_path):
-    "They do not overwrite each other, and none is removed with the other."
-
-    def scenario(path):
-        path = Path(str(path).lower())
-        place = Place(path, OneCase())
-        place.drive, place.root = path / "drive", path
-        place.drive.mkdir()
-        publisher = place.publisher()
-        place.write("run.json", "settings", publisher)
-        names = ["checkpoints/A/000001.pt", "checkpoints/a/000001.pt", "Report.md", "report.md"]
-        for name in names:
-            place.write(name, f"content of {name}", publisher)
-        assert publisher.wait(5) and not place.said
-        place.remove("Report.md", publisher)
-        for number in range(3):
-            place.write("alphas.npz", str(number), publisher)
-            assert publisher.wait(5)
-        place.is_whole()
-
-    def direct(self, name, link, files):
-        return {**digest(FileSystem().blocks(link)), "at": name}
-
-    fails_without(monkeypatch, scenario, tmp_path / "UPPER", (Publisher, "_entry", direct))
+    fails_without(monkeypatch, scenario, tmp_path, (RemoteFolder, "read", looks_once))
 
 
 # ---- always whole, in order
@@ -551,7 +474,7 @@ def whole_generations(place):
     "Generations of the index files all of whose files are whole."
     found, remote = [], RemoteFolder(place.drive, patience=0)
     for _, index in remote.indexes():
-        if all(remote.holds(entry["at"], entry) for entry in index["files"].values()):
+        if all(remote.read(entry["at"], entry) is not None for entry in index["files"].values()):
             found.append(index["generation"])
     return found
 
@@ -589,8 +512,8 @@ def test_drive_holds_a_whole_state_at_every_moment(monkeypatch, tmp_path):
         assert place.files.count("remove") > 6 and len(list(place.drive.rglob("*.pt"))) == 3
         place.is_whole()
 
-    def in_place(self, name, link, files):
-        return {**digest(FileSystem().blocks(link)), "at": name}
+    def in_place(self, name, link):
+        return {**digest(link.read_bytes()), "at": name}
 
     fails_without(monkeypatch, scenario, tmp_path, (Publisher, "_entry", in_place))
 
@@ -720,7 +643,7 @@ def test_another_session_has_published(tmp_path):
     other.state(2)
     assert published(other) == []
     place.state(9, publisher)
-    until(lambda: publisher.state()["stopped"])
+    until(lambda: publisher.stopped)
     assert not publisher.wait(1) and "alphas.npz" in publisher.close(1)
     assert "another session has published" in place.said[0]
     assert other.restored("third")["alphas.npz"] == "alphas 2"
@@ -735,7 +658,7 @@ def test_asks_before_each_write(tmp_path):
     may[0] = False
     before = {path: path.read_bytes() for path in place.drive.rglob("*") if path.is_file()}
     place.state(2, publisher)
-    until(lambda: publisher.state()["stopped"])
+    until(lambda: publisher.stopped)
     assert "taken over" in place.said[0] and "alphas.npz" in publisher.close(1)
     assert before == {path: path.read_bytes() for path in place.drive.rglob("*") if path.is_file()}
 
@@ -804,7 +727,7 @@ def test_a_restore_that_was_killed_is_done_again(monkeypatch, tmp_path):
         replace(old, new)
 
     with monkeypatch.context() as patch:
-        patch.setattr("ssnas_colab.sessions.remote.os.replace", dies)
+        patch.setattr("ssnas_colab.sessions.publisher.os.replace", dies)
         with pytest.raises(KeyboardInterrupt):
             place.restored()
     assert not (tmp_path / "there/run.json").exists() and (tmp_path / "there/alphas.npz").exists()
@@ -816,7 +739,7 @@ def test_an_index_that_points_outside_is_not_followed(tmp_path):
     for name in ("../outside", "/outside", "a/../../outside", "..\\outside", ".publishing/writer", "lock.json"):
         source = place.drive / "evil"
         source.write_text("evil")
-        entry = {**digest([b"evil"]), "at": "evil"}
+        entry = {**digest(b"evil"), "at": "evil"}
         index = {**EMPTY_INDEX, "generation": 1, "writer": "x", "files": {name: entry, "run.json": entry}}
         (place.drive / INDEX_FILES[0]).write_bytes(dump_index(index))
         there = tmp_path / "in/there"
@@ -830,18 +753,6 @@ def test_two_folders_that_lie_in_each_other(tmp_path):
     for remote in (tmp_path, tmp_path / "inside", tmp_path.parent):
         with pytest.raises(ValueError, match="another folder"):
             Publisher(tmp_path, RemoteFolder(remote))
-
-
-def test_a_warning_that_is_an_error_ends_nothing(tmp_path):
-    place = Place(tmp_path)
-    place.files.broken = OSError(errno.EIO, "Input/output error")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        publisher = place.publisher(say=None)
-        place.state(1, publisher)
-        until(lambda: publisher.state()["lost"])
-        place.files.broken = None
-        assert publisher.close(5) == []
 
 
 # ---- mounting
@@ -873,20 +784,19 @@ def colab(monkeypatch, tmp_path):
 
 def test_mounting(colab, capfd, monkeypatch, tmp_path):
     folder = tmp_path / "content/drive/MyDrive/ssnas_colab/digits"
-    assert mount("digits") == folder and folder.is_dir()
-    assert mount("digits") == folder and colab.asked == [{}]  # asked once
+    assert run_path("digits") == folder and folder.is_dir()
+    assert run_path("digits") == folder and colab.asked == [{}]  # asked once
     assert "ya29" not in "".join(capfd.readouterr())
-    refused("'../x'", "no name", act=lambda: mount("../x"))
-    refused("no name", act=lambda: mount(""))
+    refused("ssnas_colab/../x", "a folder in it", act=lambda: run_path("digits", "ssnas_colab/../x"))
     monkeypatch.setenv("SSNAS_RUNS", str(tmp_path))
-    assert mount("digits") is None
+    assert run_path("digits") == tmp_path / "digits"
 
 
 def test_mounting_is_refused(colab, capfd):
     colab.refuse = ValueError("credential propagation failed, token=ya29.secret")
-    refused("was not mounted (ValueError)", "allow access", act=lambda: mount("digits"))
+    refused("was not mounted (ValueError)", "allow access", act=lambda: run_path("digits"))
     try:
-        mount("digits")
+        run_path("digits")
     except ValueError as error:
         assert "ya29" not in str(error) and error.__suppress_context__
     assert "ya29" not in "".join(capfd.readouterr())
@@ -902,23 +812,22 @@ def test_a_mount_that_has_died_is_mounted_again(colab, monkeypatch):
         return is_dir(self, **options)
 
     monkeypatch.setattr(Path, "is_dir", dead)
-    assert mount("digits").is_dir() and colab.asked == [{"force_remount": True}]
+    assert run_path("digits").is_dir() and colab.asked == [{"force_remount": True}]
 
 
 def test_outside_colab_nothing_is_mounted(monkeypatch):
     monkeypatch.delenv("SSNAS_RUNS", raising=False)
     if "google.colab" not in sys.modules:
-        assert mount("digits") is None
+        assert run_path("digits") == Path("runs/digits")
 
 
-def test_the_state_can_be_kept_as_json(tmp_path):
+def test_closing_leaves_nothing_behind(tmp_path):
     place = Place(tmp_path)
     place.state(1)
     publisher = place.publisher()
-    assert publisher.state()["waiting"]  # nothing is known yet
+    assert publisher.waits()  # nothing is known yet
     publisher.start()
     assert publisher.wait(5)
-    state = json.loads(json.dumps(publisher.state()))
-    assert state["published"] == 4 and state["generation"] == 1 and state["waiting"] == [] and state["age"] < 60
+    assert len(publisher.index["files"]) == 4 and publisher.index["generation"] == 1 and not publisher.waits()
     assert publisher.close(5) == [] and publisher.close(5) == []
     assert not list((place.here / PRIVATE).glob("links/*"))
