@@ -1,4 +1,24 @@
-"What holds for all tests: the long ones run only where they are asked for."
+"What holds for all tests: the long ones run only where they are asked for, and which of the others run together."
+
+import pytest
+
+# Files whose tests share what takes long to make: one worker runs all of them. (With pytest 9.1 and newer,
+# pytest-xdist 3.8 no longer reads the mark `xdist_group`.)
+TOGETHER = ("widgets/test_browser.py", "experiment/test_soak.py")
+# What takes a second or more a test comes first: at the end short tests keep all workers busy.
+FIRST = ("experiment/test_soak", "stages/", "test_cli", "experiment/test_old_runs", "training/")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import LoadScopeScheduling
+
+    class TogetherScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.split("::")[0]
+            return file if file.endswith(TOGETHER) else nodeid
+
+    return TogetherScheduling(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 def pytest_configure(config):
@@ -11,3 +31,8 @@ def pytest_collection_modifyitems(config, items):
         long = [item for item in items if item.get_closest_marker("soak")]
         items[:] = [item for item in items if not item.get_closest_marker("soak")]
         config.hook.pytest_deselected(items=long)
+
+    def place(item):
+        return next((i for i, name in enumerate(FIRST) if f"tests/{name}" in item.nodeid), len(FIRST))
+
+    items.sort(key=place)

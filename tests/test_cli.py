@@ -134,8 +134,9 @@ def test_a_reader_that_has_seen_enough_is_no_mistake():
 
 def test_a_time_budget_ends_with_75_and_the_same_command_goes_on(say, tmp_path):
     arguments = ["search", "--out", tmp_path / "run", "--quiet", "--device", "cpu", "--set", "search.width=2"]
-    arguments += ["--set", "search.depth=3", "--set", "search.steps=40", "--set", "search.embedding=16"]
-    code, said = say(*arguments, "--time-budget", "1.5s")
+    for setting in ("depth=3", "nodes=2", "steps=40", "embedding=16"):
+        arguments += ["--set", f"search.{setting}"]
+    code, said = say(*arguments, "--time-budget", "1s")
     assert code == 75 and not (tmp_path / "run" / "search.json").exists()
     one_sentence(said, "time budget", "repeat the command")
     assert say(*arguments)[0] == 0 and (tmp_path / "run" / "search.json").is_file()

@@ -116,7 +116,8 @@ def test_mistakes_are_sentences(digits, tmp_path):
 
 @pytest.fixture
 def tiny_presets(monkeypatch):
-    monkeypatch.setitem(config.SEARCH_PRESETS, "quick", {"width": 2, "depth": 3, "steps": 3, "embedding": 16})
+    small = {"width": 2, "depth": 3, "nodes": 2, "steps": 3, "embedding": 16}
+    monkeypatch.setitem(config.SEARCH_PRESETS, "quick", small)
     monkeypatch.setitem(config.EVALUATION_PRESETS, "quick", TINY)
 
 

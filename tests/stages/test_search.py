@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from matplotlib import pyplot
 
 from ssnas_colab.config import search_config
 from ssnas_colab.core.basics import UserError
@@ -23,6 +24,7 @@ from ssnas_colab.stages.search import search
 from ssnas_colab.training.ssl_losses import OBJECTIVES
 
 TINY = {"width": 2, "depth": 3, "batch_size": 32, "steps": 6, "embedding": 16, "device": "cpu"}
+SMALL = TINY | {"nodes": 2}  # a third of the operations
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,10 @@ def digits():
 
 
 def alphas_of(images, path, **changes):
-    return search(images, Run.open(path, {}), TINY, quiet=True, **changes).arrays()
+    "The alphas of a search that leaves no picture: to draw one takes as long as some steps."
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "save_figure", lambda run, name, figure: pyplot.close(figure))
+        return search(images, Run.open(path, {}), SMALL, quiet=True, **changes).arrays()
 
 
 @pytest.mark.parametrize("relaxation", RELAXATIONS)
@@ -73,15 +78,15 @@ def test_what_a_run_keeps(digits, tmp_path):
 
 def test_a_finished_search_is_not_done_again(digits, tmp_path, monkeypatch):
     run = Run.open(tmp_path / "run", {})
-    first = search(digits, run, TINY, quiet=True).arrays()
+    first = search(digits, run, SMALL, quiet=True).arrays()
     monkeypatch.setattr(Searcher, "__call__", lambda *_: pytest.fail("a step was taken"))
-    again = search(digits, run, TINY, quiet=True).arrays()
+    again = search(digits, run, SMALL, quiet=True).arrays()
     np.testing.assert_array_equal(first["normal"], again["normal"])
 
 
 def test_it_decides_at_the_end_and_is_not_frozen_at_the_beginning(digits, tmp_path):
     run = Run.open(tmp_path / "run", {})
-    alphas = search(digits, run, TINY | {"steps": 100}, quiet=True).arrays()
+    alphas = search(digits, run, SMALL | {"steps": 60}, quiet=True).arrays()
     rows = run.load_json("search.json")["history"]
     assert rows[-1]["decided"] >= 0.9
     early = len(rows) // 4
@@ -123,7 +128,7 @@ def test_every_relaxation_searches_to_a_genotype(digits, tmp_path, relaxation):
 @pytest.mark.parametrize("relaxation", ["fair", "sampled"])
 def test_every_objective_searches_to_a_genotype(digits, tmp_path, objective, relaxation):
     run = Run.open(tmp_path / "run", {})
-    search(digits, run, TINY, quiet=True, relaxation=relaxation, objective=objective)
+    search(digits, run, SMALL, quiet=True, relaxation=relaxation, objective=objective)
     assert derive_stage(run).normal and run.load_json("search.json")["settings"]["objective"] == objective
 
 
@@ -147,9 +152,9 @@ def test_a_converged_search_stops_and_says_so(digits, tmp_path, monkeypatch):
     module = sys.modules["ssnas_colab.stages.search"]
     rule = ConvergenceRule(epochs=1, decided=0.0)
     monkeypatch.setattr(module, "_rules", lambda config, epochs: {"convergence": rule})
-    monkeypatch.setattr(module, "current_genotype", lambda net: random_genotype(0))
+    monkeypatch.setattr(module, "current_genotype", lambda net: random_genotype(0, nodes=2))
     run = Run.open(tmp_path / "run", {})
-    search(digits, run, TINY, quiet=True)
+    search(digits, run, SMALL, quiet=True)
     found = run.load_json("search.json")
     assert found["stopped"].startswith("convergence") and found["epoch"] == len(found["history"]) == 2
 
@@ -158,7 +163,7 @@ def test_after_a_collapse_the_best_epoch_counts(digits, tmp_path, monkeypatch):
     rule = CollapseRule(parameterless=-1.0, patience=4, warmup=0)
     monkeypatch.setattr(sys.modules["ssnas_colab.stages.search"], "_rules", lambda config, epochs: {"collapse": rule})
     run = Run.open(tmp_path / "run", {})
-    search(digits, run, TINY, quiet=True)
+    search(digits, run, SMALL, quiet=True)
     found = run.load_json("search.json")
     assert found["stopped"].startswith("collapse") and len(found["history"]) == 4
     values = [row["derived"] for row in found["history"]]
@@ -180,7 +185,7 @@ def test_a_search_that_diverges_goes_back_with_half_the_learning_rate(digits, tm
 
     with pytest.MonkeyPatch.context() as patch, pytest.warns(UserWarning, match="half the learning rate"):
         patch.setattr(Searcher, "__call__", step)
-        search(digits, run, TINY, quiet=True)
+        search(digits, run, SMALL, quiet=True)
     rows = run.load_json("search.json")["history"]
     assert [row["epoch"] for row in rows] == list(range(len(rows))) and len(calls) == len(rows) + 1
     assert calls[3] == pytest.approx(calls[2] / 2)

@@ -25,10 +25,8 @@ MISSING = [name for name in ("playwright", "ipykernel") if importlib.util.find_s
 MISSING += [] if CHROMIUM else ["chromium (apt-get install chromium)"]
 FRONT_ENDS = [name for name in ("jupyterlab", "voila") if importlib.util.find_spec(name)]
 MISSING += [] if FRONT_ENDS else ["jupyterlab or voila"]
-pytestmark = [
-    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
-    pytest.mark.xdist_group("browser"),  # one page for all, in their order
-]
+# One page serves all tests, in their order: tests/conftest.py keeps them together.
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
 
 CODE = """import warnings
 warnings.simplefilter("ignore")
