@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..config import SearchConfig
-from ..core.device import choose_engine
+from ..core.device import HeldImages, choose_engine
 from ..core.seeding import derived_seed, epoch_order
 from ..data.augment import normalise, pixel_statistics, two_views
 from .relaxations import ReinforceEstimator, one_hot, sample_genotype, zero_one_loss
@@ -70,7 +70,7 @@ class Searcher:
     def __init__(self, images, config: SearchConfig, labels=None, **classes):
         self.config, self.engine, self.factor = config, choose_engine(config.device, config.precision), lambda: 1.0
         order = epoch_order(len(images), config.seed, "halves")
-        self.images = torch.from_numpy(np.ascontiguousarray(images)).to(self.engine.device)
+        self.images = HeldImages(images, self.engine.device)
         self.labels = None if labels is None else torch.from_numpy(np.ascontiguousarray(labels)).to(self.engine.device)
         self.halves = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
         self.mean, self.std = pixel_statistics(images)

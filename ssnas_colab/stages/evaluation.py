@@ -16,6 +16,7 @@ from ..config import evaluation_config
 from ..core.basics import UserError
 from ..core.device import choose_engine
 from ..core.seeding import derived_seed
+from ..data.summary import require_same_images
 from ..experiment.forecast import current_forecast, foreseen, print_forecast, use_forecast
 from ..experiment.interrupts import stopping
 from ..experiment.run import Run
@@ -173,6 +174,7 @@ def evaluate(data, run, config=None, *, seeds=1, quiet=False, **changes) -> dict
         raise UserError(
             f"{data.name} has no labels, so there is nothing to evaluate: put the images into a folder per class"
         )
+    require_same_images(run, data)
     runs = [run, *(seed_run(run, extra) for extra in range(1, seeds))]
     for inner in runs[1:]:
         _lend_genotype(run, inner)

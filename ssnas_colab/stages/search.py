@@ -18,6 +18,8 @@ import torch
 from ..config import search_config
 from ..core.basics import UserError, format_duration
 from ..core.seeding import StepSeed
+from ..data.npz import images_of
+from ..data.summary import require_same_images
 from ..models.genotype import PARAMETERLESS, PRIMITIVES, summary
 from ..nas import monitor
 from ..nas.bilevel import Searcher
@@ -118,13 +120,14 @@ def after_epoch(searcher, run, history, rules, epoch, row):
 # %% ../../nbs/02_search.ipynb #dbdc6266
 def _inputs(data, config):
     "Images, labels (None unless the objective asks for them), what the objective needs to know, and the config."
-    if isinstance(data, np.ndarray):
-        images, labels, classes = data, None, {}
+    if not hasattr(data, "images"):
+        images, labels, classes = images_of(data), None, {}
     else:
         images, labels, classes = data.images["train"], None, {}
         config = dataclasses.replace(config, policy=config.policy or data.policy)
         if config.objective == "supervised" and data.labels:
-            labels, counts = data.labels["train"], data.counts()
+            known = data.labelled()
+            images, labels, counts = images[known], data.labels["train"][known], data.counts()
             classes = {"num_classes": data.num_classes, "counts": counts, "task": data.task}
     if config.policy is None:
         config = dataclasses.replace(config, policy="natural" if images.shape[1] == 3 else "medical")
@@ -174,11 +177,14 @@ class StatusLine:
 def search(images, run, config=None, *, quiet=False, **changes):
     """Search for the cells that suit `images`, from wherever the run stands; returns the `AlphaHistory`.
 
-    images: uint8 (N, C, H, W), or an `ImageData`, of which only `images["train"]` and `policy` are read (for the
-    objective "supervised", which is there for comparison, the labels too); config: see `search_config`. Writes
+    images: an `ImageData`, of which only `images["train"]` and `policy` are read (for the objective "supervised", which
+    is there for comparison, the labels too), or what else holds images: an array (N, C, H, W), (N, H, W, C) or (N, H,
+    W), tensors, a list of paths, a data set (see `images_of`); config: see `search_config`. Writes
     `alphas.npz` (after every epoch), `search.json` and `search.png` into the run.
     `UserError` for fewer than 4 images, or where a setting does not fit; `RuntimeError` where it keeps diverging.
     """
+    if hasattr(images, "fingerprint"):
+        require_same_images(run, images)
     images, labels, classes, config = _inputs(images, search_config(config, **changes))
     searcher, guard = Searcher(images, config, labels, **classes), monitor.Divergence()
     searcher.config = config = dataclasses.replace(config, accumulate=_micro_batches(searcher, run))

@@ -37,14 +37,16 @@ def log_prior(counts):
 def log_odds(counts, total):
     """Logarithm of p / (1 - p) for each label, p = positives / total, (L,) float64.
 
-    counts: images on which each label is set; total: all images. A label never set, or always set, counts as set, or
-    missing, on half an image. `ValueError` where total is below a count.
+    counts: images on which each label is set; total: all images, or (L,) those on which each label is known. A label
+    never set, or always set, counts as set, or missing, on half an image. `ValueError` where total is below a count.
     """
     counts = _checked(counts)
-    if not total or total < counts.max():
+    known = torch.as_tensor(-1 if total is None else total, dtype=torch.float64)
+    if (known < counts).any() or not known.any():
         raise ValueError(f"total must be the number of training images, at least {int(counts.max())}, but is {total}")
-    counts = counts.clamp(min=0.5, max=total - 0.5)
-    return (counts / (total - counts)).log()
+    known = known.clamp(min=1.0)
+    counts = torch.minimum(counts.clamp(min=0.5), known - 0.5)
+    return (counts / (known - counts)).log()
 
 # %% ../../nbs/training/02_class_losses.ipynb #e2d7784a
 TASKS = ("single-label", "multi-label")
@@ -59,9 +61,11 @@ def check_task(task):
 class CrossEntropy:
     """Mean cross-entropy (multi-label: binary, over images and labels), and what all losses here are made of.
 
-    counts: training images of each class (each label); total: all training images, which multi-label losses that use
-    the counts need. Called with logits (B, K) and targets, (B,) int64, or (B, K) in 0..1 of any dtype for multi-label;
-    returns a scalar, float32 or wider. `ValueError` for counts or shapes that do not fit.
+    counts: training images of each class (each label); total: all training images, or (K,) those on which each label is
+    known, which multi-label losses that use the counts need. Called with logits (B, K) and targets, (B,) int64, or
+    (B, K) in 0..1 for multi-label; returns a scalar, float32 or wider. Multi-label targets of a dtype that can hold it
+    may be -1, missing: they count for nothing, and the mean is over the others. `ValueError` for counts or shapes that
+    do not fit.
     """
 
     tasks = TASKS
@@ -93,12 +97,17 @@ class CrossEntropy:
             )
         logits = at_least_float32(logits)[0]
         logits = logits + self.offset.to(logits.device, logits.dtype, non_blocking=True)
-        targets = targets.to(logits.dtype) if self.task == "multi-label" else targets
-        if self.weights is None:
+        known = None
+        if self.task == "multi-label":
+            known = None if targets.dtype in (torch.uint8, torch.bool) else targets >= 0
+            targets = targets.to(logits.dtype) if known is None else (targets * known).to(logits.dtype)
+        if self.weights is None and known is None:
             return self._cost(logits, targets, "mean")
-        weights = self.weights.to(logits.device, logits.dtype, non_blocking=True)
-        weights = weights[targets] if self.task == "single-label" else weights[0].lerp(weights[1], targets)
-        return (weights * self._cost(logits, targets, "none")).mean()
+        cost = self._cost(logits, targets, "none")
+        if self.weights is not None:
+            weights = self.weights.to(logits.device, logits.dtype, non_blocking=True)
+            cost = cost * (weights[targets] if self.task == "single-label" else weights[0].lerp(weights[1], targets))
+        return cost.mean() if known is None else (cost * known).sum() / known.sum().clamp(min=1)
 
     def _cost(self, logits, targets, reduction):
         "(B,) of each image, or (B, K) of each label, or the mean."
@@ -147,7 +156,7 @@ class ClassBalanced(CrossEntropy):
         self.deferred, images = deferred, self.counts
         if task == "multi-label":
             log_odds(counts, total)  # refuses a total that is missing or too small
-            images = torch.stack([total - images, images])
+            images = torch.stack([torch.as_tensor(total, dtype=torch.float64) - images, images])
         images = images.clamp(min=0.5)
         self.weights = 1 / images if beta == 1 else (1 - beta) / (1 - beta**images)
         self.weights *= len(images) / self.weights.sum(0)

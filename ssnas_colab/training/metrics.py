@@ -17,8 +17,9 @@ def report_metrics(scores, targets, task="single-label", class_names=None, train
     """What a classifier is worth on a split, as a dictionary of Python numbers, lists and None, ready for JSON.
 
     scores: (N, K) probabilities (arrays or CPU tensors); targets: (N,) class numbers for task "single-label", (N, K) of
-    0 and 1 for "multi-label", where a label is predicted above 0.5; class_names: K names; train_counts: training images
-    per class, for the accuracy of many- (over 100), medium- (20 to 100) and few-shot (under 20) classes.
+    0 and 1 for "multi-label", where a label is predicted above 0.5, and -1 is a label that nobody knows: it counts for
+    nothing; class_names: K names; train_counts: training images per class, for the accuracy of many- (over 100),
+    medium- (20 to 100) and few-shot (under 20) classes.
 
     Keys: `accuracy` (multi-label: mean over labels, as MedMNIST); `balanced_accuracy` (mean recall; multi-label: mean
     over labels of the mean of true positive and true negative rate); `macro_f1`; `macro_auc` (mean one-against-rest
@@ -31,16 +32,18 @@ def report_metrics(scores, targets, task="single-label", class_names=None, train
     """
     scores, targets, names = _check(scores, targets, task, class_names)
     single = task == "single-label"
-    truth = targets[:, None] == np.arange(len(names)) if single else targets.astype(bool)
+    truth = targets[:, None] == np.arange(len(names)) if single else targets == 1
     chosen = scores.argmax(1)[:, None] == np.arange(len(names)) if single else scores > 0.5
+    marks, known = (truth, np.ones_like(truth)) if single else (targets, targets >= 0)
     recall = [float(c[t].mean()) if t.any() else None for t, c in _columns(truth, chosen)]
-    auc = auc_per_class(truth, scores)
-    precision = [float(sk.average_precision_score(t, s)) if t.any() else None for t, s in _columns(truth, scores)]
+    auc = auc_per_class(marks, scores)
+    of = [(t[k], c[k], s[k]) for t, c, s, k in _columns(truth, chosen, scores, known)]
+    precision = [float(sk.average_precision_score(t, s)) if t.any() else None for t, _, s in of]
     report = {
-        "accuracy": float((chosen & truth).any(1).mean() if single else (chosen == truth).mean()),
-        "balanced_accuracy": _mean(recall) if single else balanced_accuracy(truth, chosen),
+        "accuracy": float((chosen & truth).any(1).mean() if single else (chosen == truth)[known].mean()),
+        "balanced_accuracy": _mean(recall) if single else balanced_accuracy(marks, chosen),
         "macro_auc": auc[1] if single and len(auc) == 2 else _mean(auc),
-        "macro_f1": _mean([sk.f1_score(t, c, zero_division=0) for t, c in _columns(truth, chosen) if t.any()]),
+        "macro_f1": _mean([sk.f1_score(t, c, zero_division=0) for t, c, _ in of if t.any()]),
         "mean_average_precision": _mean(precision),
         "recall_per_class": recall,
         "auc_per_class": auc,
@@ -80,11 +83,13 @@ def shot_accuracy(recall_per_class, train_counts):
 def auc_per_class(labels, scores):
     """Area under the ROC curve of each class, a list; None where a class is set on no image or on all.
 
-    labels: (N, K) of 0 and 1; scores: (N, K). The arithmetic of scikit-learn's `roc_auc_score`, to the bit.
+    labels: (N, K) of 0 and 1, -1 where nobody knows; scores: (N, K). The arithmetic of scikit-learn's `roc_auc_score`,
+    to the bit.
     """
-    labels, scores = np.asarray(labels) > 0, np.asarray(scores)
+    labels, scores = np.asarray(labels), np.asarray(scores)
     order = np.argsort(scores, axis=0, kind="stable")[::-1]
     columns = _columns(np.take_along_axis(labels, order, 0), np.take_along_axis(scores, order, 0))
+    columns = [(label[label >= 0] > 0, score[label >= 0]) for label, score in columns]
     return [_area(label, score) if label.any() and not label.all() else None for label, score in columns]
 
 
@@ -107,8 +112,8 @@ def macro_auc(labels, scores):
 def balanced_accuracy(labels, predictions):
     """Mean recall over the classes present; multi-label: mean of both rates, then over labels; None if undefined.
 
-    labels, predictions: (N,) class numbers, or (N, L) of 0 and 1. The definition of `report_metrics`, fast enough for a
-    bootstrap.
+    labels, predictions: (N,) class numbers, or (N, L) of 0 and 1, of labels also -1 where nobody knows. The
+    definition of `report_metrics`, fast enough for a bootstrap.
     """
     labels, predictions = np.asarray(labels), np.asarray(predictions)
     if labels.shape != predictions.shape or labels.ndim not in (1, 2):
@@ -118,7 +123,7 @@ def balanced_accuracy(labels, predictions):
         count = np.bincount(labels)
         right = np.bincount(labels[labels == predictions], minlength=len(count))
         return _mean((right[count > 0] / count[count > 0]).tolist())
-    present, missing = labels > 0, labels <= 0
+    present, missing = labels > 0, labels == 0
     both = present.any(0) & missing.any(0)
     found = (present & (predictions > 0)).sum(0)[both] / present.sum(0)[both]
     spared = (missing & (predictions <= 0)).sum(0)[both] / missing.sum(0)[both]
@@ -152,10 +157,13 @@ def expected_calibration_error(scores, targets, task="single-label", bins=15):
         scores = scores.max(1, keepdims=True)
     errors = []
     for score, true in _columns(scores, targets):
+        score, true = (score[true >= 0], true[true >= 0]) if task == "multi-label" else (score, true)
+        if not len(score):
+            continue
         which = np.clip(np.ceil(score * bins).astype(int) - 1, 0, bins - 1)  # bins are open below, closed above
         gaps = np.bincount(which, true - score, minlength=bins)
         errors.append(np.abs(gaps).sum() / len(score))
-    return float(np.mean(errors))
+    return _mean(errors)
 
 # %% ../../nbs/training/05_metrics.ipynb #4fcaa986
 def _check(scores, targets, task, class_names):
@@ -177,8 +185,9 @@ def _check(scores, targets, task, class_names):
     if len(names) != scores.shape[1]:
         raise ValueError(f"{len(names)} class names were given for scores of {scores.shape[1]} classes")
     top = scores.shape[1] - 1 if task == "single-label" else 1
-    if targets.min() < 0 or targets.max() > top:
-        raise ValueError(f"targets must lie in 0..{top}, but reach from {targets.min()} to {targets.max()}")
+    low = 0 if task == "single-label" else -1
+    if targets.min() < low or targets.max() > top or (targets < 0).all():
+        raise ValueError(f"targets must lie in {low}..{top}, but reach from {targets.min()} to {targets.max()}")
     return scores, targets, names
 
 # %% ../../nbs/training/05_metrics.ipynb #baf87712

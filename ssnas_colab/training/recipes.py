@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
-from ..core.device import choose_engine
+from ..core.device import HeldImages, choose_engine
 from ..core.seeding import derived_seed, epoch_order
 from ..data.augment import augment, normalise, two_views
 from ..experiment.forecast import StageCost
@@ -38,11 +38,12 @@ def chosen_by(scores, task) -> float:
     return balanced + auc / 1000 if task == "single-label" else auc
 
 # %% ../../nbs/training/06_recipes.ipynb #d3cc198a
-def schedules(config, images: int) -> dict:
-    "The `Schedule` of each stage that a recipe may have, by an `EvaluationConfig` and the number of training images."
+def schedules(config, images: int, labelled: int) -> dict:
+    "The `Schedule` of each stage of a recipe, by an `EvaluationConfig` and how many training images have a label."
     steps = {"pretrain": config.pretrain_steps, "finetune": config.finetune_steps}
     steps["retrain"] = max(config.finetune_steps // 4, 1)
-    return {stage: make_schedule(images, config.batch_size, count, least_epochs=10) for stage, count in steps.items()}
+    of = {"pretrain": images}
+    return {s: make_schedule(of.get(s, labelled), config.batch_size, n, least_epochs=10) for s, n in steps.items()}
 
 
 class Trainer:
@@ -61,8 +62,9 @@ class Trainer:
         if config.loss == "ldam":  # its margins are cosines
             net.classifier = CosineLinear(net.classifier.in_features, net.classifier.out_features)
         self.net = self.engine.to(net)
-        self.images = {s: torch.from_numpy(x).to(self.engine.device) for s, x in data.images.items()}
+        self.images = {s: HeldImages(x, self.engine.device) for s, x in data.images.items()}
         self.labels = {s: torch.from_numpy(y).to(self.engine.device) for s, y in data.labels.items()}
+        self.known = data.labelled()  # positions of the training images that have a label
         self.policy = config.policy or data.policy
         self.best = None  # a `Best`, once the network was trained with labels
         self.tau, self.neighbours = None, None  # what recipes put between the network and the scores
@@ -75,15 +77,25 @@ class Trainer:
         "Images as the network wants them: normalised, on the device, in its layout."
         return self.engine.to(normalise(images, self.data.mean, self.data.std))
 
+    @property
+    def total(self):
+        "How many training images the class counts are of: a number, or (L,) of labels of which some are missing."
+        labels = self.data.labels["train"][self.known]
+        return len(labels) if labels.min() >= 0 else (labels >= 0).sum(0)
+
     @torch.no_grad()
     def outputs(self, function, split):
-        "`function` of the network in evaluation, of all images of a split, as one float32 tensor on the CPU."
+        "`function` of the network in evaluation, of a split's images with a label, as one float32 tensor on the CPU."
         self.net.eval()
         found = []
-        for images in self.images[split].split(512):
+        for places in torch.from_numpy(self.data.labelled(split)).split(512):
             with self.engine.autocast():
-                found.append(function(self.inputs(images)).float().cpu())
+                found.append(function(self.inputs(self.images[split][self.at(split, places)])).float().cpu())
         return torch.cat(found)
+
+    def at(self, split, places):
+        "Positions (a tensor) where the images of a split are asked for them."
+        return places.to(self.images[split].index_device)
 
     def scores(self, split):
         "Probabilities (N, K), float32, of a split: by the network, or by the neighbours where that is the recipe."
@@ -91,7 +103,7 @@ class Trainer:
             return self.neighbours(self.outputs(self.net.features, split).numpy())
         logits = self.outputs(self.net, split)
         if self.tau is not None:
-            logits = adjust_logits(logits, self.data.counts(), self.data.task, len(self.images["train"]), self.tau)
+            logits = adjust_logits(logits, self.data.counts(), self.data.task, self.total, self.tau)
         return predict_scores(logits, self.data.task).numpy()
 
     def metrics(self, split, scores=None):
@@ -102,14 +114,14 @@ class Trainer:
 
     def batches(self, stage, sampler, size):
         "A function from a `StepSeed` to the positions of its training images; an epoch's order is drawn once and held."
-        count = len(self.images["train"])
+        places = np.arange(len(self.images["train"])) if stage == "pretrain" else self.known
 
         @functools.lru_cache(maxsize=1)
         def order(epoch):
             keys = self.config.seed, stage, epoch
-            natural = sampler == "natural"  # which needs no label
-            drawn = epoch_order(count, *keys) if natural else sampled_order(sampler, self.data.labels["train"], *keys)
-            return torch.from_numpy(drawn).to(self.engine.device)
+            natural, labels = sampler == "natural", self.data.labels.get("train")  # natural needs no label
+            drawn = epoch_order(len(places), *keys) if natural else sampled_order(sampler, labels[places], *keys)
+            return self.at("train", torch.from_numpy(places[drawn]))
 
         return lambda moment: order(moment.epoch)[moment.step * size : (moment.step + 1) * size]
 
@@ -119,7 +131,7 @@ class Trainer:
         stage: which of `schedules`; modules: by name; peak, decay: the highest learning rate and the weight decay;
         best: a `Best`, which is offered the validation of each epoch; frozen: all batch norm stays as it is.
         """
-        schedule = schedules(self.config, len(self.images["train"]))[stage]
+        schedule = schedules(self.config, len(self.images["train"]), len(self.known))[stage]
         weights = [weight for module in modules.values() for weight in module.parameters()]
         optimizer = torch.optim.AdamW(weights, peak, weight_decay=decay)
         batch = self.batches(stage, sampler, schedule.batch_size)
@@ -170,7 +182,7 @@ def learn(trainer, stage, loss, sampler, frozen=False) -> list:
     """
     config, data, net = trainer.config, trainer.data, trainer.net
     options = {"deferred": 0.5} if loss == "ldam" else {}  # a cosine schedule learns little in its last fifth
-    cost = class_loss(loss, data.counts(), data.task, len(trainer.images["train"]), **options)
+    cost = class_loss(loss, data.counts(), data.task, trainer.total, **options)
     torch.manual_seed(derived_seed(config.seed, trainer.name, "classifier" if stage == "finetune" else stage))
     net.classifier.reset_parameters()
     trained = net.classifier if frozen else net
@@ -185,7 +197,7 @@ def learn(trainer, stage, loss, sampler, frozen=False) -> list:
             logits = net.classifier(features)
         else:
             logits = net(trainer.inputs(seen))
-        return cost.at(done)(logits, trainer.labels["train"][chosen])
+        return cost.at(done)(logits, trainer.labels["train"][chosen.to(trainer.engine.device)])
 
     rates, how = (config.finetune_rate, config.finetune_decay), {"sampler": sampler, "frozen": frozen}
     history = trainer.train(stage, {"net": trained}, step, *rates, best=trainer.best, **how)
@@ -201,10 +213,13 @@ def _regression(features, targets, strength):
     options = {"C": strength, "class_weight": "balanced", "max_iter": 300}
     columns = targets.T if several else [targets]
     for k, column in enumerate(columns):
+        inputs, column = features[column >= 0], column[column >= 0]  # -1: nobody knows
+        if not len(column):
+            continue
         if column.min() == column.max():
             bias[k if several else column[0]] = 5.0 if column[0] or not several else -5.0
             continue
-        made = LogisticRegression(**options).fit(features, column)
+        made = LogisticRegression(**options).fit(inputs, column)
         if several:
             weight[k], bias[k] = made.coef_[0], made.intercept_[0]
         elif len(made.classes_) == 2:  # one row, of the second class against the first
@@ -217,8 +232,8 @@ def _regression(features, targets, strength):
 def linear_classifier(features, targets, classes, strength=0.1):
     """A linear layer (D to `classes`): logistic regression on the standardised features, classes weighted evenly.
 
-    features: (N, D) float array; targets: (N,) class numbers or (N, L) of 0 and 1; strength: the inverse of the penalty
-    (scikit-learn's C). A class without images is never chosen.
+    features: (N, D) float array; targets: (N,) class numbers or (N, L) of 0 and 1, -1 where nobody knows; strength: the
+    inverse of the penalty (scikit-learn's C). A class without images is never chosen.
     """
     scaler = StandardScaler().fit(features)
     weight, bias = _regression(scaler.transform(features), targets, strength)
@@ -234,16 +249,17 @@ def knn_classifier(features, targets, classes, count):
     """A function from features (N, D) to scores (N, classes): the shares of the classes among `count` neighbours.
 
     Neighbours are the nearest by cosine, and count by the inverse of the distance. targets: (N,) class numbers or
-    (N, L) of 0 and 1.
+    (N, L) of 0 and 1, -1 where nobody knows.
     """
-    known = targets if targets.ndim == 2 else np.eye(classes, dtype=np.float32)[targets]
+    marks = targets if targets.ndim == 2 else np.eye(classes, dtype=np.float32)[targets]
+    told, known = marks >= 0, np.maximum(marks, 0)
     near = KNeighborsClassifier(min(count, len(features)), metric="cosine").fit(features, np.zeros(len(features)))
 
     def scores(seen):
         distance, index = near.kneighbors(seen)
         weight = 1 / np.maximum(distance, 1e-6)
-        votes = (weight[..., None] * known[index]).sum(1) / weight.sum(1, keepdims=True)
-        return votes.astype(np.float32)
+        of = weight.sum(1, keepdims=True) if told.all() else (weight[..., None] * told[index]).sum(1) + 1e-12
+        return ((weight[..., None] * known[index]).sum(1) / of).astype(np.float32)
 
     return scores
 
@@ -254,7 +270,7 @@ def pretrain_and_finetune(trainer) -> dict:
     found = {"pretraining": [] if config.recipe == "scratch" else pretrain(trainer)}
     found["finetuning"] = learn(trainer, "finetune", config.loss, config.sampler)
     if config.post_hoc:
-        logits, total = trainer.outputs(trainer.net, "val"), len(trainer.images["train"])
+        logits, total = trainer.outputs(trainer.net, "val"), trainer.total
         trainer.tau = choose_tau(logits, data.labels["val"], data.counts(), data.task, total)
     return found
 
@@ -290,7 +306,7 @@ def _solve(trainer, make, what, values, use):
     "Pretrain, then use the classifier of the features with the value that validates best; a row of history for each."
     history, data, rows = pretrain(trainer), trainer.data, []
     features = trainer.outputs(trainer.net.features, "train").numpy()
-    made = {value: make(features, data.labels["train"], data.num_classes, value) for value in values}
+    made = {value: make(features, data.labels["train"][trainer.known], data.num_classes, value) for value in values}
     for value, classifier in made.items():
         use(classifier)
         scores = trainer.metrics("val")
@@ -336,7 +352,7 @@ def network_parts(made, data, config) -> list:
     made: name to a function that makes the network (see `compared`); data: an `ImageData`.
     """
     count, parts = len(data.images["train"]), []
-    plans = schedules(config, count)
+    plans = schedules(config, count, len(data.labelled()))
     checks = {split: len(data.images.get(split, ())) / 3 for split in ("val", "test")}
     with torch.random.fork_rng(devices=[]):
         for name, make in made.items():

@@ -41,19 +41,19 @@ def _shuffled(groups, sizes, draws, rng):
 def sampling_groups(labels):
     """The group that each image is drawn from, (N,) int64: its class, or, with several labels, the rarest one it has.
 
-    labels: (N,) class numbers, or (N, L) of 0 and 1; an image with no label at all is in group L. Of two labels equally
-    rare, the first. `ValueError` for other shapes, negative classes, or values other than 0 and 1.
+    labels: (N,) class numbers, or (N, L) of 0 and 1 (-1: nobody knows); an image with no label at all is in group L. Of
+    two labels equally rare, the first. `ValueError` for other shapes, negative classes, or values other than 0 and 1.
     """
     labels = np.asarray(labels)
     if labels.ndim == 1 and len(labels) and np.issubdtype(labels.dtype, np.integer) and labels.min() >= 0:
         return labels.astype(np.int64)
-    if labels.ndim != 2 or not labels.size or not np.isin(labels, (0, 1)).all():
+    if labels.ndim != 2 or not labels.size or not np.isin(labels, (-1, 0, 1)).all():
         raise ValueError(
             f"labels must be (N,) class numbers from 0, or (N, L) of 0 and 1, of at least one image, but are "
             f"{labels.dtype} of shape {labels.shape}"
         )
-    rarity = np.where(labels == 1, labels.sum(0, dtype=np.int64), len(labels) + 1)
-    return np.where(labels.any(1), rarity.argmin(1), labels.shape[1]).astype(np.int64)
+    rarity = np.where(labels == 1, (labels == 1).sum(0, dtype=np.int64), len(labels) + 1)
+    return np.where((labels == 1).any(1), rarity.argmin(1), labels.shape[1]).astype(np.int64)
 
 # %% ../../nbs/training/03_samplers.ipynb #fa12f67f
 def sampled_order(name, labels, seed, *keys, count=None):

@@ -75,7 +75,7 @@ def test_a_report_is_shown_without_reading_an_image(here, monkeypatch, capsys):
 CHANGES = {
     "a class folder renamed": lambda where: (where / "dogs").rename(where / "wolves"),
     "a class folder added": lambda where: pets(where, 7, ["mice"]),
-    "an image replaced by one of its size": lambda where: shutil.copy(where / "dogs" / "1.bmp", where / "dogs" / "0.bmp"),
+    "an image replaced by another": lambda where: shutil.copy(where / "dogs" / "1.bmp", where / "dogs" / "0.bmp"),
     "an image removed": lambda where: (where / "dogs" / "3.bmp").unlink(),
     "an image added": lambda where: Image.new("L", (10, 10), 3).save(where / "cats" / "new.bmp"),
 }
