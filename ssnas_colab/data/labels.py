@@ -209,7 +209,7 @@ def _delimiter(texts, title, where, delimiter):
             unclear = any(alone)
         else:
             stands_alone = any(part in texts for text in joined for part in _parts(text, sign))
-            if whole >= 0.5 and (stands_alone or sign == ";"):
+            if whole >= 0.5 and stands_alone or sign == ";" and (whole >= 0.5 or stands_alone):
                 return sign
             unclear = sign == ";" or any(map(any, elsewhere))
         if unclear:
