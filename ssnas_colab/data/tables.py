@@ -22,7 +22,7 @@ from .labels import MISSING, NO, OTHER, YES, is_missing, meaning, plain_text, sa
 
 # %% ../../nbs/data/04_tables.ipynb #718ae144
 _FILE = "image file filename imageid imageindex imagename path imagepath filepath id name".split()
-_LABEL = "label labels class classes target diagnosis dx finding findings findinglabels category level disease".split()
+_LABEL = "label labels class classes target diagnosis dx finding findings findinglabels category level disease classname labelname".split()
 _GROUP = "patient patientid subject subjectid group groupid slide slideid lesionid".split()
 _RATER = "rater reader annotator radiologist rad grader reviewer user worker observer labeler labeller".split()
 ROLES = ("file", "label", "group", "split", "rater")
@@ -79,9 +79,8 @@ def _shared(cells):
     return len(shared or ())
 
 
-def _candidates(names, cells=None):
-    "A function from a cell to the list of `names` that it may mean; cells: all of them."
-    passed = None if cells is None else _shared(cells)
+def _by_end(names):
+    "A function (length, whether to cut off the ending) -> {the last `length` parts in lower case: [(parts, name)]}."
     paths = [(_split(name), name) for name in names]
 
     def without_ending(parts):
@@ -89,14 +88,20 @@ def _candidates(names, cells=None):
 
     @cache
     def ends(length, cut):
-        "The last `length` parts of the files (None: the whole path), in lower case -> files."
-        made = {}
+        made = {}  # length None: the whole path
         for parts, name in paths:
             if length is None or len(parts) >= length:
                 key = tuple(parts if length is None else parts[-length:])
                 key = without_ending(key) if cut else key
                 made.setdefault(tuple(part.lower() for part in key), []).append((parts, name))
         return made
+
+    return ends
+
+
+def _candidates(ends, cells=None):
+    "A function from a cell to the list of names, held by `_by_end`, that it may mean; cells: all of them."
+    passed = None if cells is None else _shared(cells)
 
     def find(cell):
         exact = _split(cell)
@@ -122,7 +127,7 @@ def file_finder(names, cells=None):
     A cell means a file where one is the end of the other, by whole parts, with the ending or without, in any case and
     Unicode form. cells: all cells of the column: folders that a file lacks must then be those that all cells begin with.
     """
-    candidates = _candidates(names, cells)
+    candidates = _candidates(_by_end(names), cells)
 
     def find(cell):
         found = candidates(cell)
@@ -140,16 +145,35 @@ def _column(title, header, path):
     "The number of the column with this title, in its own spelling, or else in another."
     for spelled in (str, lambda text: same_name(text).strip().lower(), lambda text: re.sub(r"[\W_]", "", text.lower())):
         found = [i for i, other in enumerate(header) if spelled(other) == spelled(str(title))]
-        if len(found) == 1 or found and spelled is str:
+        if len(found) > 1:
+            raise UserError(f"{path} has {len(found)} columns called {title!r}: rename them")
+        if found:
             return found[0]
     raise UserError(f"{path} has no column {title!r}: it has {', '.join(header)}")
 
 
-def _roles(rows, files, columns, path):
+def _file_column(header, data, ends):
+    "The column whose cells name files, rather one that is called so; None where there is none."
+    named = _by_name(header, _FILE)
+    order = [*([] if named is None else [named]), *(i for i in range(len(header)) if i != named)]
+    for sample in (data[:200], data[200:]):
+        best, most = None, 0
+        for i in order:
+            candidates = _candidates(ends, [row[i] for row in sample])
+            hits = sum(len(candidates(row[i])) == 1 for row in sample)
+            if hits and i == named:
+                return i
+            best, most = (i, hits) if hits > most else (best, most)
+        if most:
+            return best
+    return None
+
+
+def _roles(rows, files, ends, columns, path):
     "(header, data rows, {role: [columns]}, how the split is told): file, group and rater, and what the user says."
     header, data, places = rows[0], rows[1:], {}
-    find = file_finder(files.names)
-    if any(find(cell) or cell.lower().endswith(ENDINGS) for cell in header):
+    find = _candidates(ends)
+    if any(len(find(cell)) == 1 or cell.lower().endswith(ENDINGS) for cell in header):
         data, header = rows, [f"column {i + 1}" for i in range(len(header))]
     told, split = dict(columns or {}), ""
     if isinstance(told.get("split"), str):
@@ -164,16 +188,10 @@ def _roles(rows, files, columns, path):
             continue
         for title in [titles] if isinstance(titles, str) else titles:
             places.setdefault(role, []).append(_column(title, header, path))
-    if "file" not in places:
-        for sample in (data[:200], data[200:]):
-            finders = [file_finder(files.names, [row[i] for row in sample]) for i in range(len(header))]
-            hits = [sum(find(row[i]) is not None for row in sample) for i, find in enumerate(finders)]
-            named = _by_name(header, _FILE)
-            if any(hits):
-                places["file"] = [named if named is not None and hits[named] else int(np.argmax(hits))]
-                break
-        else:
-            raise UserError(_no_image(path, data, files))
+    file = places.get("file") or [_file_column(header, data, ends)]
+    if file == [None]:
+        raise UserError(_no_image(path, data, files))
+    places["file"] = file
     taken = {i for columns in places.values() for i in columns}
     group = _by_name(header, _GROUP, taken)
     if "group" not in places and group is not None:
@@ -220,6 +238,7 @@ _BESIDE = set(
     "cv k id no nr number index train test val valid data dataset random official image patient group type".split()
 )
 _BESIDE |= {"stratified", "original", "name", "set", "new"} | _SPLIT_TITLES
+_AROUND = set("is in for use used set split data image patient".split())
 _BY_CONTENT = {"phase", "usage", "set"}  # a phase may be arterial; these look like splits only with words of splits
 
 
@@ -234,13 +253,22 @@ def _title_words(title):
 
 def _looks_like_split(title, values):
     "Whether a column with this title and {value: how often} is one of splits."
+    if _is_flag(title) and all(meaning(value) in (YES, NO, MISSING) for value in values):
+        return True
     words = set(_title_words(title))
     if _plain(title) in {*_SPLIT_TITLES, *_FLAGS, "istrain"} or words & _SPLIT_TITLES and words <= _BESIDE:
         return True
     known = sum(n for value, n in values.items() if split_word(value))
     filled = sum(n for value, n in values.items() if not is_missing(value))
-    few = _plain(title) in _BY_CONTENT and known
-    return bool(known and _plain(title) not in _LABEL and (few or 2 * known >= filled))
+    if not known or _plain(title) in _LABEL:
+        return False
+    return _plain(title) in _BY_CONTENT or 2 * known >= filled >= 0.1 * sum(values.values())
+
+
+def _is_flag(title):
+    "Whether a column of yes and no may say which images are tested: 'train', 'in_test_set', 'use_for_validation'."
+    words = set(_title_words(re.sub(r"^(is|in)(?=[a-z])", "", title.strip())))
+    return any(map(split_word, words)) and all(split_word(word) or word in _AROUND for word in words)
 
 
 def _told_split(text, header, path):
@@ -258,7 +286,9 @@ def _told_split(text, header, path):
 
 
 def _way_out(title, values, unclear):
-    value = next((value for value in unclear if value), next(iter(values)))
+    if not any(unclear):
+        return f"fill them in, take the blank ones as training with --split '{title}:=train', or draw splits at random with --split none"
+    value = next(value for value in unclear if value)
     return (
         f"say what they mean with --split '{title}:{value}=test' (test, val, train, or none to leave them out; others are "
         "training), or draw splits at random with --split none"
@@ -318,6 +348,10 @@ def _says_nothing(title, value):
     return split_word(value) in (None, "train") and not (_plain(title) in _FLAGS and meaning(value) == YES)
 
 
+def _said(split):
+    return {"none": "left out", "val": "validation", "train": "training"}.get(split, split)
+
+
 def _splits(header, cells_of, numbers, places, told, path):
     "([split of each row, or 'none'] or None, columns that are splits whether used or not, what was decided)."
     free = [i for i in range(len(header)) if not any(i in places.get(role, ()) for role in ROLES if role != "split")]
@@ -348,14 +382,15 @@ def _splits(header, cells_of, numbers, places, told, path):
         *([of["" if is_missing(cell) else plain_text(cell)] for cell in cells_of(i)] for i, of in zip(chosen, meant))
     )
     splits = [max(row, key=rank.get) for row in each]
-    listed = ", ".join(
-        f"{value or 'blank'} is {'left out' if split == 'none' else split}"
-        for of in meant
-        for value, split in list(of.items())[:8]
+    listed = "; ".join(
+        f"{header[i]!r}: " + ", ".join(f"{value or 'blank'} is {_said(split)}" for value, split in [*of.items()][:8])
+        for i, of in zip(chosen, meant)
     )
-    counts = ", ".join(f"{split} {n}" for split, n in sorted(Counter(splits).items()) if split != "none")
-    titles = " and ".join(repr(header[i]) for i in chosen)
-    said.insert(0, f"the column{'s' if len(chosen) > 1 else ''} {titles} ({listed}): {counts} rows")
+    counts = Counter(splits)
+    counted = ", ".join(
+        f"{counts[split]} rows {_said(split)}" for split in ("train", "val", "test", "none") if counts[split]
+    )
+    said.insert(0, f"the column{'s' if len(chosen) > 1 else ''} {listed}; {counted}")
     return splits, [*chosen, *looking], said
 
 
@@ -415,7 +450,15 @@ def _is_index(title, cells):
     return bool(named) and (len(set(cells)) > 0.9 * len(cells) or not any(cells) or "unnamed" in title.lower())
 
 
-def _ask_for(path, header, columns):
+def _kinds(cells):
+    "How many cells say `YES`, `NO`, ..."
+    found = Counter()
+    for cell, count in Counter(cells).items():
+        found[meaning(cell)] += count
+    return found
+
+
+def _ask_for(header, columns):
     names = [header[i] for i in columns]
     python = repr(names) if len(names) != 1 else repr(names[0])
     return f"--label '{','.join(names)}' (in Python columns={{'label': {python}}})"
@@ -427,7 +470,7 @@ def _label_columns(header, cells_of, numbers, places, taken, path):
     rest = [i for i in rest if not _is_index(header[i], cells_of(i))]
     if "label" in places:
         return places["label"], rest
-    kinds = {i: Counter(meaning(cell) for cell in cells_of(i)) for i in rest}
+    kinds = {i: _kinds(cells_of(i)) for i in rest}
     rest = [i for i in rest if kinds[i][MISSING] < kinds[i].total()] or rest
     yes_no = [i for i in rest if not kinds[i][OTHER]]
     odd = [i for i in rest if kinds[i][OTHER] and kinds[i][YES] + kinds[i][NO] > kinds[i][OTHER]]
@@ -438,8 +481,8 @@ def _label_columns(header, cells_of, numbers, places, taken, path):
     if named is not None and not weak:
         if len(alike) > 1:
             raise UserError(
-                f"{path} has several columns of labels ({', '.join(header[i] for i in alike)}): name the one, or columns of "
-                f"yes and no, with {_ask_for(path, header, alike[:1])}"
+                f"{path} has several columns of labels ({', '.join(header[i] for i in alike)}): give them titles that differ, "
+                f"and name the one to use with {_ask_for(header, alike[:1])}"
             )
         return [named], [i for i in rest if i != named]
     if len(rest) == 1 and not _no_finding(header[rest[0]]):
@@ -452,13 +495,13 @@ def _label_columns(header, cells_of, numbers, places, taken, path):
         number, cell = next((n, cell) for n, cell in zip(numbers, cells_of(odd[0])) if meaning(cell) == OTHER)
         raise UserError(
             f"{path} says {cell!r} for {header[odd[0]]!r} in row {number}, a column that mostly holds yes and no: correct "
-            f"it, or name the columns of labels with {_ask_for(path, header, findings or odd)}"
+            f"it, or name the columns of labels with {_ask_for(header, findings or odd)}"
         )
     if len(yes_no) > 1 and len(findings) < len(yes_no) or len(rest) == len(yes_no) == 1:
         doubtful = [i for i in yes_no if i not in findings]
         raise UserError(
             f"{path} has columns of yes and no that may be no labels ({', '.join(header[i] for i in doubtful)}): name the "
-            f"columns of labels with {_ask_for(path, header, findings or doubtful)}"
+            f"columns of labels with {_ask_for(header, findings or doubtful)}"
         )
     if len(yes_no) > 1:
         return yes_no, [i for i in rest if i not in yes_no]
@@ -468,11 +511,11 @@ def _label_columns(header, cells_of, numbers, places, taken, path):
     )
 
 # %% ../../nbs/data/04_tables.ipynb #a0d66b88
-def _matched(path, files, data, column, skip_missing):
+def _matched(path, files, ends, data, column, skip_missing):
     "([(row, file name)], what was set aside, what was decided); `UserError` where over 5 % of the rows have no file."
     cells = [row[column] for row in data]
-    candidates, others = _candidates(files.names, cells), dict(getattr(files, "others", ()))
-    unread = _candidates(list(others), cells)
+    candidates, others = _candidates(ends, cells), dict(getattr(files, "others", ()))
+    unread = _candidates(_by_end(list(others)), cells)
     found, aside = [], {}
     for number, cell in enumerate(cells):
         names = candidates(cell)
@@ -567,8 +610,9 @@ def read_table(
         ]
         rows = _even([row for row in rows if any(row)], path)
     files = files or open_images(path.parent if images is None else images)
-    header, data, places, told_split = _roles(rows, files, columns, path)
-    found, aside, missing_said = _matched(path, files, data, places["file"][0], skip_missing)
+    ends = _by_end(files.names)
+    header, data, places, told_split = _roles(rows, files, ends, columns, path)
+    found, aside, missing_said = _matched(path, files, ends, data, places["file"][0], skip_missing)
     numbers = [row + (1 if len(data) == len(rows) else 2) for row, _ in found]
 
     def cells_of(column):
@@ -637,7 +681,7 @@ def _shares(image_of, rater_of):
 
 def _of_columns(titles, labels, classes, path):
     kind = f"{len(classes)} classes" if labels.ndim == 1 else f"{len(classes)} labels, several an image (multi-label)"
-    listed = ", ".join(titles[:8]) + (f" and {len(titles) - 8} more" if len(titles) > 8 else "")
+    listed = ", ".join(map(repr, titles[:8])) + (f" and {len(titles) - 8} more" if len(titles) > 8 else "")
     return f"the column{'s' if len(titles) > 1 else ''} {listed} of {path.name}: {kind}"
 
 
