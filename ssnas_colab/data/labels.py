@@ -121,7 +121,7 @@ def _voted(marks, images, raters, where, name_of, titles):
 
 
 def _from_columns(titles, cells, where, uncertain, raters, images, name_of, rows):
-    known = {cell: meaning(cell) for row in cells for cell in row}
+    known = {cell: meaning(cell) for cell in {cell for row in cells for cell in row}}
     marks = raw = np.array([[known[cell] for cell in row] for row in cells], np.int8)
     odd = np.argwhere(marks == OTHER)
     if len(odd):
@@ -208,7 +208,7 @@ def _delimiter(texts, title, where, delimiter):
             unclear = any(alone)
         else:
             stands_alone = any(part in texts for text in joined for part in _parts(text, sign))
-            if whole >= 0.5 and (stands_alone or sign == ";"):
+            if whole >= 0.5 and stands_alone or sign == ";" and (whole >= 0.5 or stands_alone):
                 return sign
             unclear = sign == ";" or any(map(any, elsewhere))
         if unclear:
@@ -479,7 +479,8 @@ def array_labels(values, where, *, class_names=None, uncertain=None, delimiter=N
     missing, unsure = np.isnan(values), values == -1
     many = values.ndim == 2
     rest = values[~missing & ~unsure]
-    bad = ~missing & ~unsure & ((values % 1 != 0) | (values < 0) | np.isinf(values) | (many & (values > 1)))
+    with np.errstate(invalid="ignore"):
+        bad = ~missing & ~unsure & ((values % 1 != 0) | (values < 0) | np.isinf(values) | (many & (values > 1)))
     if bad.any():
         raise _bad_value(values, bad, where, "0, 1, or -1 or NaN where missing" if many else "whole numbers from 0")
     if not rest.size:
