@@ -38,12 +38,12 @@ def chosen_by(scores, task) -> float:
     return balanced + auc / 1000 if task == "single-label" else auc
 
 # %% ../../nbs/training/06_recipes.ipynb #d3cc198a
-def schedules(config, images: int, labelled: int) -> dict:
-    "The `Schedule` of each stage of a recipe, by an `EvaluationConfig` and how many training images have a label."
+def schedules(config, images: int, labelled: int | None = None) -> dict:
+    "The `Schedule` of each stage of a recipe, by an `EvaluationConfig` and how many training images have a label (None: all)."
     steps = {"pretrain": config.pretrain_steps, "finetune": config.finetune_steps}
     steps["retrain"] = max(config.finetune_steps // 4, 1)
-    of = {"pretrain": images}
-    return {s: make_schedule(of.get(s, labelled), config.batch_size, n, least_epochs=10) for s, n in steps.items()}
+    of = dict.fromkeys(steps, images if labelled is None else labelled) | {"pretrain": images}
+    return {s: make_schedule(of[s], config.batch_size, n, least_epochs=10) for s, n in steps.items()}
 
 
 class Trainer:
