@@ -388,7 +388,7 @@ def open_picture(data: bytes, name="") -> Image.Image:
     "The one picture in the bytes of a file called `name`, not yet decoded; `ValueError` or Pillow's errors otherwise."
     if not data:
         raise ValueError("empty file")
-    if data[128:132] == b"DICM" or name.lower().endswith((".dcm", ".dicom")):
+    if data[128:132] == b"DICM" or str(name).lower().endswith((".dcm", ".dicom")):
         return _dicom(data)
     if data[:6] == b"\x93NUMPY":
         return _numpy(data)

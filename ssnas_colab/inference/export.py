@@ -18,9 +18,9 @@ import torch
 from .. import __version__
 from ..core.basics import UserError
 from ..core.files import Files, figure_bytes, new_file
-from ..data.images import leads_out
+from ..data.images import SIXTEEN, leads_out
 from ..experiment.run import Run
-from .model import RESIZE, build_network, data_record, model_facts, trained_weights
+from .model import RESIZES, build_network, data_record, model_facts, trained_weights
 from ..models.genotype import Genotype
 from ..plots.genotype import plot_genotype
 from ..training.class_losses import TASKS, predict_scores
@@ -82,7 +82,7 @@ def _readme(facts, file, data, more):
     return told.format(**names)
 
 # %% ../../nbs/inference/02_export.ipynb #786ba079
-ARCHIVE_FORMAT = 1
+ARCHIVE_FORMAT = 2  # 2: pictures may be read in other ways than as central squares of whole 16 bits
 _REPORTS = "report.json", "report.md", "report.html", "report.png"
 
 
@@ -136,6 +136,14 @@ def _whole(value, least, most):
     return isinstance(value, int) and least <= value <= most
 
 
+def _is_window(value):
+    "Whether a window is None, `SIXTEEN`, or two finite numbers, the lower first."
+    if value is None or value == SIXTEEN:
+        return True
+    numbers = isinstance(value, list) and len(value) == 2 and all(isinstance(end, (int, float)) for end in value)
+    return numbers and -1e12 < value[0] < value[1] < 1e12
+
+
 def _checked(facts):
     "The facts, if each has a form that can be worked with; `ValueError` otherwise."
     channels, numbers = facts["channels"], [*facts["mean"], *facts["std"]]
@@ -145,7 +153,8 @@ def _checked(facts):
         "channels": channels in (1, 3),
         "mean and std": len(numbers) == 2 * channels and all(isinstance(value, (int, float)) for value in numbers),
         "task": facts["task"] in TASKS,
-        "resize": facts["resize"] == RESIZE,
+        "resize": facts["resize"] in RESIZES,
+        "window": _is_window(facts.get("window", SIXTEEN)),
         "width": facts["kind"] != "genotype" or _whole(facts["width"], 1, 10_000),
         "depth": facts["kind"] != "genotype" or _whole(facts["depth"], 1, 1_000),
         "classifier": facts["classifier"] in ("linear", "cosine"),
@@ -213,6 +222,7 @@ def _exported(model):
     for part in (*graph.graph.node, *graph.graph.value_info, *(node for one in graph.functions for node in one.node)):
         part.ClearField("doc_string"), part.ClearField("metadata_props")  # lines of source with this machine's paths
     told = {key: model.facts[key] for key in ("name", "task", "class_names", "size", "channels", "resize")}
+    told["window"] = model.facts.get("window", SIXTEEN)
     props = {key: value if isinstance(value, str) else json.dumps(value) for key, value in told.items()}
     onnx.helper.set_model_props(graph, props)
     return graph.SerializeToString()

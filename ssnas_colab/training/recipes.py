@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from ..core.device import HeldImages, choose_engine
 from ..core.seeding import derived_seed, epoch_order
 from ..data.augment import augment, normalise, two_views
+from ..data.summary import known_images
 from ..experiment.forecast import StageCost
 from ..models.network import Network
 from .class_losses import CosineLinear, adjust_logits, choose_tau, class_loss, predict_scores
@@ -39,7 +40,7 @@ def chosen_by(scores, task) -> float:
 
 # %% ../../nbs/training/06_recipes.ipynb #d3cc198a
 def schedules(config, images: int, labelled: int | None = None) -> dict:
-    "The `Schedule` of each stage of a recipe, by an `EvaluationConfig` and how many training images have a label (None: all)."
+    "The `Schedule` of each stage by an `EvaluationConfig`, for so many training images, some `labelled` (None: all)."
     steps = {"pretrain": config.pretrain_steps, "finetune": config.finetune_steps}
     steps["retrain"] = max(config.finetune_steps // 4, 1)
     of = dict.fromkeys(steps, images if labelled is None else labelled) | {"pretrain": images}
@@ -65,6 +66,7 @@ class Trainer:
         self.images = {s: HeldImages(x, self.engine.device) for s, x in data.images.items()}
         self.labels = {s: torch.from_numpy(y).to(self.engine.device) for s, y in data.labels.items()}
         self.known = data.labelled()  # positions of the training images that have a label
+        self.total = known_images(data)
         self.policy = config.policy or data.policy
         self.best = None  # a `Best`, once the network was trained with labels
         self.tau, self.neighbours = None, None  # what recipes put between the network and the scores
@@ -76,12 +78,6 @@ class Trainer:
     def inputs(self, images):
         "Images as the network wants them: normalised, on the device, in its layout."
         return self.engine.to(normalise(images, self.data.mean, self.data.std))
-
-    @property
-    def total(self):
-        "How many training images the class counts are of: a number, or (L,) of labels of which some are missing."
-        labels = self.data.labels["train"][self.known]
-        return len(labels) if labels.min() >= 0 else (labels >= 0).sum(0)
 
     @torch.no_grad()
     def outputs(self, function, split):

@@ -16,7 +16,8 @@ from ssnas_colab.core.basics import UserError
 from ssnas_colab.data.augment import normalise
 from ssnas_colab.data.images import Folder
 from ssnas_colab.experiment.run import Run
-from ssnas_colab.inference.model import RESIZE, build_network, model_facts
+from ssnas_colab.inference.export import export_run
+from ssnas_colab.inference.model import RESIZES, build_network, model_facts
 from ssnas_colab.inference.predict import load_model, predict_command, predict_files, predict_folder
 from ssnas_colab.models.baselines import MobileNet, ResNet
 from ssnas_colab.models.genotype import GENOTYPES
@@ -135,11 +136,14 @@ def save_odd_files(folder):
     grey.save(folder / "Ümlaut.pgm")
 
 
-def same_as_loader(place, channels, tmp_path, size=16):
+def same_as_loader(place, channels, tmp_path, size=16, fit="pad"):
     "That the probabilities of the files are those of the pixels that the loader makes of them."
-    data = load_data(place, image_size=size, channels=channels)
+    data = load_data(place, image_size=size, channels=channels, fit=fit)
     net = network(channels=channels)
-    model = load_model(made_run(tmp_path / f"run{channels}", net, channels=channels, size=(size, size)))
+    run = made_run(tmp_path / f"run{channels}", net, channels=channels, size=(size, size))
+    window = list(data.window) if isinstance(data.window, tuple) else data.window
+    run.save_json("data.json", run.load_json("data.json") | {"fit": fit, "window": window})
+    model = load_model(run)
     names = Folder(place).names
     found = model.predict([Path(place) / name for name in names])
     ours = model.scores(data.images["train"])
@@ -148,14 +152,30 @@ def same_as_loader(place, channels, tmp_path, size=16):
     return names, found
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_odd_files_are_read_as_the_loader_reads_them(tmp_path, channels):
+@pytest.mark.parametrize("channels, fit", [(1, "pad"), (3, "crop"), (1, "stretch")])
+def test_odd_files_are_read_as_the_loader_reads_them(tmp_path, channels, fit):
     save_odd_files(tmp_path / "odd")
-    names, found = same_as_loader(tmp_path / "odd", channels, tmp_path)
+    names, found = same_as_loader(tmp_path / "odd", channels, tmp_path, fit=fit)
     assert len(names) == 9 and np.isfinite(found).all()
     model = load_model(tmp_path / f"run{channels}")
     opened = [Image.open(tmp_path / "odd" / name) for name in names]
     np.testing.assert_array_equal(model.predict(opened), found)  # and so are Pillow images
+
+
+def test_deep_images_are_seen_through_the_window_of_the_training_images(tmp_path):
+    (tmp_path / "deep").mkdir()
+    values = [np.random.default_rng(i).integers(900, 3000, (16, 16)).astype(np.uint16) for i in range(12)]
+    for i, one in enumerate(values):
+        Image.fromarray(one).save(tmp_path / "deep" / f"{i:02}.png")
+    _, found = same_as_loader(tmp_path / "deep", 1, tmp_path)
+    model = load_model(tmp_path / "run1")
+    np.testing.assert_array_equal(model.predict(values), found)
+    export_run(tmp_path / "run1", tmp_path / "x.zip")
+    np.testing.assert_array_equal(load_model(tmp_path / "x.zip").predict(values), found)
+    run = made_run(tmp_path / "shallow", network())
+    run.save_json("data.json", run.load_json("data.json") | {"window": None})  # trained on 8 bits alone
+    with pytest.raises(UserError, match="unknown scale"):
+        load_model(run).predict([tmp_path / "deep" / "00.png"])
 
 
 def test_real_xrays_are_read_as_the_loader_reads_them(tmp_path):
@@ -354,7 +374,7 @@ HOSTILE = {
     "pickle": ({}, {"model.safetensors": b"\x80\x04cposix\nsystem\n"}, "no model that can be read"),
     "no json": ({}, {"model.json": "{"}, "no model that can be read"),
     "a list": ({}, {"model.json": "[1]"}, "no model that can be read"),
-    "newer": ({"format": 2}, {}, "written by a newer version"),
+    "newer": ({"format": 3}, {}, "written by a newer version"),
     "huge": ({"width": 10**9}, {}, "no usable width"),
     "deep": ({"depth": 10**9}, {}, "no usable depth"),
     "wide": ({"width": 4}, {}, "not those of the network"),
@@ -383,7 +403,7 @@ def test_a_damaged_archive(tmp_path, run):
 
 def test_weights_are_taken_without_a_random_draw_and_only_where_they_fit(run):
     facts, weights = model_facts(run), run.checkpoints.load("models/searched")["state"]["model"]
-    assert facts["resize"] == RESIZE and facts["counts"] == [40, 20, 5]
+    assert RESIZES[facts["resize"]] == "crop" and facts["counts"] == [40, 20, 5]
     before = torch.random.get_rng_state()
     net = build_network(facts, weights)
     assert torch.equal(before, torch.random.get_rng_state())
