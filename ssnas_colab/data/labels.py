@@ -161,6 +161,9 @@ def _listed(text):
         found = ast.literal_eval(text)
         if isinstance(found, (list, tuple, set)) and not re.search(r"['\"]\s+['\"]", text):
             return [plain_text(part) for part in found]
+        if isinstance(found, dict):  # {'a': 1, 'b': 0}
+            yes_no = all(meaning(value) in (YES, NO) for value in found.values())
+            return [plain_text(name) for name, value in found.items() if meaning(value) == YES] if yes_no else None
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         pass
     quoted = [left or right for left, right in re.findall(r"'([^']*)'|\"([^\"]*)\"", text)]

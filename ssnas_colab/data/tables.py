@@ -481,7 +481,8 @@ def _label_columns(header, cells_of, numbers, places, taken, path):
     if "label" in places:
         return places["label"], rest
     kinds = {i: _kinds(cells_of(i)) for i in rest}
-    rest = [i for i in rest if kinds[i][MISSING] < kinds[i].total()] or rest
+    blank = [i for i in rest if kinds[i][MISSING] == kinds[i].total()]
+    rest = [i for i in rest if i not in blank] or rest
     yes_no = [i for i in rest if not kinds[i][OTHER]]
     odd = [i for i in rest if kinds[i][OTHER] and kinds[i][YES] + kinds[i][NO] > kinds[i][OTHER]]
     findings = [i for i in yes_no if not _no_finding(header[i])]
@@ -494,12 +495,12 @@ def _label_columns(header, cells_of, numbers, places, taken, path):
                 f"{path} has several columns of labels ({', '.join(header[i] for i in alike)}): give them titles that "
                 f"differ, and name the one to use with {_ask_for(header, alike[:1])}"
             )
-        return [named], [i for i in rest if i != named]
+        return [named], [i for i in (*rest, *blank) if i != named]
     if len(rest) == 1 and not _no_finding(header[rest[0]]):
-        return rest, []
+        return rest, [i for i in blank if i not in rest]
     readers = [i for i in rest if _is_of_one_rater(header[i])]
     if len(readers) > 1:
-        return readers, [i for i in rest if i not in readers]
+        return readers, [i for i in (*rest, *blank) if i not in readers]
     odd = [i for i in odd if not _no_finding(header[i])]
     if odd and len(odd) + len(findings) > 1:
         number, cell = next((n, cell) for n, cell in zip(numbers, cells_of(odd[0])) if meaning(cell) == OTHER)
@@ -514,7 +515,7 @@ def _label_columns(header, cells_of, numbers, places, taken, path):
             f"the columns of labels with {_ask_for(header, findings or doubtful)}"
         )
     if len(yes_no) > 1:
-        return yes_no, [i for i in rest if i not in yes_no]
+        return yes_no, [i for i in (*rest, *blank) if i not in yes_no]
     raise UserError(
         f"It is not clear which columns of {path} hold the labels ({', '.join(header[i] for i in rest)}): "
         "name them with --label, or in Python as in columns={'label': 'diagnosis'}"
@@ -667,7 +668,7 @@ def read_table(
     aside += more
     decisions = [("labels", _of_columns(titles, labels, classes, path)), *(("labels", text) for text in label_said)]
     if left:
-        unused = ", ".join(header[i] or "one without a title" for i in left)
+        unused = ", ".join(header[i] or "one without a title" for i in sorted(set(left)))
         decisions.append(("labels", f"columns that are not used: {unused}"))
     decisions += [*(("splits", text) for text in split_said), *(("files", text) for text in missing_said)]
     if "group" in places:
