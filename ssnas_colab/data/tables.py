@@ -22,7 +22,8 @@ from .labels import MISSING, NO, OTHER, YES, is_missing, meaning, plain_text, sa
 
 # %% ../../nbs/data/04_tables.ipynb #718ae144
 _FILE = "image file filename imageid imageindex imagename path imagepath filepath id name".split()
-_LABEL = "label labels class classes target diagnosis dx finding findings findinglabels category level disease classname labelname".split()
+_LABEL = "label labels class classes target diagnosis dx finding findings findinglabels category level disease".split()
+_LABEL += ["classname", "labelname"]
 _GROUP = "patient patientid subject subjectid group groupid slide slideid lesionid".split()
 _RATER = "rater reader annotator radiologist rad grader reviewer user worker observer labeler labeller".split()
 ROLES = ("file", "label", "group", "split", "rater")
@@ -125,7 +126,7 @@ def file_finder(names, cells=None):
     """A function from the cell of a table to the file that it means, or None where that is none of `names` or several.
 
     A cell means a file where one is the end of the other, by whole parts, with the ending or without, in any case and
-    Unicode form. cells: all cells of the column: folders that a file lacks must then be those that all cells begin with.
+    Unicode form. cells: all cells of the column: folders that a file lacks must be those that all cells begin with.
     """
     candidates = _candidates(_by_end(names), cells)
 
@@ -265,9 +266,14 @@ def _looks_like_split(title, values):
     return _plain(title) in _BY_CONTENT or 2 * known >= filled >= 0.1 * sum(values.values())
 
 
+def _unprefixed(title):
+    "'istest' and 'is_test' without 'is'."
+    return re.sub(r"^(is|in)(?=[a-z])", "", title.strip())
+
+
 def _is_flag(title):
     "Whether a column of yes and no may say which images are tested: 'train', 'in_test_set', 'use_for_validation'."
-    words = set(_title_words(re.sub(r"^(is|in)(?=[a-z])", "", title.strip())))
+    words = set(_title_words(_unprefixed(title)))
     return any(map(split_word, words)) and all(split_word(word) or word in _AROUND for word in words)
 
 
@@ -287,11 +293,18 @@ def _told_split(text, header, path):
 
 def _way_out(title, values, unclear):
     if not any(unclear):
-        return f"fill them in, take the blank ones as training with --split '{title}:=train', or draw splits at random with --split none"
-    value = next(value for value in unclear if value)
+        return (
+            f"fill them in, take the blank ones as training with --split '{title}:=train', or draw splits at "
+            "random with --split none"
+        )
+    value, split = next(value for value in unclear if value), "test"
+    if _is_flag(title):
+        split = next(filter(None, map(split_word, _title_words(_unprefixed(title)))))
+        tested = NO if split == "train" else YES
+        value = next((value for value in unclear if meaning(value) == tested), value)
     return (
-        f"say what they mean with --split '{title}:{value}=test' (test, val, train, or none to leave them out; others are "
-        "training), or draw splits at random with --split none"
+        f"say what they mean with --split '{title}:{value}={'val' if split == 'val' else 'test'}' (test, val, train, "
+        "or none to leave them out; others are training), or draw splits at random with --split none"
     )
 
 
@@ -317,8 +330,8 @@ def _meanings(title, values, told, path):
             written = [known for known in values if known.lower() == plain_text(value).lower()]
             if not sign or split is None or not written:
                 raise UserError(
-                    f"{pair!r} says nothing about the column {title!r} of {path}, which holds {_counted(values)}: write it "
-                    f"as in --split '{title}:{next(iter(values))}=test' with test, val, train or none"
+                    f"{pair!r} says nothing about the column {title!r} of {path}, which holds {_counted(values)}: "
+                    f"write it as in --split '{title}:{next(iter(values))}=test' with test, val, train or none"
                 )
             meant[written[0]] = split
         return {value: meant.get(value) or split_word(value) or "train" for value in values}
@@ -409,18 +422,18 @@ def _chosen_split(header, looking, values, path):
     other = next((i for i in named[1:] if rows[i] != rows[named[0]]), None)
     if other is not None:
         raise UserError(
-            f"{path} has two columns of splits that differ, {header[named[0]]!r} and {header[other]!r}: name the one to use "
-            f"with --split '{header[named[0]]}'"
+            f"{path} has two columns of splits that differ, {header[named[0]]!r} and {header[other]!r}: name the "
+            f"one to use with --split '{header[named[0]]}'"
         )
     return (named[:1] or flags), failed
 
 # %% ../../nbs/data/04_tables.ipynb #3aa53ce4
 _STRONG = set("sex gender male female age smoker smoking deceased scanner insurance ethnicity race".split())
 _NO_FINDING = _STRONG | set(
-    "man woman dead died death alive mortality train training test testing val valid validation split fold frontal lateral "
-    "ap pa view views projection position portable supine erect quality site device vendor manufacturer hospital center "
-    "centre laterality left right eye side is has in the or of id type flag index row year date time weight height bmi "
-    "insured duplicate usable included excluded use checked verified icu".split()
+    "man woman dead died death alive mortality train training test testing val valid validation split fold "
+    "frontal lateral ap pa view views projection position portable supine erect quality site device vendor "
+    "manufacturer hospital center centre laterality left right eye side is has in the or of id type flag index "
+    "row year date time weight height bmi insured duplicate usable included excluded use checked verified icu".split()
 )
 _STRONG_LABEL = ("label", "labels", "target", "class", "diagnosis", "dx")
 
@@ -434,11 +447,8 @@ def _no_finding(title):
 
 def _is_of_one_rater(title):
     "Whether a column holds what one of several raters says: 'reader1', 'Rater_2', 'label_annotatorA'."
-    return bool(
-        re.fullmatch(
-            f"(?:label|diagnosis|grade)?(?:{'|'.join(_RATER)})(?:label|diagnosis|grade)?[0-9a-d]", _letters(title)
-        )
-    )
+    what = "(?:label|diagnosis|grade)?"
+    return bool(re.fullmatch(f"{what}(?:{'|'.join(_RATER)}){what}[0-9a-d]", _letters(title)))
 
 
 def _is_index(title, cells):
@@ -471,7 +481,8 @@ def _label_columns(header, cells_of, numbers, places, taken, path):
     if "label" in places:
         return places["label"], rest
     kinds = {i: _kinds(cells_of(i)) for i in rest}
-    rest = [i for i in rest if kinds[i][MISSING] < kinds[i].total()] or rest
+    blank = [i for i in rest if kinds[i][MISSING] == kinds[i].total()]
+    rest = [i for i in rest if i not in blank] or rest
     yes_no = [i for i in rest if not kinds[i][OTHER]]
     odd = [i for i in rest if kinds[i][OTHER] and kinds[i][YES] + kinds[i][NO] > kinds[i][OTHER]]
     findings = [i for i in yes_no if not _no_finding(header[i])]
@@ -481,30 +492,30 @@ def _label_columns(header, cells_of, numbers, places, taken, path):
     if named is not None and not weak:
         if len(alike) > 1:
             raise UserError(
-                f"{path} has several columns of labels ({', '.join(header[i] for i in alike)}): give them titles that differ, "
-                f"and name the one to use with {_ask_for(header, alike[:1])}"
+                f"{path} has several columns of labels ({', '.join(header[i] for i in alike)}): give them titles that "
+                f"differ, and name the one to use with {_ask_for(header, alike[:1])}"
             )
-        return [named], [i for i in rest if i != named]
+        return [named], [i for i in (*rest, *blank) if i != named]
     if len(rest) == 1 and not _no_finding(header[rest[0]]):
-        return rest, []
+        return rest, [i for i in blank if i not in rest]
     readers = [i for i in rest if _is_of_one_rater(header[i])]
     if len(readers) > 1:
-        return readers, [i for i in rest if i not in readers]
+        return readers, [i for i in (*rest, *blank) if i not in readers]
     odd = [i for i in odd if not _no_finding(header[i])]
     if odd and len(odd) + len(findings) > 1:
         number, cell = next((n, cell) for n, cell in zip(numbers, cells_of(odd[0])) if meaning(cell) == OTHER)
         raise UserError(
-            f"{path} says {cell!r} for {header[odd[0]]!r} in row {number}, a column that mostly holds yes and no: correct "
-            f"it, or name the columns of labels with {_ask_for(header, findings or odd)}"
+            f"{path} says {cell!r} for {header[odd[0]]!r} in row {number}, a column that mostly holds yes and no: "
+            f"correct it, or name the columns of labels with {_ask_for(header, findings or odd)}"
         )
     if len(yes_no) > 1 and len(findings) < len(yes_no) or len(rest) == len(yes_no) == 1:
         doubtful = [i for i in yes_no if i not in findings]
         raise UserError(
-            f"{path} has columns of yes and no that may be no labels ({', '.join(header[i] for i in doubtful)}): name the "
-            f"columns of labels with {_ask_for(header, findings or doubtful)}"
+            f"{path} has columns of yes and no that may be no labels ({', '.join(header[i] for i in doubtful)}): name "
+            f"the columns of labels with {_ask_for(header, findings or doubtful)}"
         )
     if len(yes_no) > 1:
-        return yes_no, [i for i in rest if i not in yes_no]
+        return yes_no, [i for i in (*rest, *blank) if i not in yes_no]
     raise UserError(
         f"It is not clear which columns of {path} hold the labels ({', '.join(header[i] for i in rest)}): "
         "name them with --label, or in Python as in columns={'label': 'diagnosis'}"
@@ -535,6 +546,9 @@ def _matched(path, files, ends, data, column, skip_missing):
         first = ", ".join(cell or f"row {number + 1}: no name" for number, (cell, _) in list(aside.items())[:3])
         several = sum("several files" in reason for _, reason in aside.values())
         more = f"; {several} of them mean several files" if several else ""
+        anywhere = _candidates(ends)
+        outside = sum(len(_split(cell)) > 1 and bool(anywhere(_split(cell)[-1])) for cell, _ in aside.values())
+        more += f"; {outside} of them are there in another folder only, which may be other images" if outside else ""
         raise UserError(
             f"{len(aside)} of the {len(data)} images that {path} names are not in {files.path}, more than 5 % "
             f"({first}{more}): complete the images, say where they are, or go on without them, --skip-missing"
@@ -553,7 +567,7 @@ def _one_each(found, what, of_row, path):
     for row, name in found:
         if each.setdefault(name, of_row[row]) != of_row[row]:
             raise UserError(
-                f"{path} names {name} in several rows with {each[name]!r} and {of_row[row]!r} as its {what}: give it one"
+                f"{path} names {name} in several rows with {each[name]!r} and {of_row[row]!r} as its {what}: keep one"
             )
     return each
 
@@ -584,7 +598,8 @@ def _groups(title, cells):
 
 # %% ../../nbs/data/04_tables.ipynb #240d6396
 def read_table(
-    path, images=None, columns=None, *, rows=None, files=None, uncertain=None, delimiter=None, raters=None, skip_missing=False,
+    path, images=None, columns=None, *, rows=None, files=None, uncertain=None, delimiter=None, raters=None,
+    skip_missing=False,
 ) -> Source:  # fmt: skip
     """The `Source` that a table of file names and labels describes.
 
@@ -638,11 +653,14 @@ def read_table(
         name_of=names.__getitem__, rows=label_numbers,
     )  # fmt: skip
     require_two_classes(path, classes)
-    first = {}
-    for i, (row, name) in enumerate(found):
+    first, again = {}, {}
+    for row, name in found:
         said = [data[row][column] for column in label_columns]
-        if rater_of is None and first.setdefault(name, (i, said))[0] != i and first[name][1] == said:
-            aside.append((name, "named twice in the table"))
+        if name in first:
+            again[name] = again.get(name, True) and said == first[name]
+        first.setdefault(name, said)
+    if rater_of is None and all(again.values()):
+        aside += [(name, "named twice in the table") for name in again]
     aside += [(name, "not named in the table") for name in files.names if name not in order]
     index = [(i, name) for i, (_, name) in enumerate(found)]
     split = _one_each(index, "split", split_of, path) if split_of else dict.fromkeys(names, "train")
@@ -650,9 +668,8 @@ def read_table(
     aside += more
     decisions = [("labels", _of_columns(titles, labels, classes, path)), *(("labels", text) for text in label_said)]
     if left:
-        decisions.append(
-            ("labels", f"columns that are not used: {', '.join(header[i] or 'one without a title' for i in left)}")
-        )
+        unused = ", ".join(header[i] or "one without a title" for i in sorted(set(left)))
+        decisions.append(("labels", f"columns that are not used: {unused}"))
     decisions += [*(("splits", text) for text in split_said), *(("files", text) for text in missing_said)]
     if "group" in places:
         title = header[places["group"][0]]

@@ -70,7 +70,7 @@ def test_a_column_for_each_label(scans):
     source = read_table(table(scans / "t.csv", ["image", "MEL", "NV", "BCC"], one))
     assert source.task == "single-label" and source.labels["train"].tolist() == [i % 3 for i in range(40)]
     rows[3][2] = 2
-    refused("'2'", "Edema", "row 5", act=lambda: read_table(table(scans / "t.csv", ["Path", "note", "Edema", "Mass"], rows),
+    refused("'2'", "Edema", "row 5", act=lambda: read_table(table(path, ["Path", "note", "Edema", "Mass"], rows),
                                                      columns={"label": ["Edema", "Mass"]}))  # fmt: skip
 
 
@@ -195,10 +195,17 @@ def test_uncertain_and_missing_labels_stay_what_they_are(scans):
         assert labels[range(4), range(4)].tolist() == [value] * 4 and labels[9, 2] == -1
     refused("uncertain", "'maybe'", "missing", act=lambda: read_table(path, uncertain="maybe"))
     rows[9][3] = "2"
-    refused("'2'", "'Cyst'", "row 11", "--label", act=lambda: read_table(table(scans / "u.csv", ["Path", *titles], rows)))
+    refused(
+        "'2'", "'Cyst'", "row 11", "--label", act=lambda: read_table(table(scans / "u.csv", ["Path", *titles], rows))
+    )
     rows = [[named(i), f"{i % 3 - 1:.1f}" if i else "nan"] for i in range(40)]
     path = table(scans / "t.csv", ["image", "label"], rows)
-    assert read_table(path).class_names == ("0", "1") and read_table(path).labels["train"][:4].tolist() == [-1, 0, 1, -1]
+    assert read_table(path).class_names == ("0", "1") and read_table(path).labels["train"][:4].tolist() == [
+        -1,
+        0,
+        1,
+        -1,
+    ]
     assert read_table(path, uncertain="positive").labels["train"][:4].tolist() == [-1, 0, 1, 1]
     path = table(scans / "t.csv", ["image", "label"], [[named(i), i % 2 * 2 - 1] for i in range(40)])
     refused("-1 and 1", "--uncertain", act=lambda: read_table(path))
@@ -266,6 +273,9 @@ def test_splits_that_are_not_understood_are_asked_about(scans):
         ("split", lambda i: "" if i == 39 else "train" if i < 30 else "test", ["blank", "rows 41"]),
         ("phase", lambda i: "train" if i < 30 else "B", ["'B'", "'train' 30"]),
         ("fold", lambda i: i % 5, ["'4' 8", "fold:0=test"]),
+        ("test", lambda i: int(i > 30), ["'1' 9", "test:1=test"]),
+        ("in_train_set", lambda i: int(i < 30), ["'0' 10", "in_train_set:0=test"]),
+        ("subset", lambda i: "test" if i > 30 else "", ["blank", "subset:=train"]),
         ("cv_fold", lambda i: float(i % 5), ["'4' 8"]),
         ("is_train", lambda i: i < 30, ["'True' 30", "is_train:"]),
         ("is_valid", lambda i: "" if i == 3 else i > 30, ["blank", "rows 5"]),
@@ -284,7 +294,9 @@ def test_splits_that_are_not_understood_are_asked_about(scans):
     path = made("is_train", lambda i: i < 30)
     assert read_table(path, columns={"split": "is_train:false=test"}).sizes == {"train": 30, "test": 10}
     source = read_table(made("fold", lambda i: 1))
-    assert list(source.sizes) == ["train"] and any("'fold'" in text for what, text in source.decisions if what == "splits")
+    assert list(source.sizes) == ["train"] and any(
+        "'fold'" in text for what, text in source.decisions if what == "splits"
+    )
     more = [("fold", lambda i: i % 5)]
     source = read_table(made("split", lambda i: "test" if i > 30 else "train", more))
     assert source.sizes == {"train": 31, "test": 9} and any("'fold'" in text for _, text in source.decisions)
@@ -298,6 +310,13 @@ def test_a_phase_of_contrast_is_no_split(scans):
     rows = [[named(i), "ab"[i % 2], ["arterial", "venous"][i % 2], ["NIH", "Bonn"][i % 2]] for i in range(40)]
     source = read_table(table(scans / "t.csv", ["image", "label", "phase", "dataset"], rows))
     assert source.class_names == ("a", "b") and not any(what == "splits" for what, _ in source.decisions)
+
+
+def test_boxes_of_one_label_are_one_image(scans):
+    rows = [[named(i), "ab"[i % 2], k] for i in range(40) for k in range(3)]
+    source = read_table(table(scans / "t.csv", ["image", "label", "x"], rows))
+    assert source.task == "single-label" and source.sizes == {"train": 40}
+    assert [reason for _, reason in source.aside] == ["named twice in the table"] * 40
 
 
 def test_one_row_a_finding(scans):
@@ -314,8 +333,9 @@ def test_one_row_a_finding(scans):
 
 
 JOINED = [
-    ["a;b", "a", "b"], ["a, b", "b", "a"], ["a,b", "b, a", "a"], ["['a', 'b']", "['a']", "['b']"], ["['a' 'b']", "[]", "['b']"],
-    ["a|b", "b", "a"], ["[a, b]", "[a]", "[b]"], ["('a', 'b')", "('a',)", "()"], ["a\nb", "a", "b"], ["0 10", "0", "10"],
+    ["a;b", "a", "b"], ["a, b", "b", "a"], ["a,b", "b, a", "a"], ["['a', 'b']", "['a']", "['b']"], ["a|b", "b", "a"],
+    ["['a' 'b']", "[]", "['b']"], ["[a, b]", "[a]", "[b]"], ["('a', 'b')", "('a',)", "()"], ["a\nb", "a", "b"],
+    ["0 10", "0", "10"],
 ]  # fmt: skip
 
 
@@ -325,7 +345,8 @@ def test_joined_labels(scans, cells):
     assert source.task == "multi-label" and source.class_names in (("a", "b"), ("0", "10"))
     assert source.labels["train"][0].tolist() == [1, 1]
     assert [sum(row) for row in source.labels["train"][1:3].tolist()] == [
-        2 if "," in text and "[" not in text and "(" not in text else 0 if text in ("[]", "()") else 1 for text in cells[1:]
+        2 if "," in text and "[" not in text and "(" not in text else 0 if text in ("[]", "()") else 1
+        for text in cells[1:]
     ]
 
 
@@ -345,7 +366,11 @@ def test_a_delimiter_that_is_not_clear_is_asked_about(scans):
 
 
 def test_raters_who_disagree(scans):
-    rows = [[named(i), "b" if reader == "C" and i < 9 else "a" if i % 2 else "b", reader] for i in range(40) for reader in "ABC"]
+    rows = [
+        [named(i), "b" if reader == "C" and i < 9 else "a" if i % 2 else "b", reader]
+        for i in range(40)
+        for reader in "ABC"
+    ]
     for title in ("rater", "Reader ID", "rad_id", "annotator"):
         path = table(scans / "t.csv", ["image", "label", title], rows)
         refused("4 images", named(1), "--raters majority", "--raters any", act=lambda: read_table(path))  # noqa: B023
@@ -384,7 +409,9 @@ def test_a_row_with_a_folder_means_no_file_outside_of_it(scans):
     }  # fmt: skip
     wrapped = table(folder / "t.csv", ["image", "label"], [["data/v2/" + name, name.split("/")[0]] for name in names])
     assert read_table(wrapped).sizes == {"train": 39}
-    ill = table(folder / "t.csv", ["image", "label"], [[name, "ab"[i // 2 % 2]] for i, name in enumerate(names) if i % 2])
+    ill = table(
+        folder / "t.csv", ["image", "label"], [[name, "ab"[i // 2 % 2]] for i, name in enumerate(names) if i % 2]
+    )
     assert read_table(ill).sizes == {"train": 19}
     for name in names[1:20:2]:
         (folder / name).unlink(missing_ok=True)
@@ -399,9 +426,24 @@ def test_flat_files_and_rows_with_folders(scans):
     folder = foldered(scans, *(f"{i:03}.png" for i in range(40)))
     rows = [[f"images\\{i:03}.png", "ab"[i % 2]] for i in range(40)]
     source = read_table(table(folder / "t.csv", ["image", "label"], rows))
-    assert source.sizes == {"train": 40} and any("images/" in text for what, text in source.decisions if what == "files")
+    assert source.sizes == {"train": 40} and any(
+        "images/" in text for what, text in source.decisions if what == "files"
+    )
     rows = [[f"{['ill', 'normal'][i % 2]}/{i:03}.png", "ab"[i % 2]] for i in range(40)]
     refused("folder", "ill/000.png", act=lambda: read_table(table(folder / "t.csv", ["image", "label"], rows)))
+
+
+def test_the_error_says_where_the_images_are(scans):
+    folder = foldered(scans, *(f"normal/{i:03}.png" if i < 20 else f"ill/{i:03}.png" for i in range(40)))
+    rows = [[f"{'ill' if 15 < i else 'normal'}/{i:03}.png", "ab"[i % 2]] for i in range(40)]
+    refused("4 of the 40", "another folder", act=lambda: read_table(table(folder / "t.csv", ["image", "label"], rows)))
+
+
+def test_what_is_no_image_yet_says_why(scans):
+    files = open_images(scans)
+    files.others = [("gone.dcm", "a DICOM file")]
+    rows = [["image", "label"], ["gone", "a"]] + [[named(i), "ab"[i % 2]] for i in range(40)]
+    assert ("gone", "named in the table but not read (a DICOM file)") in read_table("t", files=files, rows=rows).aside
 
 
 def test_a_name_of_several_files_says_so(scans):
@@ -412,8 +454,8 @@ def test_a_name_of_several_files_says_so(scans):
 
 
 def test_a_blank_group_is_no_group(scans):
-    rows = [[named(i), "ab"[i % 2], "" if i < 10 else "nan" if i < 20 else f"{i // 2}.0", "test" if i % 10 == 3 else "train"]
-            for i in range(40)]  # fmt: skip
+    patients = [""] * 10 + ["nan"] * 10 + [f"{i // 2}.0" for i in range(20, 40)]
+    rows = [[named(i), "ab"[i % 2], patients[i], "test" if i % 10 == 3 else "train"] for i in range(40)]
     source = read_table(table(scans / "t.csv", ["image", "label", "PatientID", "split"], rows))
     assert source.sizes == {"train": 34, "test": 4} and len(source.aside) == 2
     groups = np.concatenate([*source.groups.values()])
@@ -442,19 +484,29 @@ def test_numbers_and_names(scans):
 def test_one_hot_columns_are_classes_also_beside_missing_ones(scans):
     rows = [[named(i), *([""] * 3 if i < 10 else [int(i % 3 == k) for k in range(3)])] for i in range(40)]
     source = read_table(table(scans / "t.csv", ["image", "MEL", "NV", "BCC"], rows))
-    assert source.task == "single-label" and source.labels["train"].tolist() == [-1] * 10 + [i % 3 for i in range(10, 40)]
+    assert source.task == "single-label" and source.labels["train"].tolist() == [-1] * 10 + [
+        i % 3 for i in range(10, 40)
+    ]
     assert any("single-label" in text for _, text in source.decisions)
 
 
 def test_rows_instead_of_a_file(scans):
-    rows = [["path", "label"]] + [[named(i), None if i < 3 else float("nan") if i < 6 else float(i % 2)] for i in range(40)]
+    rows = [["path", "label"]] + [
+        [named(i), None if i < 3 else float("nan") if i < 6 else float(i % 2)] for i in range(40)
+    ]
     source = read_table("table", scans, rows=rows)
-    assert source.name == "table" and source.class_names == ("0", "1") and source.labels["train"][:8].tolist() == [-1] * 6 + [0, 1]
+    assert (
+        source.name == "table"
+        and source.class_names == ("0", "1")
+        and source.labels["train"][:8].tolist() == [-1] * 6 + [0, 1]
+    )
     again = read_table("table", files=open_images(scans), rows=rows)
     assert again.labels["train"].tolist() == source.labels["train"].tolist()
 
 
 def test_a_first_row_that_is_data_and_joined_labels_do_not_hide_the_separator(scans):
-    (scans / "t.csv").write_text("gone.png,a;b;c\n" + "".join(f"{named(i)},{'a;b' if i % 2 else 'a'}\n" for i in range(40)))
+    (scans / "t.csv").write_text(
+        "gone.png,a;b;c\n" + "".join(f"{named(i)},{'a;b' if i % 2 else 'a'}\n" for i in range(40))
+    )
     source = read_table(scans / "t.csv")
     assert source.sizes == {"train": 40} and source.class_names == ("a", "b")
