@@ -46,6 +46,7 @@ def _words(name):
     return tuple(part for word, parts in zip(words, glued) for part in (parts.groups() if parts else (word,)))
 
 
+@lru_cache(100_000)
 def _split_of(name, shared=frozenset()):
     "The split that a folder's name means, or None; shared: words that say nothing here."
     words = {word for word in _words(name) if not word.isdigit()}
@@ -69,17 +70,20 @@ def _splits_among(names):
     return found
 
 
+@lru_cache(100_000)
 def _is_mask(name):
     "Whether a folder's name is one for pictures that belong to images: masks, overlays, thumbnails."
     words = set(_words(name))
     return bool(words & _MASKS) and not words - _MASKS - _SAYS_NOTHING - SPLITS.keys()
 
 
+@lru_cache(100_000)
 def _is_plain(name):
     "Whether a folder's name says only that images are in it."
     return bool(_words(name)) and not set(_words(name)) - _SAYS_NOTHING
 
 
+@lru_cache(100_000)
 def _means_unlabelled(name):
     "Whether a folder's name says that its images have no label."
     words = [word for word in _words(name) if word not in SPLITS.keys() | _SAYS_NOTHING]
@@ -135,6 +139,7 @@ def _masks_by_name(paths):
     return found
 
 # %% ../../nbs/data/02_folders.ipynb #f01de007
+@lru_cache(100_000)
 def _key(name):
     "The name in the form in which spellings that differ in case or outer blanks are one."
     return same_name(name).strip().casefold()
@@ -194,6 +199,11 @@ def _pieces(groups, kinds):
 
 # %% ../../nbs/data/02_folders.ipynb #f01de009
 _CLASSES = "`--folders classes` (in Python folders='classes')"
+
+
+def _counted(count):
+    "'1 image', '1,200 images'."
+    return f"{count:,} image{'s' * (count != 1)}"
 
 
 def _some(names, most=4):
@@ -403,12 +413,12 @@ def _read_groups(groups, where, folders):
     told = [("splits", f"the folders {_some((f'{name} as {split}' for name, split in kinds.items()), 9)}")]
     for name, split in kinds.items():
         if split not in {row[0] for row in rows}:
-            told.append(("splits", f"{name} has no class folders, so its {len(groups[name]):,} images are left out"))
+            told.append(("splits", f"{name} has no class folders, which leaves out {_counted(len(groups[name]))}"))
     if beside:
         told.append(("splits", f"{_some(left)} beside {_some(kinds)} are the classes of training"))
     for name, paths in ({} if beside else left).items():
         aside |= dict.fromkeys((file for _, file in paths), "lies outside train, val and test")
-        told.append(("splits", f"{name} is none of them, so its {len(paths):,} images are left out"))
+        told.append(("splits", f"{name} is none of them, which leaves out {_counted(len(paths))}"))
     return rows, aside, told
 
 # %% ../../nbs/data/02_folders.ipynb #f01de015
@@ -491,7 +501,11 @@ def arranged(names, where, *, unlabelled=None, folders=None, others=()):
     aside = {} if folders == "classes" else _masks_in(paths)
     aside |= _masks_by_name([path for path in paths if path[1] not in aside])
     paths, top, outside = _unwrapped([path for path in paths if path[1] not in aside], stays)
-    told, groups = [], _grouped(paths)[0]
+    told = [
+        ("files", f"left out: {reason} ({_counted(count)}; {_CLASSES} uses all)")
+        for reason, count in Counter(reason for reason in aside.values() if reason.startswith("lies in")).items()
+    ]
+    groups = _grouped(paths)[0]
     if top and _split_of(top.split("/")[-2]):
         told.append(("splits", f"all images lie in {top}, which is therefore taken as no split"))
     if folders is None:
@@ -505,14 +519,14 @@ def arranged(names, where, *, unlabelled=None, folders=None, others=()):
     if given is not None and len(rest) == len(paths):
         has = _some(_grouped(paths)[0]) or "no folders"
         raise UserError(f"{where} has no folder {unlabelled!r} for images without labels, but {has}: name one of these")
-    told += [("labels", f"none for the {len(own):,} images in {name}") for name, own in bare.items()]
+    told += [("labels", f"none for {_counted(len(own))} in {name}") for name, own in bare.items()]
     if bare:
         rest, _, more = _unwrapped(rest, stays)
         outside += more
     groups, loose = _grouped(rest)
     if folders != "classes" and (main := _main_among(groups)):
         other = {name: len(paths) for name, paths in groups.items() if name != main}
-        told += [("files", f"{name} lies beside {main}, so its {n:,} images are left out") for name, n in other.items()]
+        told += [("files", f"{name} lies beside {main}, which leaves out {_counted(n)}") for name, n in other.items()]
         aside |= {name: f"lies outside {main}" for folder in other for _, name in groups[folder]}
         groups, more = _grouped(groups[main])
         loose += more
@@ -618,6 +632,8 @@ def file_source(path, *, name=None, covid=False, unlabelled=None, folders=None, 
     """
     path, files = Path(path), open_images(path) if files is None else files
     if covid:
+        if unlabelled or folders:
+            raise UserError(f"The folders of {path} are those of a known set: leave out unlabelled and folders")
         (found, loose), told = covid_arranged(files.names, path), []
     else:
         others = getattr(files, "others", ())

@@ -74,7 +74,7 @@ def test_what_lies_beside_the_splits_is_listed(tmp_path, more):
     splits = {f"{name.format(split)}/{kind}": 3 for split in ("train", "val", "test") for kind in ("ill", "well")}
     counts, aside, said = read(images_in(tmp_path, of=splits | {more: 4}))
     assert set(counts) == {"train", "val", "test"} and aside == {OUTSIDE: 4}
-    assert f"{more.split('/')[0]} is none of them, so its 4 images are left out" in said
+    assert f"{more.split('/')[0]} is none of them, which leaves out 4 images" in said
 
 
 def test_splits_that_hold_their_own_name_again(tmp_path):
@@ -106,7 +106,7 @@ def test_a_flat_test_folder_said_to_be_a_split_is_left_out(tmp_path):
     folder = images_in(tmp_path, of={"OK": 5, "NG": 4, "test": 3})
     counts, aside, said = read(folder, folders="splits")
     assert counts == {"train": {"NG": 4, "OK": 5}} and aside == {"has no label, and lies in the test split": 3}
-    assert "test has no class folders, so its 3 images are left out" in said
+    assert "test has no class folders, which leaves out 3 images" in said
     refused("'classes'", "'splits'", act=lambda: file_source(folder, folders="class"))
 
 
@@ -193,7 +193,7 @@ def test_names_of_a_class_and_a_split_at_once_are_asked_about(tmp_path):
 def test_what_lies_beside_the_folder_of_all_images_is_listed(tmp_path):
     counts, aside, said = read(images_in(tmp_path, of={"dataset/cat": 3, "dataset/dog": 2, "figures": 4}))
     assert counts == {"train": {"cat": 3, "dog": 2}} and aside == {"lies outside dataset": 4}
-    assert "figures lies beside dataset, so its 4 images are left out" in said
+    assert "figures lies beside dataset, which leaves out 4 images" in said
     drawn = images_in(tmp_path / "drawn", of={"photo/cat": 3, "photo/dog": 2, "sketch": 4})
     assert read(drawn)[0] == {"train": {"photo": 5, "sketch": 4}}
 
@@ -236,8 +236,9 @@ def test_folders_inside_of_a_class_are_told(tmp_path):
 @pytest.mark.parametrize("shape", ["{what}/{kind}", "{kind}/{what}", "train/{what}/{kind}", "train/{kind}/{what}"])
 def test_masks_beside_images_are_left_out(tmp_path, masks, shape):
     folders = {shape.format(what=what, kind=kind): 3 for what in ("images", masks) for kind in ("ill", "well")}
-    counts, aside, _ = read(images_in(tmp_path, of=folders))
+    counts, aside, said = read(images_in(tmp_path, of=folders))
     assert counts == {"train": {"ill": 3, "well": 3}} and aside == {f"lies in {masks}, beside the images": 6}
+    assert f"files: left out: lies in {masks}, beside the images (6 images; `--folders classes`" in said
 
 
 def test_masks_inside_of_a_class_and_beside_splits(tmp_path):
@@ -282,7 +283,7 @@ def test_images_without_a_label(tmp_path, name):
     assert (
         counts == {"train": {"cat": 3, "dog": 2, None: 7}}
         and not aside
-        and f"labels: none for the 7 images in {name}" in said
+        and f"labels: none for 7 images in {name}" in said
     )
     folders = {"train/cat": 3, "train/dog": 2, f"train/{name}": 4, "test/cat": 1, "test/dog": 1}
     counts, aside, _ = read(images_in(tmp_path / "b", of=folders | {f"test/{name}": 2}))
@@ -301,7 +302,7 @@ def test_images_without_a_label_by_a_name_that_is_given(tmp_path):
     for given in ("more", "More/", "more"):
         counts, aside, said = read(folder, unlabelled=given)
         assert counts == {"train": {"cat": 3, "dog": 2, None: 7}} and not aside
-    assert "none for the 7 images in more" in said
+    assert "none for 7 images in more" in said
     refused("'mroe'", "cat, dog, more", act=lambda: file_source(folder, unlabelled="mroe"))
     flat = images_in(tmp_path / "flat", of={"OK": 3, "NG": 3, "test": 4})
     assert read(flat, unlabelled="test")[0] == {"train": {"NG": 3, "OK": 3, None: 4}}
