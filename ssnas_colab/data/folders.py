@@ -24,13 +24,15 @@ SPLITS |= dict.fromkeys(("val", "valid", "validation", "dev", "development"), "v
 SPLITS |= dict.fromkeys(("test", "testing", "holdout", "heldout", "eval", "evaluation"), "test")
 _IMAGES = set("image images img imgs scan scans picture pictures photo photos".split())
 _SAYS_NOTHING = _IMAGES | set("set sets data dataset datasets split splits folder public private".split())
-_MASKS = set("mask masks annotation annotations label labels groundtruth gt segmentation segmentations overlay overlays".split())
-_MASKS |= set("heatmap heatmaps thumb thumbs thumbnail thumbnails bbox bboxes boundingbox boundingboxes".split())
+_MAIN = set("image images img imgs set data dataset datasets".split())
+_MASKS = set("mask masks annotation annotations label labels groundtruth gt segmentation segmentations".split())
+_MASKS |= set("overlay overlays heatmap heatmaps thumb thumbs thumbnail thumbnails bbox bboxes boundingbox".split())
 _PARTS = set("part parts batch shard chunk".split())
 _VERSIONS = set("original raw augmented augmentation aug synthetic processed preprocessed cropped resized".split())
 _VERSIONS |= set("color colour grayscale greyscale gray grey segmented denoised enhanced".split())
+_SOURCES = set("site hospital clinic centre center scanner camera session patient subject day year".split())
 _UNLABELLED = set("unlabelled unlabeled unannotated unsupervised unsup".split())
-_WITHOUT = re.compile(r"(un|no|not|non|without|missing)(unsup|label|labels|labelled|labeled|annotation|annotations|annotated)|nan|null")
+_WITHOUT = re.compile(r"(un|no|not|non|without|missing)(labels?|labell?ed|annotations?|annotated)|nan|null")
 _JOINED = re.compile(r"(hold|held|ground|bounding)[\W_]+(out|truth|box)")
 _GLUED = re.compile(rf"({'|'.join(sorted(SPLITS, key=len, reverse=True))})({'|'.join(_SAYS_NOTHING)})")
 
@@ -44,6 +46,7 @@ def _words(name):
     return tuple(part for word, parts in zip(words, glued) for part in (parts.groups() if parts else (word,)))
 
 
+@lru_cache(100_000)
 def _split_of(name, shared=frozenset()):
     "The split that a folder's name means, or None; shared: words that say nothing here."
     words = {word for word in _words(name) if not word.isdigit()}
@@ -59,25 +62,28 @@ def _splits_among(names):
     kinds = {SPLITS[word] for name in likely for word in SPLITS.keys() & set(_words(name))}
     common = set.intersection(*(set(_words(name)) for name in likely)) if "train" in kinds and len(kinds) > 1 else set()
     found = {name: split for name in names if (split := _split_of(name, frozenset(common - SPLITS.keys())))}
-    tested = [name for name, split in found.items() if split == "test" and not {"eval", "evaluation"} & set(_words(name))]
-    if tested:  # evaluated while training, tested at the end
-        found |= {name: "val" for name, split in found.items() if split == "test" and name not in tested}
+    evaluated = [name for name in found if {"eval", "evaluation"} & set(_words(name))]
+    if any(split == "test" for name, split in found.items() if name not in evaluated):  # tested at the end, not before
+        found |= dict.fromkeys(evaluated, "val")
     if any("invalid" in _words(name) for name in names):  # the opposite of valid, not of train
         found = {name: split for name, split in found.items() if "valid" not in _words(name)}
     return found
 
 
+@lru_cache(100_000)
 def _is_mask(name):
     "Whether a folder's name is one for pictures that belong to images: masks, overlays, thumbnails."
     words = set(_words(name))
     return bool(words & _MASKS) and not words - _MASKS - _SAYS_NOTHING - SPLITS.keys()
 
 
+@lru_cache(100_000)
 def _is_plain(name):
     "Whether a folder's name says only that images are in it."
     return bool(_words(name)) and not set(_words(name)) - _SAYS_NOTHING
 
 
+@lru_cache(100_000)
 def _means_unlabelled(name):
     "Whether a folder's name says that its images have no label."
     words = [word for word in _words(name) if word not in SPLITS.keys() | _SAYS_NOTHING]
@@ -125,14 +131,15 @@ def _masks_by_name(paths):
     for stems in folders.values():
         marked = {stem: m for stem in stems if (m := _ENDED.fullmatch(stem) or _BEGUN.fullmatch(stem))}
         endings = ("", *(f"{mark}{word}" for mark in "_- " for word in ("image", "img")))
-        images = {stem: next((m["of"] + end for end in endings if m["of"] + end in stems), None) for stem, m in marked.items()}
-        if marked and sum(image is not None for image in images.values()) >= 0.9 * len(marked):
+        images = {stem: [m["of"] + end for end in endings if m["of"] + end in stems] for stem, m in marked.items()}
+        if marked and sum(map(bool, images.values())) >= 0.9 * len(marked):
             for stem, image in images.items():
-                of = f" ({stems[image]})" if image else ""
+                of = f" ({stems[image[0]]})" if image else ""
                 found[stems[stem]] = f"the {marked[stem]['what']} of another image{of}"
     return found
 
 # %% ../../nbs/data/02_folders.ipynb #f01de007
+@lru_cache(100_000)
 def _key(name):
     "The name in the form in which spellings that differ in case or outer blanks are one."
     return same_name(name).strip().casefold()
@@ -154,8 +161,15 @@ def _unwrapped(paths, stays=lambda place, folder: False):
         paths, place, outside = inside, f"{place}{only}/", outside + loose
 
 
+def _main_among(groups):
+    "The folder called images, dataset, ... that alone holds several folders, among others; '' where there is none."
+    holds = [name for name, paths in groups.items() if len(_grouped(paths)[0]) > 1]
+    named = [name for name in holds if set(_words(name)) <= _MAIN] if len(groups) > 1 else []
+    return named[0] if len(holds) == len(named) == 1 else ""
+
+
 def _passed(paths, passes):
-    "(paths below folders that hold all the others and of which passes(name, folders inside) is true, what lies beside)."
+    "(paths below folders that hold all others and of which passes(name, folders inside) is true, what lies beside)."
     outside = []
     while True:
         groups, loose = _grouped(paths)
@@ -170,22 +184,26 @@ def _inside_split(paths, folder, split, classes=frozenset()):
 
     def passes(only, below):
         same = _split_of(only) == split or _words(only) == _words(folder)
-        known = _key(only) not in classes and {_key(name) for name in below} & classes if classes else split == "train"
-        return same or _is_plain(only) or len(below) > 1 and bool(known)
+        if classes:
+            return same or _is_plain(only) or _key(only) not in classes and bool({*map(_key, below)} & classes)
+        return same or _is_plain(only) or split == "train" and len(below) > 1
 
     return _passed(paths, passes)
 
 
 def _pieces(groups, kinds):
-    "Whether these are numbered pieces of one set, of these kinds: images_001, images_002; HAM_part_1, HAM_part_2."
+    "Whether these are numbered pieces of one set, of these kinds: images_001, images_002; HAM_part_A, HAM_part_B."
     words = [set(_words(name)) for name in groups]
-    if len(words) < 2 or not all(any(word.isdigit() for word in own) for own in words):
-        return False
-    shared = set.intersection(*words)
-    return bool(shared & kinds) and all(word.isdigit() for word in set.union(*words) - shared)
+    shared = set.intersection(*words) if len(words) > 1 else set()
+    return bool(shared & kinds) and all(word.isdigit() or len(word) == 1 for word in set.union(*words) - shared)
 
 # %% ../../nbs/data/02_folders.ipynb #f01de009
-_SAY = "by `--folders splits` or `--folders classes` (in Python folders='splits' or 'classes')"
+_CLASSES = "`--folders classes` (in Python folders='classes')"
+
+
+def _counted(count):
+    "'1 image', '1,200 images'."
+    return f"{count:,} image{'s' * (count != 1)}"
 
 
 def _some(names, most=4):
@@ -205,9 +223,10 @@ def _are_classes(groups, kinds, where, folders):
         return False
     unclear = training or [name for name in kinds if not {_key(inside) for inside in below[name]} & names]
     if unclear:
+        beside = _some(name for name in groups if name not in kinds)
         raise UserError(
-            f"The folder {unclear[0]!r} of {where} lies beside {_some(name for name in groups if name not in kinds)} and may "
-            f"be the {kinds[unclear[0]]} split or a class of its own: say which {_SAY}"
+            f"The folder {unclear[0]!r} of {where} lies beside {beside} and may be the {kinds[unclear[0]]} split or a "
+            f"class of its own: say which by `--folders splits` (in Python folders='splits') or {_CLASSES}"
         )
     return True
 
@@ -228,9 +247,8 @@ def _splits_inside(groups, where, folders):
     if without:
         first, own = next(iter(kinds.items()))
         raise UserError(
-            f"The class {first!r} of {where} has {_some(own)} inside, but the class {without[0]!r} has no such folder: give "
-            "each class its splits, or take what is inside of a class as part of it by `--folders classes` (in Python "
-            "folders='classes')"
+            f"The class {first!r} of {where} has {_some(own)} inside, but the class {without[0]!r} has no such folder: "
+            f"give each class its splits, or take what is inside of a class as part of it by {_CLASSES}"
         )
     if folders is None:
         below = [{_key(f) for folder in own for f in _grouped(_grouped(inside[name])[0][folder])[0] if not _is_plain(f)}
@@ -238,34 +256,55 @@ def _splits_inside(groups, where, folders):
         often = [name for name, count in Counter(name for own in below for name in own).items() if count > 1]
         if len(often) > 1:
             raise UserError(
-                f"{where} has {_some(groups)}, each with splits that hold {_some(often)}: name one of them, such as "
-                f"{next(iter(groups))}, if these are the classes, or say `--folders splits` (in Python folders='splits') "
-                f"if {_some(groups)} are"
+                f"{where} has {_some(groups)}, each with splits that hold {_some(sorted(often))}: if these are the "
+                f"classes, name one folder, such as {next(iter(groups))}; if {_some(groups)} are, say by "
+                "`--folders splits` (in Python folders='splits')"
             )
     return {name: (kinds[name], inside[name]) for name in groups}
 
 
-def _refuse_versions(groups, where):
-    "`UserError` where the folders are folds, or versions of the same images, rather than classes."
-    below = [{_key(name) for name in _grouped(paths)[0]} for paths in groups.values()]
-    versions = [set(_words(name)) - _SAYS_NOTHING for name in groups]
-    same = len(groups) > 1 and len(set.intersection(*below)) > 1 and all(own and own <= _VERSIONS for own in versions)
-    if same or _pieces(groups, {"fold", "folds"}):
+def _refuse_other_kinds(groups, where):
+    "`UserError` where folders are folds, sources or versions of images, or class and split in one: no classes."
+    if len(groups) < 2:
+        return
+    inner = [_inside_split(paths, name, "", {""})[0] for name, paths in groups.items()]
+    below = [{_key(name) for name in _grouped(paths)[0]} for paths in inner]
+    alike, words = len(set.intersection(*below)) > 1, [set(_words(name)) - _SAYS_NOTHING for name in groups]
+    versions = all(len(own) > 1 for own in below) and all(own and own <= _VERSIONS for own in words)
+    years = alike and all(re.fullmatch(r"(19|20)\d\d", name) for name in groups)
+    kinds = {"folds": _pieces(groups, {"fold", "folds"}), "versions": versions}
+    kinds["sources"] = alike and (years or _pieces(groups, _SOURCES))
+    if what := next((kind for kind, is_so in kinds.items() if is_so), ""):
         raise UserError(
-            f"The folders {_some(groups)} of {where} look like {'versions' if same else 'folds'} of one data set, not "
-            f"like classes: name one of them, such as {next(iter(groups))}, or say `--folders classes` (in Python "
-            "folders='classes') if they are classes"
+            f"The folders {_some(groups)} of {where} look like {what} of one data set, not like classes: name one of "
+            f"them, such as {next(iter(groups))}, or, if they are classes, say {_CLASSES}"
+        )
+    stems = {}
+    for name in groups if not _splits_among(groups) else ():
+        splits = {SPLITS[word] for word in SPLITS.keys() & set(_words(name))}
+        stems.setdefault(frozenset(set(_words(name)) - SPLITS.keys()), {})[name] = splits
+    mixed = [own for own in stems.values() if len(own) > 1 and len(set.union(*own.values())) > 1 and all(own.values())]
+    if mixed:
+        raise UserError(
+            f"The folders {_some(mixed[0])} of {where} seem to name a class and a split at once: put them into folders "
+            f"train and test, or, if they are classes, say {_CLASSES}"
         )
 
 # %% ../../nbs/data/02_folders.ipynb #f01de012
-_DOCUMENTS = "txt md rst csv tsv json jsonl xml html htm pdf yaml yml toml cfg ini py ipynb r m sh bat log tex bib doc docx xls"
-_DOCUMENTS = set(f"{_DOCUMENTS} xlsx ppt pptx odt css js db lnk url pt pth ckpt onnx pkl joblib h5 keras safetensors".split())
+_DOCUMENTS = set(
+    "txt md rst csv tsv json jsonl xml html htm pdf yaml yml toml cfg ini log tex bib doc docx xls".split()
+)
+_DOCUMENTS |= set(
+    "xlsx ppt pptx odt css js py ipynb r m sh bat db lnk url pt pth ckpt onnx pkl joblib h5 keras".split()
+)
+_TEXTS = {"README", "LICENSE", "COPYING", "AUTHORS", "CHANGELOG", "MAKEFILE"}
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 
 
 def _no_document(name):
     "Whether a file that is no image could hold one: no document, code or network, and not hidden."
     *folders, last = name.split("/")
-    if any(part.startswith((".", "@", "__")) for part in folders) or last.split(".")[0].isupper() and "." not in last:
+    if any(part.startswith((".", "@", "__")) for part in folders) or last.upper() in _TEXTS:
         return False
     return not last.startswith(".") and last.rpartition(".")[2].lower() not in _DOCUMENTS
 
@@ -277,7 +316,8 @@ def _unread(place, others, names):
         if name.startswith(place) and "/" in name[len(place) :]:
             found.setdefault(name[len(place) :].split("/")[0], []).append(name)
     having = {name[len(place) :].split("/")[0] for name in names if name.startswith(place)} if found else set()
-    return {name: files for name, files in found.items() if name not in having and len(files) > 1 and not _is_mask(name)}
+    found = {name: files for name, files in found.items() if name not in having and not _is_mask(name)}
+    return {name: files for name, files in found.items() if len(files) > 1 or files[0].lower().endswith(_ARCHIVES)}
 
 
 def _class_places(found):
@@ -304,7 +344,7 @@ def _one_spelling(rows):
         spelling |= {raw: same_name(raw) if key in apart else several[0] for raw in raws}
         if key in apart:
             quoted = " and ".join(map(repr, several))
-            told.append(("classes", f"{quoted} differ in capitals or blanks alone, lie side by side, and are two classes"))
+            told.append(("classes", f"{quoted} differ in capitals or blanks alone, but lie side by side: two classes"))
         elif len(raws) > 1:
             others = " and ".join(map(repr, several[1:])) or "its other spelling in Unicode"
             told.append(("classes", f"{several[0]!r} and {others} are one class: no folder has both"))
@@ -373,12 +413,12 @@ def _read_groups(groups, where, folders):
     told = [("splits", f"the folders {_some((f'{name} as {split}' for name, split in kinds.items()), 9)}")]
     for name, split in kinds.items():
         if split not in {row[0] for row in rows}:
-            told.append(("splits", f"{name} has no class folders, so its {len(groups[name]):,} images are left out"))
+            told.append(("splits", f"{name} has no class folders, which leaves out {_counted(len(groups[name]))}"))
     if beside:
         told.append(("splits", f"{_some(left)} beside {_some(kinds)} are the classes of training"))
     for name, paths in ({} if beside else left).items():
         aside |= dict.fromkeys((file for _, file in paths), "lies outside train, val and test")
-        told.append(("splits", f"{name} is none of them, so its {len(paths):,} images are left out"))
+        told.append(("splits", f"{name} is none of them, which leaves out {_counted(len(paths))}"))
     return rows, aside, told
 
 # %% ../../nbs/data/02_folders.ipynb #f01de015
@@ -392,9 +432,8 @@ def _inside_classes(rows, where, folders):
         other = [part for part in parts[:-1] if _split_of(part) in {"val", "test"} - {split}]
         if other and folders is None:
             raise UserError(
-                f"{name} of {where} lies in a folder {other[0]!r} inside of the class {kind!r}: put the splits above the "
-                "classes or directly below them, or take all that is inside of a class as part of it by `--folders "
-                "classes` (in Python folders='classes')"
+                f"{name} of {where} lies in a folder {other[0]!r} inside of the class {kind!r}: put the splits above "
+                f"the classes or directly below them, or take all that is inside of a class as part of it by {_CLASSES}"
             )
     for split, kind, parts, name in rows:
         if (masks := [part for part in parts[:-1] if _is_mask(part)]) and (split, kind) in having:
@@ -403,7 +442,7 @@ def _inside_classes(rows, where, folders):
 
 
 def _refuse_unread(found, top, names, others, where, means_more):
-    "`UserError` where a folder that would be a class, or is one for which `means_more`, holds nothing that can be read."
+    "`UserError` where a folder that would be a class, or for which `means_more`, holds nothing that can be read."
     places = _class_places(found)
     lost = {name: files for place in places for name, files in _unread(place, others, names).items()}
     beside = _unread(top, others, names)
@@ -462,11 +501,15 @@ def arranged(names, where, *, unlabelled=None, folders=None, others=()):
     aside = {} if folders == "classes" else _masks_in(paths)
     aside |= _masks_by_name([path for path in paths if path[1] not in aside])
     paths, top, outside = _unwrapped([path for path in paths if path[1] not in aside], stays)
-    told, groups = [], _grouped(paths)[0]
+    told = [
+        ("files", f"left out: {reason} ({_counted(count)}; {_CLASSES} uses all)")
+        for reason, count in Counter(reason for reason in aside.values() if reason.startswith("lies in")).items()
+    ]
+    groups = _grouped(paths)[0]
     if top and _split_of(top.split("/")[-2]):
         told.append(("splits", f"all images lie in {top}, which is therefore taken as no split"))
     if folders is None:
-        _refuse_versions(groups, where)
+        _refuse_other_kinds(groups, where)
     if folders != "classes" and _pieces(groups, _IMAGES | _PARTS):
         told.append(("files", f"the folders {_some(groups)} are pieces of one set, not classes"))
         paths, _, more = _unwrapped([(parts[1:] or parts, name) for parts, name in paths], stays)
@@ -476,23 +519,33 @@ def arranged(names, where, *, unlabelled=None, folders=None, others=()):
     if given is not None and len(rest) == len(paths):
         has = _some(_grouped(paths)[0]) or "no folders"
         raise UserError(f"{where} has no folder {unlabelled!r} for images without labels, but {has}: name one of these")
-    told += [("labels", f"none for the {len(own):,} images in {name}") for name, own in bare.items()]
+    told += [("labels", f"none for {_counted(len(own))} in {name}") for name, own in bare.items()]
     if bare:
         rest, _, more = _unwrapped(rest, stays)
         outside += more
     groups, loose = _grouped(rest)
+    if folders != "classes" and (main := _main_among(groups)):
+        other = {name: len(paths) for name, paths in groups.items() if name != main}
+        told += [("files", f"{name} lies beside {main}, which leaves out {_counted(n)}") for name, n in other.items()]
+        aside |= {name: f"lies outside {main}" for folder in other for _, name in groups[folder]}
+        groups, more = _grouped(groups[main])
+        loose += more
     rows, more, said = _read_groups(groups, where, folders) if groups else ([], {}, [])
     flat = [name for _, name in loose] if not groups else []
     aside |= more | _inside_classes(rows, where, folders)
     aside |= {name: "lies outside the class folders" for _, name in [*outside, *(loose if groups else [])]}
-    spelling, spelled = _one_spelling([(split, kind, f"/{name}".split(f"/{kind}/")[0]) for split, kind, _, name in rows])
+    places = [(split, kind, f"/{name}".split(f"/{kind}/")[0]) for split, kind, _, name in rows]
+    spelling, spelled = _one_spelling(places)
     found, order = {"train": [], "val": [], "test": []}, {name: i for i, name in enumerate(names)}
     for split, kind, _, name in rows:
         if name not in aside:
             found[split].append((spelling[kind], name))
     found["train"] += [(None, name) for name in [*flat, *(name for own in bare.values() for name in own)]]
     found = {split: sorted(entries, key=lambda entry: order[entry[1]]) for split, entries in found.items() if entries}
-    within = Counter(f"{kind}/{parts[0]}" for _, kind, parts, name in rows if len(parts) > 1 and name not in aside)
+    if "train" not in found:
+        raise UserError(f"{where} leaves no image for training: put a folder for each class into train")
+    within = [(f"{kind}/{parts[0]}", parts[0]) for _, kind, parts, name in rows if len(parts) > 1 and name not in aside]
+    within = dict.fromkeys(path for path, folder in within if not _is_plain(folder))
     if within:
         told.append(("classes", f"folders inside of a class are part of it ({_some(within)})"))
     _refuse_unread(found, top, names, others, where, lambda name: _split_of(name) or no_label((name,), 0))
@@ -552,12 +605,15 @@ def stamp(files, names) -> str:
     return "\n".join([str(files.path.resolve()), *(f"{name} {files.facts[name]}" for name in names)])
 
 
-def _empty_beside(path, found):
-    "Folders beside the classes in which there is nothing at all."
-    for place in _class_places(found):
+def _empty_beside(path, found, names):
+    "Folders beside the classes, or above them, in which there is nothing at all."
+    places = {place[:end] for place in _class_places(found) for end in [0, *(m.end() for m in re.finditer("/", place))]}
+    for place in sorted(places):
+        having = {name[len(place) :].split("/")[0] for name in names if name.startswith(place)}
         for entry in sorted(os.scandir(path / place), key=lambda entry: entry.name):
-            if entry.is_dir() and not entry.name.startswith(".") and not any(files for _, _, files in os.walk(entry)):
-                yield f"{place}{entry.name}"
+            if entry.is_dir() and entry.name not in having and not entry.name.startswith("."):
+                if not any(files for _, _, files in os.walk(entry)):
+                    yield f"{place}{entry.name}"
 
 
 def _labels_told(found):
@@ -576,12 +632,14 @@ def file_source(path, *, name=None, covid=False, unlabelled=None, folders=None, 
     """
     path, files = Path(path), open_images(path) if files is None else files
     if covid:
+        if unlabelled or folders:
+            raise UserError(f"The folders of {path} are those of a known set: leave out unlabelled and folders")
         (found, loose), told = covid_arranged(files.names, path), []
     else:
         others = getattr(files, "others", ())
         found, loose, told = arranged(files.names, path, unlabelled=unlabelled, folders=folders, others=others)
-        empty = list(_empty_beside(files.path, found)) if files.path.is_dir() else []
-        told += [("classes", f"{_some(empty)}: empty, so no class")] if empty else []
+        empty = list(_empty_beside(files.path, found, files.names)) if files.path.is_dir() else []
+        told += [("files", f"there is nothing in {_some(empty)}")] if empty else []
     several = {kind for kind, _ in found["train"]} - {None}
     found, aside = without_copies(files, found)
     classes = sorted_classes({kind for entries in found.values() for kind, _ in entries if kind is not None})

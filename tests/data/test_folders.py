@@ -41,11 +41,6 @@ def read(path, **options):
     return counts, dict(Counter(reason for _, reason in source.aside)), said
 
 
-def sure(path, **options):
-    "Refused without options, read alike with them."
-    return read(path, **options)
-
-
 # splits
 
 
@@ -79,7 +74,7 @@ def test_what_lies_beside_the_splits_is_listed(tmp_path, more):
     splits = {f"{name.format(split)}/{kind}": 3 for split in ("train", "val", "test") for kind in ("ill", "well")}
     counts, aside, said = read(images_in(tmp_path, of=splits | {more: 4}))
     assert set(counts) == {"train", "val", "test"} and aside == {OUTSIDE: 4}
-    assert f"{more.split('/')[0]} is none of them, so its 4 images are left out" in said
+    assert f"{more.split('/')[0]} is none of them, which leaves out 4 images" in said
 
 
 def test_splits_that_hold_their_own_name_again(tmp_path):
@@ -95,7 +90,9 @@ def test_a_test_folder_beside_the_classes_that_holds_them_too(tmp_path):
     assert "NG, OK beside test are the classes of training" in said
 
 
-@pytest.mark.parametrize("name, others", [("test", ["OK", "NG"]), ("train", ["plane", "car"]), ("Validation", ["a", "b"])])
+@pytest.mark.parametrize(
+    "name, others", [("test", ["OK", "NG"]), ("train", ["plane", "car"]), ("Validation", ["a", "b"])]
+)
 @pytest.mark.parametrize("below", ["", "/1", "/2020"])
 def test_a_folder_that_may_be_a_split_or_a_class_is_asked_about(tmp_path, name, others, below):
     folder = images_in(tmp_path, of={**dict.fromkeys(others, 4), f"{name}{below}": 3})
@@ -109,7 +106,7 @@ def test_a_flat_test_folder_said_to_be_a_split_is_left_out(tmp_path):
     folder = images_in(tmp_path, of={"OK": 5, "NG": 4, "test": 3})
     counts, aside, said = read(folder, folders="splits")
     assert counts == {"train": {"NG": 4, "OK": 5}} and aside == {"has no label, and lies in the test split": 3}
-    assert "test has no class folders, so its 3 images are left out" in said
+    assert "test has no class folders, which leaves out 3 images" in said
     refused("'classes'", "'splits'", act=lambda: file_source(folder, folders="class"))
 
 
@@ -120,7 +117,9 @@ def test_a_flat_test_folder_beside_train(tmp_path):
     refused("train", act=lambda: file_source(images_in(tmp_path / "flat", train=3, test=2)))
 
 
-@pytest.mark.parametrize("names", [("test_tube", "flask"), ("trains", "buses"), ("valid", "invalid"), ("latest", "old")])
+@pytest.mark.parametrize(
+    "names", [("test_tube", "flask"), ("trains", "buses"), ("valid", "invalid"), ("latest", "old")]
+)
 def test_names_that_only_hold_a_word_for_a_split_are_classes(tmp_path, names):
     counts, aside, _ = read(images_in(tmp_path, of=dict.fromkeys(names, 3)))
     assert counts == {"train": dict.fromkeys(sorted(names), 3)} and not aside
@@ -163,12 +162,40 @@ def test_validation_inside_of_train(tmp_path):
     assert read(images_in(tmp_path, of=folders))[0] == {s: {"cat": 2, "dog": 2} for s in ("train", "val", "test")}
 
 
-@pytest.mark.parametrize("names", [("fold_1", "fold_2", "fold_3"), ("Original Images", "Augmented Images")])
-def test_folds_and_versions_are_no_classes(tmp_path, names):
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("fold_1", "fold_2", "fold_3"),
+        ("Original Images", "Augmented Images"),
+        ("color", "grayscale", "segmented"),
+        ("hospital A", "hospital B"),
+        ("site1", "site2"),
+        ("2019", "2020"),
+    ],
+)
+def test_folds_versions_and_sources_are_no_classes(tmp_path, names):
     folder = images_in(tmp_path, of={f"{name}/{kind}": 2 for name in names for kind in ("ill", "well")})
-    refused(names[0], names[1], "--folders classes", act=lambda: file_source(folder))
+    refused(names[0], names[1], "of one data set", "--folders classes", act=lambda: file_source(folder))
     assert set(read(folder, folders="classes")[0]["train"]) == set(names)
     assert read(folder / names[0])[0] == {"train": {"ill": 2, "well": 2}}
+    flat = images_in(tmp_path / "flat", of=dict.fromkeys(names[:2], 3))
+    if names[0] != "fold_1":
+        assert set(read(flat)[0]["train"]) == set(names[:2])
+
+
+def test_names_of_a_class_and_a_split_at_once_are_asked_about(tmp_path):
+    names = ["cat_train", "cat_test", "dog_train", "dog_test"]
+    folder = images_in(tmp_path, of=dict.fromkeys(names, 3))
+    refused("cat_test, cat_train", "at once", "--folders classes", act=lambda: file_source(folder))
+    assert set(read(folder, folders="classes")[0]["train"]) == set(names)
+
+
+def test_what_lies_beside_the_folder_of_all_images_is_listed(tmp_path):
+    counts, aside, said = read(images_in(tmp_path, of={"dataset/cat": 3, "dataset/dog": 2, "figures": 4}))
+    assert counts == {"train": {"cat": 3, "dog": 2}} and aside == {"lies outside dataset": 4}
+    assert "figures lies beside dataset, which leaves out 4 images" in said
+    drawn = images_in(tmp_path / "drawn", of={"photo/cat": 3, "photo/dog": 2, "sketch": 4})
+    assert read(drawn)[0] == {"train": {"photo": 5, "sketch": 4}}
 
 
 def test_pieces_of_a_set_are_no_classes(tmp_path):
@@ -182,7 +209,9 @@ def test_pieces_of_a_set_are_no_classes(tmp_path):
 # what lies deeper, and beside
 
 
-@pytest.mark.parametrize("shape", ["train/images/{}", "images/train/{}", "data/train/{}", "train/{}/images", "x/train/{}/img"])
+@pytest.mark.parametrize(
+    "shape", ["train/images/{}", "images/train/{}", "data/train/{}", "train/{}/images", "x/train/{}/img"]
+)
 def test_folders_that_say_nothing_are_passed(tmp_path, shape):
     folders = {shape.format(kind).replace("train", split): 3 for kind in ("cat", "dog") for split in ("train", "test")}
     counts, aside, _ = read(images_in(tmp_path, of=folders))
@@ -201,12 +230,15 @@ def test_folders_inside_of_a_class_are_told(tmp_path):
     assert "labels: the names of the folders: ill (5), well (4)" in said
 
 
-@pytest.mark.parametrize("masks", ["masks", "mask", "Annotations", "labels", "GT", "ground_truth", "overlays", "thumbnails"])
+@pytest.mark.parametrize(
+    "masks", ["masks", "mask", "Annotations", "labels", "GT", "ground_truth", "overlays", "thumbnails"]
+)
 @pytest.mark.parametrize("shape", ["{what}/{kind}", "{kind}/{what}", "train/{what}/{kind}", "train/{kind}/{what}"])
 def test_masks_beside_images_are_left_out(tmp_path, masks, shape):
     folders = {shape.format(what=what, kind=kind): 3 for what in ("images", masks) for kind in ("ill", "well")}
-    counts, aside, _ = read(images_in(tmp_path, of=folders))
+    counts, aside, said = read(images_in(tmp_path, of=folders))
     assert counts == {"train": {"ill": 3, "well": 3}} and aside == {f"lies in {masks}, beside the images": 6}
+    assert f"files: left out: lies in {masks}, beside the images (6 images; `--folders classes`" in said
 
 
 def test_masks_inside_of_a_class_and_beside_splits(tmp_path):
@@ -219,13 +251,17 @@ def test_masks_inside_of_a_class_and_beside_splits(tmp_path):
     assert flat.task == "unlabelled" and flat.sizes == {"train": 4} and len(flat.aside) == 4
 
 
-@pytest.mark.parametrize("names", [("mask", "no_mask"), ("with_mask", "without_mask"), ("label_0", "label_1"), ("gt", "other")])
+@pytest.mark.parametrize(
+    "names", [("mask", "no_mask"), ("with_mask", "without_mask"), ("label_0", "label_1"), ("gt", "other")]
+)
 def test_classes_that_are_called_mask_stay_classes(tmp_path, names):
     counts, aside, _ = read(images_in(tmp_path, of={".": ["cover.png"]} | dict.fromkeys(names, 3)))
     assert counts == {"train": dict.fromkeys(sorted(names), 3)} and aside == {"lies outside the class folders": 1}
 
 
-@pytest.mark.parametrize("form", ["{}_mask", "{}-mask", "mask_{}", "{}_GT", "{} thumbnail", "{}_segmentation", "{}_mask_1"])
+@pytest.mark.parametrize(
+    "form", ["{}_mask", "{}-mask", "mask_{}", "{}_GT", "{} thumbnail", "{}_segmentation", "{}_mask_1"]
+)
 def test_masks_by_their_file_names(tmp_path, form):
     files = [*[f"{i}.png" for i in range(6)], *[f"{form.format(i)}.png" for i in range(6)]]
     counts, aside, _ = read(images_in(tmp_path, ill=files, well=4))
@@ -244,7 +280,11 @@ NO_LABEL = ["unlabelled", "Unlabeled", "unlabelled_data", "no_label", "NoLabels"
 @pytest.mark.parametrize("name", NO_LABEL)
 def test_images_without_a_label(tmp_path, name):
     counts, aside, said = read(images_in(tmp_path / "a", of={"cat": 3, "dog": 2, name: 7}))
-    assert counts == {"train": {"cat": 3, "dog": 2, None: 7}} and not aside and f"labels: none for the 7 images in {name}" in said
+    assert (
+        counts == {"train": {"cat": 3, "dog": 2, None: 7}}
+        and not aside
+        and f"labels: none for 7 images in {name}" in said
+    )
     folders = {"train/cat": 3, "train/dog": 2, f"train/{name}": 4, "test/cat": 1, "test/dog": 1}
     counts, aside, _ = read(images_in(tmp_path / "b", of=folders | {f"test/{name}": 2}))
     assert counts == {"train": {"cat": 3, "dog": 2, None: 4}, "test": {"cat": 1, "dog": 1}}
@@ -262,7 +302,7 @@ def test_images_without_a_label_by_a_name_that_is_given(tmp_path):
     for given in ("more", "More/", "more"):
         counts, aside, said = read(folder, unlabelled=given)
         assert counts == {"train": {"cat": 3, "dog": 2, None: 7}} and not aside
-    assert "none for the 7 images in more" in said
+    assert "none for 7 images in more" in said
     refused("'mroe'", "cat, dog, more", act=lambda: file_source(folder, unlabelled="mroe"))
     flat = images_in(tmp_path / "flat", of={"OK": 3, "NG": 3, "test": 4})
     assert read(flat, unlabelled="test")[0] == {"train": {"NG": 3, "OK": 3, None: 4}}
@@ -306,7 +346,7 @@ def test_capitals_and_blanks_in_names(tmp_path):
     assert counts == {"train": {"Cat": 3, "Dog": 2}, "test": {"Cat": 1, "Dog": 1}}
     assert "'Cat' and 'cat' are one class: no folder has both" in said
     counts, _, said = read(images_in(tmp_path / "b", of={"Cat": 3, "cat ": 2}))
-    assert counts == {"train": {"Cat": 3, "cat ": 2}} and "are two classes" in said
+    assert counts == {"train": {"Cat": 3, "cat ": 2}} and "two classes" in said
 
 
 # folders without an image
@@ -333,7 +373,7 @@ def strange(path, folder, count, ending):
 def test_a_class_of_files_that_are_not_read_is_named(tmp_path, ending, above):
     images_in(tmp_path, of={f"{above}well/p1": 5, f"{above}other/p2": 5})
     strange(tmp_path, f"{above}ill", 6, ending)
-    told = f"6 {ending[-4:].removeprefix('ii') or 'without an ending'}"
+    told = f"6 {ending[ending.rfind('.') :] or 'without an ending'}"
     refused("'ill'", "6 files", told, "convert", act=lambda: file_source(tmp_path, files=Opened(tmp_path)))
 
 
@@ -348,6 +388,12 @@ def test_the_only_class_that_is_read_is_not_taken_for_a_wrapper(tmp_path):
     refused("'a'", act=lambda: file_source(tmp_path / "x", files=Opened(tmp_path / "x")))
 
 
+def test_a_class_that_is_still_packed_is_named(tmp_path):
+    images_in(tmp_path, of={"well": 5, "other": 5})
+    strange(tmp_path, "ill", 1, ".zip")
+    refused("'ill'", "1 .zip", act=lambda: file_source(tmp_path, files=Opened(tmp_path)))
+
+
 def test_a_test_split_that_is_not_read_is_named(tmp_path):
     images_in(tmp_path, of={"train/ill": 5, "train/well": 5, "val/ill": 2, "val/well": 2})
     strange(tmp_path, "test/ill", 6, ".dat")
@@ -356,13 +402,21 @@ def test_a_test_split_that_is_not_read_is_named(tmp_path):
 
 def test_documents_are_no_classes(tmp_path):
     images_in(tmp_path, of={"pets/ill": 5, "pets/well": 5})
-    for name in ("docs/a.pdf", "docs/b.TXT", "annotations/1.xml", "weights/1.pt", "code/LICENSE", ".git/x", "pets/ill/note.md"):
+    for name in (
+        "docs/a.pdf",
+        "docs/b.TXT",
+        "annotations/1.xml",
+        "weights/1.pt",
+        "code/LICENSE",
+        ".git/x",
+        "pets/ill/note.md",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"words")
     (tmp_path / "pets" / "new").mkdir()
     source = file_source(tmp_path, files=Opened(tmp_path))
     assert source.class_names == ("ill", "well") and not source.aside
-    assert ("classes", "pets/new: empty, so no class") in source.decisions
+    assert ("files", "there is nothing in pets/new") in source.decisions
 
 
 # what worked goes on
@@ -382,5 +436,7 @@ def test_order_and_flat_folders_are_as_they_were():
     assert [name for _, name in found["train"]] == [name for name in names if name != "x.png"]
     assert aside == [("x.png", "lies outside the class folders")] and told == []
     assert arranged(["1.png", "2.png"], "here") == ({"train": [(None, "1.png"), (None, "2.png")]}, [], [])
-    found, loose = covid_arranged(["x/test/covid/1.png", "x/normal/2.png", "x/pneumonia/3.png", "x/covid/4.png"], "here")
+    found, loose = covid_arranged(
+        ["x/test/covid/1.png", "x/normal/2.png", "x/pneumonia/3.png", "x/covid/4.png"], "here"
+    )
     assert {split: len(entries) for split, entries in found.items()} == {"train": 3, "test": 1} and loose == []
