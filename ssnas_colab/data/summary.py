@@ -73,11 +73,11 @@ def description(data):
         yield f"  {listed}{more}"
 
 # %% ../../nbs/data/08_summary.ipynb #de1be74a
-def known_images(data):
-    "How many training images the class counts are of: a number, or, where labels are missing in some, one for each."
+def known_images(data, split="train"):
+    "How many images of `split` the class counts are of: a number, or, where some lack labels, one for each label."
     if not data.labels:
-        return len(data.images["train"])
-    labels = data.labels["train"][data.labelled()]
+        return len(data.images[split])
+    labels = data.labels[split][data.labelled(split)]
     return len(labels) if labels.min() >= 0 else (labels >= 0).sum(0).tolist()
 
 
@@ -97,7 +97,7 @@ def data_facts(data, pixels=True) -> dict:
         "settings": data.settings, "decisions": [list(pair) for pair in data.decisions],
         "labelled": {split: len(data.labelled(split)) for split in data.labels}, "fit": data.fit, "stamp": data.stamp,
         "window": list(data.window) if isinstance(data.window, tuple) else data.window,
-        "known": {"train": known_images(data)},
+        "known": {split: known_images(data, split) for split in data.images},
         "not_read": [list(pair) for pair in data.not_read],
     }  # fmt: skip
     if pixels:
@@ -147,8 +147,8 @@ def plot_class_counts(data):
 
 # %% ../../nbs/data/08_summary.ipynb #c64f6461
 def members(labels, c):
-    "Positions of the images of class `c`; labels: (N,) class numbers, or (N, K) of zeros and ones."
-    return np.flatnonzero(labels == c if labels.ndim == 1 else labels[:, c])
+    "Positions of the images of class `c`; labels: (N,) class numbers, or (N, K) of zeros and ones; -1 is no label."
+    return np.flatnonzero(labels == c if labels.ndim == 1 else labels[:, c] == 1)
 
 
 def image_sheet(rows):

@@ -8,7 +8,6 @@ __all__ = ['RELAXATIONS', 'Relaxation', 'FairRelaxation', 'DartsRelaxation', 'ze
            'ReinforceEstimator', 'relaxation_of']
 
 # %% ../../nbs/nas/01_relaxations.ipynb #009c8ea8
-import numpy as np
 import torch
 import torch.nn.functional as F
 

@@ -40,7 +40,8 @@ def assemble_report(run, data, config, models) -> dict:
     seconds = {stage: run.facts(stage).get("seconds", 0.0) for stage in ("search", "derivation")}
     seconds["evaluation"] = round(sum(model["seconds"] for model in models.values()), 2)
     histories, facts = {"pretraining", "finetuning", "retraining", "probing"}, data_facts(data, pixels=False)
-    known = "name", "task", "class_names", "counts", "images", "size", "channels", "imbalance_factor", "policy"
+    known = ["name", "task", "class_names", "counts", "images", "labelled", "size", "channels", "imbalance_factor"]
+    known += ["known", "policy", "window", "fit", "decisions"]
     curves = {"pretraining_loss": ("pretraining", "loss"), "finetuning_loss": ("finetuning", "loss")}
     curves["validation"] = "finetuning", "balanced_accuracy"
     return {
@@ -68,7 +69,7 @@ def differences(data, runs, names) -> dict:
     random genotypes. Balanced accuracy, or, for multi-label data, macro AUC.
     """
     metric, found = deciding({"data": {"task": data.task}})[0], {}
-    how = {"metric": macro_auc, "resamples": 200} if metric == "macro_auc" else {"metric": metric}
+    how = {"metric": macro_auc, "resamples": 200} if metric == "macro_auc" else {}
     known = [name for name in names if all(run.has(f"models/{name}.npz") for run in runs)]
     answers = {name: [run.load_arrays(f"models/{name}.npz")["answers"] for run in runs] for name in known}
     if "searched" not in answers:
@@ -106,7 +107,8 @@ def constant_answer(data) -> str:
     if not images or not test.any():
         return ""
     if data["task"] == "multi-label":
-        answer, accuracy, other = "“no” to every label", 1 - test.mean() / images, "macro AUC of 0.500"
+        known = np.maximum(data.get("known", data["images"])["test"], 1)
+        answer, accuracy, other = "“no” to every label", 1 - (test / known).mean(), "macro AUC of 0.500"
     else:
         top = int(np.argmax(data["counts"]["train"]))
         answer, accuracy = f"“{data['class_names'][top]}”, the largest class in training,", test[top] / images
@@ -185,6 +187,14 @@ def data_description(data) -> tuple:
         f"Imbalance factor in training (largest class / smallest): {factor}. "
         f"Views: {data['policy']}. Images set aside as unreadable: {data['set_aside']}."
     )
+    known, every = data.get("labelled", {}).get("train"), data["images"]["train"]
+    if known is not None and known < every:
+        description += (
+            f" Of the {every:,} training images {known:,} have a label: search and pretraining saw all of them, "
+            "training with labels these."
+        )
+    if read := "; ".join(f"{what}: {how}" for what, how in data.get("decisions", [])):
+        description += f" How they were read: {read}."
     return description, ["split", "images in the smallest class", "images in the largest class"], rows
 
 # %% ../../nbs/reports/06_build.ipynb #b03de621

@@ -65,7 +65,7 @@ def _short(text):
 
 def _truth(label, class_names):
     "The true class, or classes, of an image in words; label: a class number, or (K,) of zeros and ones."
-    names = [class_names[k] for k in (np.flatnonzero(label) if np.ndim(label) else [int(label)])]
+    names = [class_names[k] for k in (np.flatnonzero(np.asarray(label) == 1) if np.ndim(label) else [int(label)])]
     return _short(" + ".join(names[:2]) + (f" + {len(names) - 2}" if len(names) > 2 else "")) if names else "none"
 
 
@@ -101,7 +101,7 @@ def plot_maps(network, images, labels=None, class_names=None, *, inputs=None, ta
         if labels is not None:
             label = np.asarray(labels[k])
             axes[0, k].set_title(f"is {_truth(label, class_names)}", fontsize=8)
-            if not (label[chosen[k]] if label.ndim else label == chosen[k]):
+            if label[chosen[k]] == 0 if label.ndim else label != chosen[k]:
                 title, weight = f"wrong: {title}", "bold"
         axes[1, k].set_title(title, fontsize=8, fontweight=weight)
     return figure

@@ -99,8 +99,8 @@ def _local(path, rules, window=None, *, set_name=None, covid=False, images=None,
     table_rules = {name: rules[name] for name in ("uncertain", "delimiter", "raters", "skip_missing")}
     if ending in (".csv", ".tsv"):
         return read_table(path, images, columns, **table_rules)
-    if images is not None:
-        raise UserError(f"images belong to a table, but {path} is none: name the CSV")
+    if images is not None or columns is not None and path.is_dir():
+        raise UserError(f"images and columns belong to a table, but {path} is none: name the CSV")
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -115,7 +115,7 @@ def _local(path, rules, window=None, *, set_name=None, covid=False, images=None,
     if path.is_file() and found.task == "unlabelled" and len(tables) == 1:  # a zip, in which nobody can name it
         return read_table(path, None, columns, rows=table_rows(files.read(tables[0])), files=files, **table_rules)
     if columns is not None:
-        raise UserError(f"columns belong to a table, but {path} is none: name the CSV")
+        raise UserError(f"columns belong to a table, but {path} holds none, or several: name the CSV")
     if found.task == "unlabelled":
         found.aside += tuple((name, "a table: name it instead of its folder to use it") for name in sorted(tables))
     found.not_read = tuple(files.others)
