@@ -71,8 +71,9 @@ def _config(options) -> dict:
     for text in options.set or []:
         stage, name, value = _setting(text)
         stages[stage][name] = value
-    columns = {name: text.split(",") for name in ("label", "group") if (text := getattr(options, name))}
-    columns |= {"split": options.split} if options.split else {}
+    columns = {role: title for role in _COLUMNS if (title := getattr(options, role))}
+    if "label" in columns and len(options.label) == 1:  # titles may hold commas: then each has an option of its own
+        columns["label"] = options.label[0].split(",")
     seed = read_value(fields_of(RunConfig)["seed"], options.seed)
     if options.time_budget is not None:
         parse_duration(options.time_budget)
@@ -88,6 +89,15 @@ def _out(options):
 
 def _places(options):
     return {name: value for name in ("source", "images") if (value := getattr(options, name))}
+# The columns of a table, where they are not found by their titles.
+_COLUMNS = {
+    "file": "column of a CSV with the names of the image files",
+    "label": "column or columns of a CSV with the label, separated by commas, or each with an option of its own",
+    "group": "column of a CSV that keeps images together in one split, say patients",
+    "split": "column of a CSV with the splits; what its values mean, where they do not say it: fold:4=test,3=val; "
+    "none: draw the splits at random",
+    "rater": "column of a CSV that says who gave the label",
+}
 
 # %% ../nbs/07_cli.ipynb #f84f447f
 @contextlib.contextmanager
@@ -307,10 +317,8 @@ def _add_settings(parser, out_help="the run folder (default: runs/NAME)"):
             _add_option(add, _STAGES[stage], name)
     add("--source", help="where covid_xray lies: a Drive link or id, an address, a zip or a folder")
     add("--images", help="the folder or zip of the images that a CSV names")
-    add("--label", metavar="COLUMNS", help="column or columns of a CSV with the label, separated by commas")
-    add("--group", metavar="COLUMN", help="column of a CSV that keeps images together in one split, say patients")
-    add("--split", metavar="COLUMN", help="column of a CSV with the splits, with values that say no more than a number "
-        "as in fold:4=test,3=val; none: draw the splits at random")  # fmt: skip
+    for role, text in _COLUMNS.items():
+        add(f"--{role}", metavar="COLUMN", help=text, action="append" if role in ("label", "group") else "store")
     add("--set", action="append", metavar="STAGE.NAME=VALUE", help="any other setting, say search.width=8 (repeatable)")
     add("--device", default="auto", help=fields_of(SearchConfig)["device"].metadata["text"])
     add("--fork", metavar="RUN", help="begin with what still holds of this run; --out names the new one")
@@ -383,7 +391,11 @@ def main(arguments=None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _warn
         try:
-            options = command_parser().parse_args(arguments)
+            given = [*(sys.argv[1:] if arguments is None else arguments)]
+            if "--window" in given[:-1]:  # whose value may begin with a minus, which argparse takes for an option
+                place = given.index("--window")
+                given[place : place + 2] = [f"--window={given[place + 1]}"]
+            options = command_parser().parse_args(given)
             options.command(options)
             sys.stdout.flush()
         except SystemExit as done:  # --help and --version

@@ -24,16 +24,17 @@ from .models.genotype import GENOTYPES
 
 # %% ../nbs/00_config.ipynb #a02c6e2b
 def setting(
-    default, text, *, low=None, above=None, high=None, below=None, choices=None, form=None, since="0.1.0", before=None
+    default, text, *, low=None, above=None, high=None, below=None, choices=None, form=None, since="0.1.0", before=None,
+    verbatim=False,
 ):  # fmt: skip
     """A field of a dataclass of settings, with all that is to be known of it.
 
     text: one line of help; low, above, high, below: the range of a number (`above`, `below`: without the end itself);
     choices: the names there are; form: the line that the notebooks' forms have for it; since: the version that brought
-    it; before: its value in runs begun before that.
+    it; before: its value in runs begun before that; verbatim: text of the command line is taken as it is, also 'none'.
     """
     known = {"low": low, "above": above, "high": high, "below": below, "choices": choices}
-    more = {"form": form or text, "since": since, "before": before}
+    more = {"form": form or text, "since": since, "before": before, "verbatim": verbatim}
     return dataclasses.field(default=default, metadata={"text": text, **known, **more})
 
 
@@ -108,7 +109,7 @@ def checked(what, field, value):
 
 def read_value(field, text: str):
     "What the `text` of a command line says for a setting: a number, true, false, null, or the text itself."
-    if kind_of(field)[0] is str and text not in ("null", "none"):
+    if kind_of(field)[0] is str and (field.metadata["verbatim"] or text not in ("null", "none")):
         return text
     try:
         return None if text == "none" else json.loads(text)
@@ -214,7 +215,7 @@ class DataConfig:
     )  # fmt: skip
     delimiter: str | None = setting(
         None, "what stands between several labels in one cell of a table; none: seen from the cells; 'none': nothing",
-        since="0.3.0",
+        since="0.3.0", verbatim=True,
     )  # fmt: skip
     raters: str | None = setting(
         None, "what counts where a table has two opinions on an image; none: asked", choices=("majority", "any"),

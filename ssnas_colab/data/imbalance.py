@@ -184,9 +184,10 @@ def choose_images(source, factor, profile, seed, class_order="kept"):
     for split in ["train"] if several else parts:
         needed = 1 + len(missing) if split == "train" and not several else 1
         why = f" (one each for {' and '.join(['training', *missing])})" if needed > 1 else ""
+        more = "label more" if part and split == "train" else "add images"
         of = source.groups[split][np.isin(source.places(split), parts[split][0])] if source.groups else None
         for own in [None, of] if source.groups and not several else [None]:
-            enough(source, part + split, parts[split][1], needed, f"{why}: add images or leave the class out", own)
+            enough(source, part + split, parts[split][1], needed, f"{why}: {more} or leave the class out", own)
     if source.groups:
         groups = np.concatenate([source.groups[split] for split in source.sizes])
     if "test" in missing:

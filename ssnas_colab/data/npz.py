@@ -201,7 +201,8 @@ def read_npz(path, class_names=None, name=None, *, uncertain=None, window=None) 
     labels, names, told = _labels_of(path, found, sizes, class_names, uncertain)
     require_two_classes(path, names)
     splits = ("splits", "as the archive names them: " + ", ".join(f"{sizes[split]:,} {split}" for split in given))
-    more["decisions"] = (*(("labels", one) for one in told), *([splits] if len(given) > 1 else []))
+    keys = ", ".join(f"{split}_labels" for split in given)
+    more["decisions"] = (("labels", keys), *(("labels", one) for one in told), *([splits] if len(given) > 1 else []))
     return Source(name, str(path), sizes, labels, tuple(names), array_reader([*images.values()], path), **more)
 
 # %% ../../nbs/data/03_npz.ipynb #86924407
