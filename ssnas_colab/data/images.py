@@ -88,13 +88,15 @@ def scaled(values, window):
 def to_rgb(image, window=SIXTEEN) -> Image.Image:
     """A PIL image of any mode as RGB, upright, the same way for all.
 
-    window: (low, high) of images with more than 8 bits, `SIXTEEN`, or None where none is known. Transparent parts lie
-    on black, unless all is transparent: then its hidden colours are meant. `ValueError` for values whose scale nobody
-    knows, and where all that is seen through the window is one grey.
+    window: (low, high) of images with more than 8 bits, `SIXTEEN`, or None where none is known: then files that use
+    most of 16 bits can be read. Transparent parts lie on black, unless all is transparent: then its hidden colours are
+    meant. `ValueError` for values whose scale nobody knows, and where all that is seen through the window is one grey.
     """
     image = ImageOps.exif_transpose(image)
     values = deep_values(image)
     if values is not None:
+        if window is None and image.mode != "F" and values.min() >= 0 and 32767 < np.ptp(values) <= 65535:
+            window = SIXTEEN
         if window is None or window == SIXTEEN and image.mode == "F":
             raise ValueError(f"{'floating-point' if image.mode == 'F' else 'deep'} pixels of unknown scale")
         grey = scaled(values, (0, 65535) if window == SIXTEEN else window)

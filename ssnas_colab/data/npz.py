@@ -159,6 +159,8 @@ def _labels_of(path, found, sizes, class_names, uncertain):
         raise UserError(f"The labels of {path} differ in shape between its splits: give them the same columns")
     whole = np.concatenate(parts)
     labels, names, told = array_labels(whole, f"train_labels in {path}", class_names=class_names, uncertain=uncertain)
+    if class_names and whole.shape[1] > 1:  # a published set of several labels, also where each row has just one
+        labels, told = whole.astype(np.uint8), []
     labels = dict(zip(sizes, np.split(labels, np.cumsum([*sizes.values()])[:-1])))
     if (labels["train"] < 0).all():
         raise UserError(f"train_labels in {path} holds no label, all of them are missing: leave it out, or fill it in")

@@ -306,7 +306,7 @@ def test_any_archive_by_its_address(server):
     data = load_data(server.address + "/pets.zip?download=1")
     assert data.class_names == ("a", "b") and data.name.endswith("-pets")
     buffer = io.BytesIO()
-    np.savez(buffer, train_images=np.zeros((9, 8, 8), np.uint8))
+    np.savez(buffer, train_images=np.arange(9 * 64, dtype=np.uint8).reshape(9, 8, 8))
     server.files["/arrays"] = buffer.getvalue()
     assert load_data(server.address + "/arrays").task == "unlabelled"
     server.files["/nothing.zip"] = b"no archive"
