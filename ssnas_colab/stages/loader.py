@@ -6,6 +6,7 @@
 __all__ = ['NAMES', 'COVID_ADDRESS', 'files_stamp', 'ImageData', 'load_data', 'data_stage']
 
 # %% ../../nbs/01_loader.ipynb #9bca1d16
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -28,7 +29,7 @@ from ..data.imbalance import choose_images, enough, imbalance_facts, labelled, p
 from ..data.memmap import ArrayStore, compacted, image_key
 from ..data.npz import array_reader, python_source, read_npz
 from ..data.summary import PICTURES, data_facts, description, require_same_images
-from ..data.tables import read_table, table_rows
+from ..data.tables import file_finder, read_table, table_rows
 
 # %% ../../nbs/01_loader.ipynb #2b7ab524
 def _digits():
@@ -112,14 +113,28 @@ def _local(path, rules, window=None, *, set_name=None, covid=False, images=None,
     folder_rules = {name: rules[name] for name in ("unlabelled", "folders")}
     found = file_source(path, name=set_name, covid=covid, files=files, **folder_rules)
     tables = [name for name, _ in files.others if name.lower().endswith((".csv", ".tsv"))]
-    if path.is_file() and found.task == "unlabelled" and len(tables) == 1:  # a zip, in which nobody can name it
-        return read_table(path, None, columns, rows=table_rows(files.read(tables[0])), files=files, **table_rules)
+    beside = tables if path.is_file() and found.task == "unlabelled" else []  # in a zip, where nobody can name it
+    telling = [(name, rows) for name in beside if (rows := _told_by(files, path / name, name))]
+    if len(telling) == 1:
+        [(name, rows)] = telling
+        made = read_table(path, None, columns, rows=rows, files=files, **table_rules)
+        made.name, made.not_read = found.name, tuple(pair for pair in files.others if pair[0] != name)
+        made.decisions = (("labels", f"the table {name}, which lies beside the images"), *made.decisions)
+        return made
     if columns is not None:
         raise UserError(f"columns belong to a table, but {path} holds none, or several: name the CSV")
     if found.task == "unlabelled":
         found.aside += tuple((name, "a table: name it instead of its folder to use it") for name in sorted(tables))
     found.not_read = tuple(files.others)
     return found
+
+
+def _told_by(files, path, name):
+    "The rows of the table `name` among `files` if most of them name an image there, else None."
+    with contextlib.suppress(UserError, OSError, ValueError):
+        rows, find = table_rows(path, files.read(name)), file_finder(files.names)
+        named = [sum(find(row[i]) is not None for row in rows) for i in range(len(rows[0]))]
+        return rows if 2 * max(named) >= len(rows) - 1 else None
 
 # %% ../../nbs/01_loader.ipynb #2fca8b3c
 def _find(name_or_path, image_size, source, images, columns, rules, window, layout):
