@@ -213,6 +213,10 @@ class DataConfig:
         None, "what a folder called test, train, ... beside class folders is; none: asked where it may be either",
         choices=("classes", "splits"), since="0.3.0",
     )  # fmt: skip
+    numbers: str = setting(
+        "value", "order of class folders whose names are numbers: by value, or as text (10 before 2)",
+        choices=("value", "text"), since="0.3.0", before="text",
+    )  # fmt: skip
     delimiter: str | None = setting(
         None, "what stands between several labels in one cell of a table; none: seen from the cells; 'none': nothing",
         since="0.3.0", verbatim=True,
