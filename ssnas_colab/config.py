@@ -515,5 +515,6 @@ def complete(config: dict, began="0.1.0") -> dict:
 
 def default_path(data) -> Path:
     "Where the run of these images goes unless told otherwise: `runs/` and the name, or the path's last part."
-    name = data if isinstance(data, (str, Path)) else getattr(data, "name", "images")
+    name = data if isinstance(data, (str, Path)) else getattr(data, "name", None)
+    name = name if isinstance(name, (str, Path)) else "images"  # a DataFrame may have a column called name
     return Path("runs") / (Path(str(name)).name.split(".")[0] or "data")
