@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['FEW', 'FEATURES_AT_ONCE', 'OBJECTIVES', 'PROJECTOR', 'RATE', 'DECAY', 'WARMUP', 'CLIP', 'SCORES', 'LEAST', 'HELD_OUT',
-           'untouched', 'device_of', 'seed_globally', 'HeldOut', 'barlow_twins', 'simclr', 'vicreg', 'rank',
-           'retrieval', 'train_briefly', 'naswot', 'expressivity', 'macs', 'parameters', 'depth', 'Score', 'find_score',
-           'check_images', 'check_network', 'check_features', 'network_scores', 'network_score']
+           'MEASURED', 'untouched', 'device_of', 'seed_globally', 'HeldOut', 'barlow_twins', 'simclr', 'vicreg', 'rank',
+           'retrieval', 'take', 'train_briefly', 'naswot', 'expressivity', 'macs', 'parameters', 'depth', 'Score',
+           'find_score', 'check_images', 'check_network', 'check_features', 'network_scores', 'network_score']
 
-# %% ../../nbs/nas/08_scores.ipynb #44335828
+# %% ../../nbs/nas/08_scores.ipynb #25a20349
 import contextlib
 import functools
+import importlib
 import math
 import random
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ def seed_globally(seed, device):
     np.random.seed(seed % 2**32)
     random.seed(seed)
 
-# %% ../../nbs/nas/08_scores.ipynb #26cec20f
+# %% ../../nbs/nas/08_scores.ipynb #cce9f609
 FEW = 64  # images that scores without training look at, and images a step of those that train
 FEATURES_AT_ONCE = 64
 
@@ -86,9 +87,9 @@ FEATURES_AT_ONCE = 64
 class HeldOut:
     """Images and a network that a score looks at; every score is a function of one of these.
 
-    network: the module, with the weights it has by now; images: uint8 (N, C, H, W), in the order that the seed drew;
-    head: the projector that was trained with it (None: no training); policy: of the views; `statistics`: mean and
-    standard deviation for `normalise`.
+    network: the module, with the weights it has by now; images: a uint8 tensor (N, C, H, W), in the order that the
+    seed drew; head: the projector that was trained with it (None: no training); policy, seed: of the views;
+    statistics: mean and standard deviation for `normalise` (None: those of the images).
     """
 
     def __init__(self, network, images, head=None, *, policy="natural", seed=0, statistics=None):
@@ -128,6 +129,7 @@ class HeldOut:
 
     @torch.no_grad()
     def through(self, batches):
+        "Features (N, D) of batches of inputs."
         self.judging()
         return torch.cat([self.network.features(batch) for batch in batches])
 
@@ -195,7 +197,7 @@ def retrieval(held) -> float:
     alike, own = h1 @ h2.T, torch.arange(len(h1), device=h1.device)
     return float(torch.cat([alike.argmax(1) == own, alike.argmax(0) == own]).double().mean())
 
-# %% ../../nbs/nas/08_scores.ipynb #b275e858
+# %% ../../nbs/nas/08_scores.ipynb #2a289fea
 OBJECTIVES = {
     "barlow_twins": lambda z1, z2: barlow_twins_loss(z1, z2) / z1.shape[1],
     "simclr": nt_xent_loss,
@@ -204,38 +206,47 @@ OBJECTIVES = {
 PROJECTOR, RATE, DECAY, WARMUP, CLIP = 512, 2e-3, 1e-4, 10, 5.0
 
 
+def take(images, positions):
+    "The images at `positions` (an int64 array) as a tensor of their own, from an array (in memory or not) or a tensor."
+    if isinstance(images, np.ndarray):
+        return torch.from_numpy(images[positions])
+    return images[torch.from_numpy(positions).to(images.device)]
+
+
 def train_briefly(network, images, objective, steps, *, policy, seed, statistics):
     """Train `network` without labels; gives (steps done, projector) at each number in `steps` (sorted, 0 or more).
 
-    images: uint8 (N, C, H, W); objective: a name in `OBJECTIVES`. AdamW, 2e-3 after a linear rise of 10 steps, decay
-    1e-4, gradients clipped to 5, batches of 64 (of all images, where they are fewer), projector 512-512.
+    images: a pair: uint8 (N, C, H, W), and the positions of those to train on; objective: a name in `OBJECTIVES`.
+    AdamW, 2e-3 after a linear rise of 10 steps, decay 1e-4, gradients clipped to 5, batches of 64 (of all images, where
+    they are fewer), projector 512-512.
     """
-    held = HeldOut(network, images, policy=policy, seed=seed, statistics=statistics)
+    images, places = images
+    held = HeldOut(network, take(images, places[:1]), policy=policy, seed=seed, statistics=statistics)
     seed_globally(derived_seed(seed, "score", "projector"), held.device)
     head = Projector(network.feature_width, PROJECTOR).to(held.device, held.dtype)
     weights = [*(p for p in network.parameters() if p.requires_grad), *head.parameters()]
     optimizer = torch.optim.AdamW(weights, RATE, weight_decay=DECAY)
-    size = min(FEW, len(images))
-    each = len(images) // size
+    size = min(FEW, len(places))
+    each = len(places) // size
     for done in range(max(steps) + 1):
         if done in steps:
             yield done, head
         if done == max(steps):
             return
         moment = StepSeed(seed, "score", *divmod(done, each))
-        order = torch.from_numpy(epoch_order(len(images), seed, "score", moment.epoch))
-        chosen = order[moment.step * size : (moment.step + 1) * size]
+        order = places[epoch_order(len(places), seed, "score", moment.epoch)]
+        chosen = take(images, order[moment.step * size : (moment.step + 1) * size])
         seed_globally(derived_seed(seed, "score", "dropout", done), held.device)
         network.train(), head.train()
         for group in optimizer.param_groups:
             group["lr"] = RATE * min((done + 1) / WARMUP, 1)
-        z1, z2 = (head(network.features(view)) for view in held.views(images[chosen], moment.epoch, moment.step))
+        z1, z2 = (head(network.features(view)) for view in held.views(chosen, moment.epoch, moment.step))
         optimizer.zero_grad(set_to_none=True)
         OBJECTIVES[objective](z1, z2).backward()
         nn.utils.clip_grad_norm_(weights, CLIP)
         optimizer.step()
 
-# %% ../../nbs/nas/08_scores.ipynb #addb119d
+# %% ../../nbs/nas/08_scores.ipynb #8dd7e460
 _ACTIVATIONS = set(
     "relu relu6 hardtanh leaky_relu elu gelu silu mish hardswish hardsigmoid sigmoid tanh softplus threshold celu selu "
     "rrelu_with_noise _prelu_kernel log_sigmoid_forward hardshrink softshrink glu".split()
@@ -251,13 +262,13 @@ class _Codes(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name, kwargs = function._schema.name.removeprefix("aten::").rstrip("_"), kwargs or {}
-        if name in _ACTIVATIONS or name in ("clamp", "clamp_min", "maximum") and self.at_zero(name, args, kwargs):
+        if name in _ACTIVATIONS or name in ("clamp", "clamp_min", "maximum", "gt") and self.at_zero(name, args, kwargs):
             self.see(args[0])
         return function(*args, **kwargs)
 
     @staticmethod
     def at_zero(name, args, kwargs):
-        "Whether it cuts off what lies below zero, as ReLU does; clamps also keep norms and variances away from zero."
+        "Whether zero is where it cuts, as ReLU does; clamps also keep norms and variances away from zero."
         floor = args[1] if len(args) > 1 else kwargs.get("min", kwargs.get("other"))
         return floor is not None and not torch.as_tensor(floor).any()
 
@@ -271,7 +282,7 @@ def naswot(held) -> float:
     """Logarithm of |det K|, K_ij: units on which the images i and j agree (NASWOT, arXiv 2006.04647, equation 2).
 
     A unit is on where what goes into an activation is above 0, whatever calls it: ReLU and its kind, smooth ones,
-    `clamp` and `maximum` at zero. Of the first 64 images, equal ones once. Minus infinity where two images share all.
+    `clamp`, `maximum` and `x > 0`. Of the first 64 images, equal ones once. Minus infinity where two images share all.
     """
     few = torch.unique(held.images[:FEW].flatten(1), dim=0).unflatten(1, held.shape)
     held.judging()
@@ -280,31 +291,39 @@ def naswot(held) -> float:
     sign, logarithm = np.linalg.slogdet(codes.agree.numpy())
     return float(logarithm) if sign else -math.inf
 
-# %% ../../nbs/nas/08_scores.ipynb #83482734
+# %% ../../nbs/nas/08_scores.ipynb #118d2365
 class _Maps:
-    "Covariances (C, C) of the results of the outermost parts that give maps, in the order of the calls."
+    """Finds the outermost parts that give maps, and keeps the covariance (C, C) of their channels, by number of call.
 
-    def __init__(self, network):
-        self.network, self.calls = network, [[]]
+    wanted: numbers of the calls whose covariances are kept; of the others None.
+    """
+
+    def __init__(self, network, wanted=()):
+        self.network, self.wanted, self.count = network, wanted, 0
+        self.calls = [(None, {})]  # those in progress, the outermost first: its number, what was found inside
 
     def __enter__(self):
-        self.hooks = []
-        for module in self.network.modules():
-            if module is not self.network:
-                self.hooks += [
-                    module.register_forward_pre_hook(lambda module, given: self.calls.append([])),
-                    module.register_forward_hook(self.end),
-                ]
+        parts = [module for module in self.network.modules() if module is not self.network]
+        self.hooks = [part.register_forward_pre_hook(self.begin) for part in parts]
+        self.hooks += [part.register_forward_hook(self.end) for part in parts]
         return self
 
+    def begin(self, module, given):
+        self.calls.append((self.count, {}))
+        self.count += 1
+
     def end(self, module, given, result):
-        inner = self.calls.pop()
+        number, found = self.calls.pop()
         opened = isinstance(module, (nn.Sequential, nn.ModuleList))
         if not opened and isinstance(result, torch.Tensor) and result.ndim == 4:
-            x = result.detach().transpose(0, 1).flatten(1)  # now: a ReLU that works in place may come next
-            x = x - x.mean(1, keepdim=True)
-            inner = [x @ x.T / x.shape[1]]
-        self.calls[-1] += inner
+            found = {number: self.covariance(result) if number in self.wanted else None}
+        self.calls[-1][1].update(found)
+
+    @staticmethod
+    def covariance(maps):
+        x = maps.detach().transpose(0, 1).flatten(1)  # at once: a ReLU that works in place may come next
+        x = x - x.mean(1, keepdim=True)
+        return x @ x.T / x.shape[1]
 
     def __exit__(self, *error):
         for hook in self.hooks:
@@ -319,10 +338,14 @@ def expressivity(held) -> float:
     shows the network noise; here it sees the first 64 images. 0 where no module gives a map.
     """
     held.judging()
-    with torch.no_grad(), _Maps(held.network) as maps:
-        held.network.features(held.few)
+    with torch.no_grad():
+        few, found = held.few, {}
+        for images in (few[:2], few):  # first to see which calls count
+            with _Maps(held.network, found) as maps:
+                held.network.features(images)
+            [(_, found)] = maps.calls
     total = 0.0
-    for covariance in maps.calls[0]:
+    for covariance in found.values():
         values = torch.linalg.eigvalsh(covariance.double()).clamp_min(0)
         share = values / values.sum().clamp_min(torch.finfo(values.dtype).tiny)
         total -= float(torch.special.xlogy(share, share).sum())
@@ -369,7 +392,7 @@ def depth(held) -> float:
             longest[node] = max((longest[source] for source in before), default=0) + weighs
     return float(longest[result.grad_fn])
 
-# %% ../../nbs/nas/08_scores.ipynb #18e462a3
+# %% ../../nbs/nas/08_scores.ipynb #ad8deca1
 @dataclass(frozen=True)
 class Score:
     "function: from a `HeldOut` to a number, higher is better; objective: the loss to train by first (None: none)."
@@ -387,28 +410,35 @@ SCORES = {
 
 
 def find_score(score) -> Score:
-    "The `Score` of that name, or `score` itself if it is one; `UserError` naming the nearest for an unknown name."
+    """The `Score` of that name, or `score` itself if it is one; "module:name" imports one of one's own.
+
+    One's own is a `Score`, or a function of a `HeldOut`. `UserError` for what is not there.
+    """
     if isinstance(score, Score):
         return score
+    if isinstance(score, str) and ":" in score:
+        module, _, name = score.partition(":")
+        try:
+            found = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise UserError(f"the score {score!r} is not there ({error}): write it as module:name") from None
+        return found if isinstance(found, Score) else Score(found)
     if not isinstance(score, str) or score not in SCORES:
         raise UserError(f"no score is called {score!r}: {did_you_mean(score, SCORES)}")
     return SCORES[score]
 
-# %% ../../nbs/nas/08_scores.ipynb #f8b553cc
+# %% ../../nbs/nas/08_scores.ipynb #7fd5e100
 LEAST = 64  # images
 
 
 def check_images(images):
-    "The images as a uint8 tensor (N, C, H, W) on the device where they are; `UserError` for anything else."
-    if isinstance(images, np.ndarray):
-        kind = images.dtype.name
-    elif isinstance(images, torch.Tensor):
-        kind = str(images.dtype).removeprefix("torch.")
-    else:
+    "`UserError` for what is not uint8 images (N, C, H, W), an array or a tensor, `LEAST` or more."
+    if not isinstance(images, (np.ndarray, torch.Tensor)):
         raise UserError(
             f"a score needs images as a numpy array or a tensor, but got {type(images).__name__}: "
             "pass data.images['train']"
         )
+    kind = str(images.dtype).removeprefix("torch.")
     if kind != "uint8" or images.ndim != 4:
         raise UserError(
             f"a score needs uint8 images (N, C, H, W), but got {kind} of shape {tuple(images.shape)}: "
@@ -418,7 +448,6 @@ def check_images(images):
         raise UserError(f"a score needs at least {LEAST} images, but got {len(images)}: pass more")
     if 0 in images.shape:
         raise UserError(f"a score needs images with pixels, but got shape {tuple(images.shape)}: pass others")
-    return torch.from_numpy(np.ascontiguousarray(images)) if isinstance(images, np.ndarray) else images.detach()
 
 
 def check_network(network):
@@ -437,7 +466,9 @@ def check_features(held):
     network, shape = held.network, held.shape
     convolution = next((m for m in network.modules() if isinstance(m, nn.Conv2d)), None)
     try:
-        found = tuple(held.through([held.inputs(held.images[:2])]).shape)
+        held.judging()
+        with torch.no_grad():
+            result = network.features(held.inputs(held.images[:2]))
     except RuntimeError as error:
         if convolution is None or convolution.in_channels == shape[0]:
             raise
@@ -445,9 +476,11 @@ def check_features(held):
             f"the network reads images of {convolution.in_channels} channels, but these have {shape[0]}: "
             "make it with as many in_channels"
         ) from error
-    if found != (2, network.feature_width):
+    found = getattr(result, "shape", ())
+    if tuple(found) != (2, network.feature_width):
+        what = f"shape {tuple(found)}" if isinstance(result, torch.Tensor) else type(result).__name__
         raise UserError(
-            f"features(x) of {type(network).__name__} gives shape {found} for 2 images: "
+            f"features(x) of {type(network).__name__} gives {what} for 2 images: "
             f"it should be (2, {network.feature_width}), as feature_width says"
         )
 
@@ -457,8 +490,8 @@ def _whole(value, least, what):
         raise UserError(f"{what} is {value!r}: it must be a whole number, {least} or more")
     return int(value)
 
-# %% ../../nbs/nas/08_scores.ipynb #3a7c4b27
-HELD_OUT = 512
+# %% ../../nbs/nas/08_scores.ipynb #86f33ece
+HELD_OUT, MEASURED = 512, 1024  # images at most: held out; for the mean and deviation of the pixels
 
 
 def network_scores(
@@ -478,11 +511,12 @@ def network_scores(
         raise UserError("network_scores needs at least one score and one number of steps: name some")
     seed = _whole(seed, 0, "seed")
     check_network(network)
-    images = check_images(images)
+    check_images(images)
     policy = find_augmentation(policy or ("natural" if images.shape[1] == 3 else "medical"))
-    images = images[torch.from_numpy(epoch_order(len(images), seed, "score", "held out")).to(images.device)]
+    order = epoch_order(len(images), seed, "score", "held out")
     count, found = min(HELD_OUT, len(images) // 2), {name: {} for name in wanted}
-    how = {"policy": policy, "seed": seed, "statistics": pixel_statistics(images.cpu().numpy())}
+    some = take(images, order[:MEASURED])
+    how = {"policy": policy, "seed": seed, "statistics": pixel_statistics(some.cpu().numpy())}
     device = device_of(network)
 
     def measure(held, objective, done):
@@ -496,14 +530,14 @@ def network_scores(
     exact = torch.backends.cudnn.flags(deterministic=True, benchmark=False) if cuda else contextlib.nullcontext()
     with torch.inference_mode(False), torch.enable_grad(), full_precision(device), exact:
         with untouched(network):
-            check_features(HeldOut(network, images, **how))
+            check_features(HeldOut(network, some, **how))
         for objective in dict.fromkeys(score.objective for score in wanted.values()):
             with untouched(network):
                 if objective is None:
-                    measure(HeldOut(network, images, **how), None, 0)
+                    measure(HeldOut(network, some, **how), None, 0)
                     continue
-                for done, head in train_briefly(network, images[count:], objective, steps, **how):
-                    measure(HeldOut(network, images[:count], head, **how), objective, done)
+                for done, head in train_briefly(network, (images, order[count:]), objective, steps, **how):
+                    measure(HeldOut(network, some[:count], head, **how), objective, done)
     return found
 
 

@@ -2,7 +2,9 @@
 
 import itertools
 import math
+import sys
 import types
+import warnings
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from torch import nn
 
 import ssnas_colab
 from ssnas_colab.core.basics import UserError
+from ssnas_colab.data.augment import pixel_statistics
 from ssnas_colab.models.baselines import ResNet, random_genotype
 from ssnas_colab.models.network import Network, count_macs, count_parameters
 from ssnas_colab.nas import scores
@@ -149,12 +152,14 @@ ACTIVATIONS = {
     "relu_": lambda x: x.relu_(), "clamp": lambda x: x.clamp(min=0), "clamp_": lambda x: x.clamp_(0),
     "clip": lambda x: x.clip(0, 6), "clamp_min": lambda x: torch.clamp_min(x, 0),
     "threshold": lambda x: F.threshold(x, 0, 0),
-    "maximum": lambda x: torch.maximum(x, torch.zeros_like(x)), "max": lambda x: torch.max(x, torch.zeros(())),
+    "maximum": lambda x: torch.maximum(x, torch.zeros_like(x)),
+    "mask": lambda x: x * (x > 0), "where": lambda x: torch.where(x > 0, x, 0),
+    "max": lambda x: torch.max(x, torch.zeros(())),
     "relu6": F.relu6, "hardtanh": nn.Hardtanh(0, 6), "hardswish": F.hardswish, "nn.Hardswish": nn.Hardswish(),
     "silu": F.silu, "silu_": nn.SiLU(inplace=True), "gelu": F.gelu, "elu": F.elu, "selu": F.selu, "celu": F.celu,
     "leaky": F.leaky_relu, "prelu": nn.PReLU().double(), "rrelu": nn.RReLU().eval(), "mish": F.mish,
     "softplus": F.softplus,
-    "tanh": torch.tanh, "sigmoid": torch.sigmoid, "hardsigmoid": F.hardsigmoid, "scripted": torch.jit.script(nn.ReLU()),
+    "tanh": torch.tanh, "sigmoid": torch.sigmoid, "hardsigmoid": F.hardsigmoid, "scripted": None,
 }  # fmt: skip
 
 
@@ -163,10 +168,11 @@ def agreement(codes):
     return np.array([[codes.shape[1] - (a != b).sum() for b in codes] for a in codes], dtype=float)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_naswot_sees_activations_whatever_calls_them(name):
     network, images, codes = small().double(), pictures(64), []
-    activation = ACTIVATIONS[name]
+    activation = ACTIVATIONS[name] or torch.jit.script(nn.ReLU())
 
     def watched(x):
         codes.append((x > 0).flatten(1).numpy())
@@ -193,9 +199,11 @@ def test_naswot_ignores_what_only_guards_a_division():
 
 
 def test_naswot_takes_equal_images_once():
-    images = pictures(64)
+    network, images = small().double(), pictures(64)
     images[7] = images[8]
-    assert math.isfinite(network_score(small(), images, score="naswot"))
+    once = torch.cat([images[:7], images[8:]])
+    expected = scores.naswot(HeldOut(network, once, statistics=pixel_statistics(images.numpy())))
+    assert network_score(network, images, score="naswot") == pytest.approx(expected, rel=1e-9)
 
 
 def entropy_of(maps):
@@ -218,6 +226,15 @@ def test_expressivity_sums_over_the_outermost_parts():
         fourth = network.blocks[1](third.relu())
     expected = sum(entropy_of(maps.numpy()) for maps in (first, second, third, fourth))
     assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_expressivity_counts_a_part_at_each_call():
+    network, images = small().double(), pictures(64)
+    network.blocks = nn.ModuleList([network.blocks[0], network.blocks[0]])
+    network.end = nn.Linear(6, 5).double()
+    twice = network_score(network, images, score="expressivity")
+    network.blocks = network.blocks[:1]
+    assert twice > network_score(network, images, score="expressivity") + 0.1
 
 
 class Part(nn.Module):
@@ -343,6 +360,7 @@ def test_scoring_does_train_within():
     assert network_score(network, pictures(), steps=12) != network_score(network, pictures(), steps=0)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
 def test_a_scripted_module_and_a_buffer_that_is_put_anew():
     class Counting(Small):
         def __init__(self):
@@ -371,8 +389,13 @@ def test_without_gradients_and_in_inference_mode():
     assert network_score(network, images, steps=2) == expected
 
 
-def test_numpy_or_torch():
+def test_numpy_or_torch(tmp_path):
     network, images = small(), pictures()
+    np.save(tmp_path / "images.npy", images.numpy())
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert network_score(network, mapped, steps=1) == network_score(network, images, steps=1)
     assert network_score(network, images.numpy()[::-1][::-1], steps=1) == network_score(network, images, steps=1)
 
 
@@ -381,6 +404,13 @@ def test_the_seed_and_the_views_matter(name):
     found = [network_score(small(), pictures(200), score=name, steps=1, seed=s) for s in (0, 1)]
     found += [network_score(small(), pictures(200), score=name, steps=1, policy="medical")]
     assert all(a != b for a, b in itertools.combinations(found, 2))
+
+
+def test_views_follow_the_number_of_channels():
+    for channels, policy, other in ((3, "natural", "medical"), (1, "medical", "natural")):
+        network, images = small(channels=channels), pictures(64, channels)
+        found = {p: network_score(network, images, steps=1, policy=p) for p in (None, policy, other)}
+        assert found[None] == found[policy] != found[other]
 
 
 def test_the_weights_it_has_matter():
@@ -437,11 +467,18 @@ class Wrong(Small):
         return self.stem(x)
 
 
+class Pair(Small):
+    def features(self, x):
+        return x, x
+
+
 @pytest.mark.parametrize(
     "change, words",
     [
         ({"score": "barlow"}, "barlow_twins"),
         ({"score": 3}, "no score is called 3"),
+        ({"score": "math:no_such"}, "module:name"),
+        ({"score": "no_such_module:score"}, "module:name"),
         ({"steps": -1}, "steps is -1"),
         ({"steps": 2.5}, "steps is 2.5"),
         ({"seed": "x"}, "seed is 'x'"),
@@ -453,6 +490,7 @@ class Wrong(Small):
         ({"images": [1, 2]}, "list"),
         ({"network": nn.Linear(3, 3)}, "features(x)"),
         ({"network": Wrong()}, "it should be (2, 5)"),
+        ({"network": Pair()}, "gives tuple for 2 images"),
     ],
 )
 def test_refusals(change, words):
@@ -461,6 +499,16 @@ def test_refusals(change, words):
     with pytest.raises(UserError) as caught:
         network_score(network, images, **arguments)
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def spread(held):
+    return float(held.features.std())
+
+
+def test_a_score_of_ones_own_by_name(monkeypatch):
+    monkeypatch.setitem(sys.modules, "my_scores", types.SimpleNamespace(spread=spread, after=Score(spread, "vicreg")))
+    found = network_scores(small(), pictures(), scores=("my_scores:spread", "my_scores:after"), steps=2)
+    assert found["my_scores:spread"].keys() == {0} and found["my_scores:after"].keys() == {2}
 
 
 def test_nothing_to_score():
