@@ -279,7 +279,7 @@ class _Codes(TorchDispatchMode):
 
 
 def naswot(held) -> float:
-    """Logarithm of |det K|, K_ij: units on which the images i and j agree (NASWOT, arXiv 2006.04647, equation 2).
+    """Logarithm of |det K|, K_ij: units on which the images i and j agree (NASWOT: Mellor 2021, arXiv 2006.04647).
 
     A unit is on where what goes into an activation is above 0, whatever calls it: ReLU and its kind, smooth ones,
     `clamp`, `maximum` and `x > 0`. Of the first 64 images, equal ones once. Minus infinity where two images share all.
@@ -331,7 +331,7 @@ class _Maps:
 
 
 def expressivity(held) -> float:
-    """Sum over parts of the entropy of their channels' principal components (AZ-NAS, arXiv 2403.19232, equation 3).
+    """Sum over parts of the entropy of their channels' principal components (AZ-NAS: Lee 2024, arXiv 2403.19232).
 
     For each part: eigenvalues of the covariance of its channels over images and places, as shares p; -sum(p log p).
     Parts are the outermost modules whose results are maps (4-D); `Sequential` and `ModuleList` are opened. The paper
