@@ -37,7 +37,7 @@ SIGNPOSTS = {"core.using"}  # old names that point to where things are now
 PUBLIC = (
     "load_data long_tailed_counts ImageData Genotype Edge GENOTYPES PRIMITIVES plot_genotype Network count_parameters "
     "count_macs Supernet barlow_twins_loss zero_one_loss nt_xent_loss derive Run UserError search derive_stage "
-    "evaluate run_pipeline explore load_model load_genotype"
+    "evaluate run_pipeline explore load_model load_genotype network_score"
 ).split()
 
 
