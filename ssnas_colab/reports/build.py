@@ -8,7 +8,6 @@ __all__ = ['assemble_report', 'differences', 'models_table', 'constant_answer', 
            'report_view', 'write_report']
 
 # %% ../../nbs/reports/06_build.ipynb #e2f5e972
-import dataclasses
 import platform
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 
 from .. import __version__
-from ..core.basics import flatten, format_duration
+from ..core.basics import as_stored, flatten, format_duration
 from ..core.device import choose_engine
 from ..data.summary import data_facts, members
 from ..inference.predict import load_model
@@ -54,7 +53,7 @@ def assemble_report(run, data, config, models) -> dict:
         "settings": {key: run.config[key] for key in run.config if key in ("preset", "seed")}
         | {"data": _without_places(data.settings)}
         | {"search": run.load_json("search.json")["settings"]}
-        | {"evaluation": dataclasses.asdict(config) | {"published": list(config.published)}},
+        | {"evaluation": as_stored(config)},
         "seeds": [config.seed], "searched_once": False, "recipe": config.recipe,
         "seconds": round(sum(seconds.values()), 2), "stage_seconds": seconds,
         "versions": {"ssnas_colab": __version__, "torch": torch.__version__, "python": platform.python_version()},
