@@ -235,7 +235,7 @@ class _CellBlock(nn.Module):
         edges, concat = genotype.used("reduce" if stride == 2 else "normal")
         if not concat:
             raise UserError("A cell of a stage has no edge that leads from an input to its output: add one")
-        node = max(channels // len(concat), 1)
+        node = max(channels // len(concat), 2)  # two ways of half the channels each halve the image
         self.cell = Cell(edges, concat, (in_channels, in_channels), node, reduction=stride == 2)
         self.even = ReLUConvBN(node * len(concat), channels)
 
@@ -351,6 +351,8 @@ class Network(nn.Module):
 
     def set_drop_path(self, probability):
         "Drop edges of cells with `probability` (0 <= p < 1) in training from now on; DARTS lets it grow with time."
+        if isinstance(self.genotype, StageGenotype):
+            raise UserError("drop_path belongs to networks of cells: a network of stages has no edges to drop")
         if not 0 <= probability < 1:
             raise UserError(f"drop_path is {probability}: it must be at least 0 and less than 1")
         self.drop.probability = float(probability)

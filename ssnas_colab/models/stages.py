@@ -8,7 +8,6 @@ __all__ = ['KINDS', 'KERNELS', 'EXPANSIONS', 'GROWTHS', 'STAGE_GENOTYPES', 'Bloc
 
 # %% ../../nbs/models/05_stages.ipynb #f60503ab
 import json
-import math
 import random
 from dataclasses import dataclass, replace
 
@@ -62,7 +61,7 @@ class StageGenotype:
 
     def __post_init__(self):
         _check(isinstance(self.stages, tuple) and 1 <= len(self.stages) <= 16, "stages", "1 to 16", self.stages)
-        _check(self.stem_stride in (1, 2, 4), "the stem's stride", "1, 2 or 4", self.stem_stride)
+        _check(_is_one(self.stem_stride, (1, 2, 4)), "the stem's stride", "1, 2 or 4", self.stem_stride)
         _check(_is_number(self.head) and 0 <= self.head <= 1000, "the head's width", "0 to 1000", self.head)
         for i, stage in enumerate(self.stages):
             where = f"stage {i + 1}"
@@ -70,14 +69,16 @@ class StageGenotype:
             _check(1 <= len(stage.blocks) <= 64, f"the blocks of {where}", "1 to 64", len(stage.blocks))
             fine = _is_number(stage.width) and 0.01 <= stage.width <= 100
             _check(fine, f"the width of {where}", "0.01 to 100", stage.width)
-            _check(stage.stride in (1, 2), f"the stride of {where}", "1 or 2", stage.stride)
+            _check(_is_one(stage.stride, (1, 2)), f"the stride of {where}", "1 or 2", stage.stride)
             for block in stage.blocks:
                 of = f"a block of {where}"
-                _check(isinstance(block, Block) and block.kind in KINDS, of, f"one of {', '.join(KINDS)}", block)
-                _check(block.kernel in KERNELS, f"the kernel of {of}", "3, 5 or 7", block.kernel)
-                _check(block.expansion in range(1, 17), f"the expansion of {of}", "1 to 16", block.expansion)
-                _check(isinstance(block.squeeze_excite, bool), f"squeeze_excite of {of}", "true or false", block)
-                _check(block.shortcut in ("project", "same"), f"the shortcut of {of}", "project or same", block)
+                fine = isinstance(block, Block) and isinstance(block.kind, str)
+                _check(fine, of, "a Block of some kind", type(block))
+                _check(block.kind in KINDS, of, f"one of {', '.join(KINDS)}", block.kind)
+                _check(_is_one(block.kernel, KERNELS), f"the kernel of {of}", "3, 5 or 7", block.kernel)
+                _check(_is_one(block.expansion, range(1, 17)), f"the expansion of {of}", "1 to 16", block.expansion)
+                _check(isinstance(block.squeeze_excite, bool), f"squeeze_excite of {of}", "true or false", "another")
+                _check(block.shortcut in ("project", "same"), f"the shortcut of {of}", "project or same", block.shortcut)
                 fine = (block.kind == "cell") == (block.genotype is not None)
                 _check(fine, of, "a cell with its genotype, or another without", block.kind)
 
@@ -136,7 +137,11 @@ class StageGenotype:
 
 
 def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e9 < value < 1e9
+
+
+def _is_one(value, known):
+    return isinstance(value, int) and not isinstance(value, bool) and value in known
 
 
 def _check(fine, what, wanted, value):

@@ -59,6 +59,12 @@ WRONG = [
     '{"space": "stages", "stages": [{"blocks": [{"kind": "mbconv"}], "stride": 3}]}',
     '{"space": "stages", "stages": [{"blocks": [{"kind": "cell"}]}]}',
     '{"space": "stages", "stages": [{"blocks": [{"kind": "basic", "more": 1}]}]}',
+    '{"space": "stages", "stages": [{"blocks": [{"kind": ["mbconv"]}]}]}',
+    '{"space": "stages", "stages": [{"blocks": [{"kind": "mbconv", "kernel": 3.0}]}]}',
+    '{"space": "stages", "stages": [{"blocks": [{"kind": "mbconv", "expansion": true}]}]}',
+    '{"space": "stages", "stages": [{"blocks": [{"kind": "basic"}], "stride": true}]}',
+    '{"space": "stages", "stem_stride": 1.0, "stages": [{"blocks": [{"kind": "basic"}]}]}',
+    json.dumps({"space": "stages", "stages": [{"blocks": [{"kind": "basic"}], "width": 10**400}]}),
     json.dumps({"space": "stages", "stages": [{"blocks": [{"kind": "basic"}] * 65}]}),
     json.dumps({"space": "stages", "stages": [{"blocks": [{"kind": "basic"}]}] * 17}),
 ]  # fmt: skip
@@ -158,3 +164,10 @@ def test_budgets_that_nothing_fits_say_the_smallest_size():
     refused("input_size", act=lambda: Network.within(MBCONV, 4, max_macs=10**6))
     refused("budget", act=lambda: Network.within(MBCONV, 4, max_parameters=None))
     refused("cells", act=lambda: Network(MBCONV, 4, auxiliary=True))
+    refused("cells", act=lambda: Network(MBCONV, 4).set_drop_path(0.2))
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_narrow_networks_with_cells_run(width):
+    two = StageGenotype((CELL, Stage((Block("cell", genotype=GENOTYPES["FairDARTS_a"]),) * 2, 2.0, 2)))
+    assert Network(two, 4, width=width).eval()(torch.rand(2, 3, 16, 16)).shape == (2, 4)
