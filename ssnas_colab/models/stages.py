@@ -78,7 +78,8 @@ class StageGenotype:
                 _check(_is_one(block.kernel, KERNELS), f"the kernel of {of}", "3, 5 or 7", block.kernel)
                 _check(_is_one(block.expansion, range(1, 17)), f"the expansion of {of}", "1 to 16", block.expansion)
                 _check(isinstance(block.squeeze_excite, bool), f"squeeze_excite of {of}", "true or false", "another")
-                _check(block.shortcut in ("project", "same"), f"the shortcut of {of}", "project or same", block.shortcut)
+                known = "project", "same"
+                _check(block.shortcut in known, f"the shortcut of {of}", "project or same", block.shortcut)
                 fine = (block.kind == "cell") == (block.genotype is not None)
                 _check(fine, of, "a cell with its genotype, or another without", block.kind)
 
