@@ -18,7 +18,7 @@ from ..data.augment import normalise
 from ..data.images import SIXTEEN, problem_with, read_file, scaled, to_rgb, to_square, with_channels
 from ..experiment.run import Run
 from ..models.baselines import MobileNet, ResNet, ShuffleNet
-from ..models.genotype import Genotype
+from ..models.genotype import parse_genotype
 from ..models.network import Network, count_parameters
 from ..training.class_losses import CosineLinear, adjust_logits, predict_scores
 
@@ -80,7 +80,7 @@ def build_network(facts, weights):
         with torch.device("meta"):
             if kind == "genotype":
                 options = {"in_channels": channels, "width": facts["width"], "depth": facts["depth"]}
-                net = Network(Genotype.parse(facts["genotype"]), classes, **options)
+                net = Network(parse_genotype(facts["genotype"]), classes, **options)
             elif kind == "resnet":
                 net = ResNet((2, 2, 2, 2), len(weights["stem.0.weight"]), classes, channels)
             elif kind == "mobilenet":

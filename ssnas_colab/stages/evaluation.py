@@ -7,6 +7,8 @@ __all__ = ['compared', 'evaluate_network', 'family_of', 'tuned_rate', 'evaluate_
 
 # %% ../../nbs/04_evaluation.ipynb #9b4763ef
 import dataclasses
+import warnings
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,8 +22,9 @@ from ..experiment.forecast import current_forecast, foreseen, print_forecast, us
 from ..experiment.interrupts import stopping
 from ..experiment.run import Run
 from ..models.baselines import MobileNet, narrow_resnet, random_genotype, resnet18, within_macs
-from ..models.genotype import GENOTYPES, Genotype
+from ..models.genotype import GENOTYPES, genotype_from_json
 from ..models.network import Network, count_macs, count_parameters, latency
+from ..models.stages import StageGenotype, random_stages
 from ..reports.build import assemble_report, differences, write_report
 from ..reports.compare import aggregate
 from ..training.recipes import Trainer, chosen_by, finetune_rates, network_parts, stage_name
@@ -32,8 +35,8 @@ def compared(genotype, data, config, depth) -> dict:
 
     genotype: the searched one; data: an `ImageData`; config: an `EvaluationConfig`; depth: cells of the searched,
     random and published networks. Those whose name ends with "_macs" are hand-made and as wide as the searched
-    network's MACs for these images allow (see `within_macs`). `UserError` for a published genotype that is not known,
-    and where the narrowest of these has more MACs already.
+    network's MACs for these images allow (see `within_macs`): where the narrowest has more already, it is left out,
+    with a warning. `UserError` for a published genotype that is not known.
     """
     classes, channels = data.num_classes, data.channels
     options = {"max_parameters": config.max_parameters, "depth": depth, "in_channels": channels}
@@ -47,10 +50,15 @@ def compared(genotype, data, config, depth) -> dict:
         with torch.device("meta"):
             budget = {"max_macs": count_macs(made["searched"](), (channels, *data.size)), "input_size": data.size}
         for name in config.equal_macs:
-            within_macs(name, classes, channels, **budget)  # where nothing fits, it is said now
+            try:
+                within_macs(name, classes, channels, **budget)
+            except UserError as error:
+                warnings.warn(f"{name}_macs is not compared: {error}", stacklevel=2)
+                continue
             made[f"{name}_macs"] = lambda name=name: within_macs(name, classes, channels, **budget)
     drawn = range(config.random_genotypes)
-    rivals = {f"random_{i}": random_genotype(derived_seed(config.seed, "random genotype", i), genotype) for i in drawn}
+    draw = random_stages if isinstance(genotype, StageGenotype) else partial(random_genotype, like=genotype)
+    rivals = {f"random_{i}": draw(derived_seed(config.seed, "random genotype", i)) for i in drawn}
     for name in config.published:
         if name not in GENOTYPES:
             raise UserError(f"There is no published genotype {name!r}: choose among {', '.join(GENOTYPES)}")
@@ -146,7 +154,7 @@ def tuned_rate(family, made, data, run, config, quiet=False):
 # %% ../../nbs/04_evaluation.ipynb #d9c60942
 def evaluate_seed(data, run, config, quiet=False) -> dict:
     "The report of one run: its genotype and all controls through the recipe, by the one seed of `config`."
-    genotype = Genotype.from_json(run.load_text("genotype.json"))
+    genotype = genotype_from_json(run.load_text("genotype.json"))
     depth = config.depth or run.load_json("search.json")["depth"]
     models = {}
     with run.writing(), stopping() as stop:
@@ -178,7 +186,7 @@ def _lend_genotype(run, inner):
 def evaluation_parts(data, run, config, seeds=1) -> list:
     "The `StageCost`s of `evaluate` for so many seeds, by two timed steps of each; before the search: of its like."
     known = run.has("genotype.json")
-    genotype = Genotype.from_json(run.load_text("genotype.json")) if known else None
+    genotype = genotype_from_json(run.load_text("genotype.json")) if known else None
     settings = run.load_json("search.json") if known else run.config["search"]
     genotype = genotype or random_genotype(config.seed, nodes=settings["nodes"])
     parts = network_parts(compared(genotype, data, config, config.depth or settings["depth"]), data, config)

@@ -12,9 +12,11 @@ from ssnas_colab import cli, config
 from ssnas_colab.config import evaluation_config
 from ssnas_colab.core.basics import UserError
 from ssnas_colab.experiment.run import Run
+from ssnas_colab.inference.export import export_run
 from ssnas_colab.inference.predict import load_model
 from ssnas_colab.models.baselines import narrow_resnet
-from ssnas_colab.models.genotype import GENOTYPES
+from ssnas_colab.models.genotype import GENOTYPES, parse_genotype
+from ssnas_colab.models.stages import Block, Stage, StageGenotype
 from ssnas_colab.reports.verdict import display_name
 from ssnas_colab.stages.evaluation import compared, evaluate, evaluation_parts, tuned_rate
 from ssnas_colab.stages.loader import data_stage, load_data
@@ -118,8 +120,28 @@ def test_controls_of_equal_work(digits, tmp_path, monkeypatch):
         answered, model = run.load_arrays(f"models/{key}.npz")["answers"], load_model(run, key)
         assert (model.scores(digits.images["test"]).argmax(1) == answered).mean() > 0.99
     monkeypatch.setattr(evaluation, "count_macs", lambda *_: 500)
-    with pytest.raises(UserError, match="narrowest ResNet .* leave resnet out of equal_macs"):
-        compared(GENOTYPES["FairDARTS_a"], digits, evaluation_config(options), 3)
+    with pytest.warns(UserWarning, match="resnet_macs is not compared: .*narrowest ResNet"):
+        made = compared(GENOTYPES["FairDARTS_a"], digits, evaluation_config(options), 3)
+    assert not made.keys() & set(keys) and "resnet_small" in made
+
+
+def test_a_genotype_of_stages_is_evaluated_reported_and_exported(digits, tmp_path):
+    options = TINY | {"equal_macs": ("resnet",), "random_genotypes": 1, "max_parameters": 9_000}
+    run = searched_run(tmp_path / "run")
+    genotype = StageGenotype((Stage((Block(),)), Stage((Block("basic"), Block("basic")), 1.5, 2)))
+    run.save_text("genotype.json", genotype.to_json())
+    data_stage(digits, run)
+    report = evaluate(digits, run, options, quiet=True)
+    assert list(report["models"]) == ["searched", "resnet_small", "resnet_macs", "random_0"]
+    assert parse_genotype(report["models"]["searched"]["genotype"]) == genotype
+    assert isinstance(parse_genotype(report["models"]["random_0"]["genotype"]), StageGenotype)
+    assert report["models"]["searched"]["parameters"] <= 9_000
+    assert "2x basic3" in (run.path / "report.html").read_text()
+    answered, model = run.load_arrays("models/searched.npz")["answers"], load_model(run)
+    assert (model.scores(digits.images["test"]).argmax(1) == answered).mean() > 0.99
+    export_run(run, tmp_path / "x.zip")
+    again = load_model(tmp_path / "x.zip")
+    np.testing.assert_array_equal(again.scores(digits.images["test"]), model.scores(digits.images["test"]))
 
 
 def test_each_family_chooses_its_rate_by_validation(digits, tmp_path, reads):
