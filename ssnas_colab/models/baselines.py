@@ -6,7 +6,6 @@
 __all__ = ['SCALED', 'ResNet', 'resnet18', 'MobileNet', 'narrow_resnet', 'ShuffleNet', 'within_macs', 'random_genotype']
 
 # %% ../../nbs/models/04_baselines.ipynb #cae056f2
-from bisect import bisect_right
 from functools import cache, lru_cache, partial
 
 import numpy as np
@@ -16,7 +15,7 @@ from torch import nn
 
 from ..core.basics import UserError, did_you_mean
 from .genotype import PRIMITIVES, Edge, Genotype
-from .network import count_macs, widest
+from .network import count_macs, largest, widest
 
 # %% ../../nbs/models/04_baselines.ipynb #5c36142a
 class _Block(nn.Module):
@@ -168,12 +167,7 @@ def _widest_step(name, num_classes, in_channels, max_macs, input_size):
     low = 32
     for _ in range(3):
         low = max(1, int(low * (max_macs / macs(low)) ** 0.5))
-    high, stride = low + 1, 1
-    while macs(low) > max_macs:
-        low, high, stride = max(1, low - stride), low, 2 * stride
-    while macs(high) <= max_macs:
-        low, high, stride = high, high + stride, 2 * stride
-    return bisect_right(range(high), max_macs, lo=low, key=macs) - 1
+    return largest(lambda step: macs(step) <= max_macs, low)
 
 
 def within_macs(name, num_classes, in_channels=3, *, max_macs, input_size):

@@ -272,7 +272,7 @@ def genotype_from_json(text: str):
     except (ValueError, TypeError, RecursionError):
         return Genotype.from_json(text)  # which says what is wrong
     if isinstance(parts, dict) and "space" in parts:
-        return StageGenotype.from_dict(parts, lambda cell: Genotype.from_json(json.dumps(cell)))
+        return StageGenotype.from_dict(parts, lambda cell: Genotype(**_checked_parts(cell, "A genotype in JSON")))
     return Genotype.from_json(text)
 
 
