@@ -19,7 +19,7 @@ from torch import nn
 
 from ..core.basics import UserError
 from ssnas_colab.models.operations import (
-    OPERATIONS,
+    CELL_OPERATIONS,
     BasicBlock,
     DropPath,
     FactorizedReduce,
@@ -48,7 +48,7 @@ class Cell(nn.Module):
             adapt = FactorizedReduce if source == 0 and halve_first else ReLUConvBN
             self.inputs[str(source)] = adapt(in_channels[source], channels)
         self.operations = nn.ModuleList(
-            OPERATIONS[edge.op](channels, 2 if reduction and edge.source < 2 else 1) for edge in self.edges
+            CELL_OPERATIONS[edge.op](channels, 2 if reduction and edge.source < 2 else 1) for edge in self.edges
         )
 
     def forward(self, first, second, drop_path=None):

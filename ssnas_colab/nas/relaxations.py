@@ -181,10 +181,18 @@ def sample_genotype(alphas, generator=None, nodes=4):
 
 
 def one_hot(genotype, nodes=4, device=None):
-    "The genotype as a supernet's weights: {'normal', 'reduce'} to float32 tensors (edges, 7) of 0 and 1 on `device`."
+    """The genotype as a supernet's weights: {'normal', 'reduce'} to float32 tensors (edges, 7) of 0 and 1 on `device`.
+
+    `UserError` for one that the supernet does not hold: of another operation, of more nodes, with an edge twice.
+    """
     tables = {kind: torch.zeros(len(edges(nodes)), len(PRIMITIVES)) for kind in ("normal", "reduce")}
     for kind, table in tables.items():
-        for op, *pair in getattr(genotype, kind):
+        cell = getattr(genotype, kind)
+        for op, *pair in cell:
+            twice = cell.count((op, *pair)) > 1
+            if twice or op not in PRIMITIVES or tuple(pair) not in edges(nodes):
+                edge = f"{op} from {pair[0]} to {pair[1]} {'is there twice' if twice else 'is none of its edges'}"
+                raise UserError(f"A supernet of {nodes} nodes cannot hold this genotype: in the {kind} cell, {edge}")
             table[edges(nodes).index(tuple(pair)), PRIMITIVES.index(op)] = 1.0
     return {kind: table.to(device) for kind, table in tables.items()}
 

@@ -9,7 +9,7 @@ __all__ = ['PITCH', 'LANE', 'RADIUS', 'HALF', 'TALL', 'EXPLANATIONS', 'CELLS', '
 # %% ../../nbs/plots/03_genotype.ipynb #1ead42f4
 from html import escape
 
-from ..models.genotype import PARAMETERLESS, PRIMITIVES, Genotype, edges, nodes_of
+from ..models.genotype import KNOWN_OPERATIONS, PARAMETERLESS, PRIMITIVES, Genotype, edges, nodes_of
 from ..models.stages import StageGenotype
 from .style import OPERATION_COLOURS
 from .svg import paint, svg_document, svg_text
@@ -19,10 +19,11 @@ def lanes(cell) -> dict:
     """A lane (0: through the nodes, above: 1, 2, ..., below: -1, ...) for each edge of a cell.
 
     No two edges share a stretch of a lane, and lane 0 holds only edges to the next node. Input 0 stands above the
-    nodes, input 1 below, and so do their edges. `cell`: (operation, source, target) triples.
+    nodes, input 1 below, and so do their edges. `cell`: (operation, source, target) triples; one that is there twice
+    has one lane.
     """
     taken, found = [], {}
-    for edge in sorted(cell, key=lambda edge: (edge[2] - max(edge[1], 1), edge[2], edge[1])):
+    for edge in sorted(dict.fromkeys(cell), key=lambda edge: (edge[2] - max(edge[1], 1), edge[2], edge[1])):
         first, last = max(edge[1], 1), edge[2]
         sides = {0: (1,), 1: (-1,)}.get(edge[1], (1, -1))
         options = []
@@ -78,6 +79,8 @@ EXPLANATIONS = {
     "sep_conv_5x5": "a depthwise 5x5 convolution and a 1x1 one, twice: 9x9 pixels seen, for coarser shapes",
     "dil_conv_3x3": "a depthwise 3x3 convolution with gaps between its taps and a 1x1 one: 5x5 pixels seen, once",
     "dil_conv_5x5": "a depthwise 5x5 convolution with gaps between its taps and a 1x1 one: 9x9 pixels seen, once",
+    "sep_conv_7x7": "a depthwise 7x7 convolution and a 1x1 one, twice: 13x13 pixels seen; of NASNet and AmoebaNet",
+    "conv_7x1_1x7": "a 1x7 convolution of all channels and a 7x1 one: 7x7 pixels seen, many parameters; of AmoebaNet",
 }
 CELLS = {"normal": "normal cell", "reduce": "reduction cell"}
 
@@ -88,8 +91,9 @@ def node_name(node: int) -> str:
 
 
 def short_name(op: str) -> str:
-    "'sep 3x3' for 'sep_conv_3x3', 'skip' for 'skip_connect'."
-    return "skip" if op == "skip_connect" else op.replace("_conv_", " ").replace("_pool_", " ")
+    "'sep 3x3' for 'sep_conv_3x3', 'skip' for 'skip_connect', '7x1 1x7' for 'conv_7x1_1x7'."
+    known = {"skip_connect": "skip", "conv_7x1_1x7": "7x1 1x7"}
+    return known.get(op) or op.replace("_conv_", " ").replace("_pool_", " ")
 
 
 def describe(genotype: Genotype) -> str:
@@ -101,7 +105,9 @@ def describe(genotype: Genotype) -> str:
     return "; ".join(description)
 
 # %% ../../nbs/plots/03_genotype.ipynb #14fe8f8c
-def _edge(edge, lane, css, *, kind, weight=None, used=True, ghost=False, chosen=False, differs=False, clickable=False):
+def _edge(
+    edge, lane, css, *, kind, weight=None, used=True, ghost=False, chosen=False, differs=False, times=1, clickable=False
+):  # fmt: skip
     "One edge with its name; pointing at it explains it."
     (x0, y0), (x1, y), (x2, _), (x3, y3) = route(edge, lane)
     half, last = (x1 - x0) / 2, (x3 - x2) / 2
@@ -120,14 +126,20 @@ def _edge(edge, lane, css, *, kind, weight=None, used=True, ghost=False, chosen=
     frame = css["chosen"] if chosen else colour
     plate = f"fill: {css['differs' if differs else 'paper']}; stroke: {frame}; stroke-width: {2.5 if chosen else 1}"
     box = f'<rect x="{left:g}" y="{top:g}" width="{right - left:g}" height="{bottom - top:g}" rx="4" style="{plate}"/>'
-    name = svg_text((left + right) / 2, y + 0.5, short_name(edge[0]), css["muted" if quiet else "ink"], 10.5)
-    description = f"{edge[0]} from {node_name(edge[1])} to {node_name(edge[2])}"
+    label, size = _label(edge, times), 10.5 - (times > 1)
+    name = svg_text((left + right) / 2, y + 0.5, label, css["muted" if quiet else "ink"], size)
+    description = f"{edge[0]} from {node_name(edge[1])} to {node_name(edge[2])}{', twice' * (times > 1)}"
     description += "" if weight is None else f", weight {weight:.2f}"
     description += ", not chosen" if ghost else "" if used else ", not used: nothing arrives here"
     description = escape(f"{description}: {EXPLANATIONS[edge[0]]}")
     hold = f'tabindex="0" role="button" aria-label="{description}" style="cursor: pointer"' if clickable else ""
     what = f'class="edge" data-pick="{kind} {edge[1]} {edge[2]}" data-op="{edge[0]}" {hold}'
     return f"<g {what}><title>{description}</title>{lines}{box}{name}</g>"
+
+
+def _label(edge, times):
+    "What is written on an edge: 'sep 3x3', '2 avg 3x3' for one that is there twice."
+    return f"{times} " * (times > 1) + short_name(edge[0])
 
 
 def _node(x, y, text, css, fed=True, width=2 * RADIUS):
@@ -149,9 +161,10 @@ def _cell(kind, genotype, last, css, *, rows, chosen, other, clickable):
     line = f'V{bottom:g} H{out:g} V0" fill="none" style="stroke: {css["faint"]}"/>'
     body = "".join(f'<path d="M{_place(node)[0]:g},0 {line}' for node in concat)  # grey, from what is concatenated
     for edge, lane in sorted(placed.items(), key=lambda item: (kind, *item[0][1:]) == chosen):
-        row = rows.get(edge[1:])  # none for an edge that the table does not have
-        weight = None if row is None else float(row[PRIMITIVES.index(edge[0])])
+        row = rows.get(edge[1:])  # none for an edge or operation that the table lacks
+        weight = float(row[PRIMITIVES.index(edge[0])]) if row is not None and edge[0] in PRIMITIVES else None
         marks = {"used": edge in used, "ghost": edge in ghost, "chosen": (kind, *edge[1:]) == chosen}
+        marks["times"] = max(cell.count(edge), 1)
         differs = other is not None and edge not in ghost and edge not in getattr(other, kind)
         body += _edge(edge, lane, css, kind=kind, weight=weight, differs=differs, clickable=clickable, **marks)
     body += "".join(_node(_LEFT - 28, _place(node)[1], f"input {node}", css, width=52) for node in (0, 1))
@@ -288,7 +301,7 @@ def _plot_cell(ax, genotype, kind, last, bottom):
         ax.add_patch(PathPatch(Path(points, codes), fill=False, lw=1.8, zorder=1, edgecolor=colour, linestyle=line))
         box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": colour, "linewidth": 0.8}
         look = {"fontsize": 8, "color": ink, "bbox": box, "zorder": 3}
-        ax.text(x2 - 2 - HALF, y, short_name(edge.op), gid="edge", **look, **middle)
+        ax.text(x2 - 2 - HALF, y, _label(edge, cell.count(edge)), gid="edge", **look, **middle)
     for node in range(2, last + 1):
         x, colour, line = _place(node)[0], *(("#333333", "-") if node in fed else ("#BBBBBB", ":"))
         ax.add_patch(Circle((x, 0), RADIUS, zorder=4, facecolor="white", edgecolor=colour, linestyle=line))
@@ -329,7 +342,7 @@ def plot_genotype(genotype, title: str = None):
         _plot_cell(ax, genotype, kind, last, span[1])
         ax.set(xlim=(left, right), ylim=(bottom, top))
     used, entries = [edge for kind in CELLS for edge in genotype.used(kind)[0]], []
-    for op in PRIMITIVES:
+    for op in KNOWN_OPERATIONS:
         if any(edge.op == op for edge in used):
             entries.append((op, OPERATION_COLOURS[op], "--" if op in PARAMETERLESS else "-"))
     if len(used) < len(genotype.normal) + len(genotype.reduce):

@@ -9,7 +9,7 @@ __all__ = ['THEMES', 'OPERATION_COLOURS', 'OPERATIONS', 'colours', 'contrast', '
 from contextlib import contextmanager
 
 from ..core.basics import UserError
-from ..models.genotype import PRIMITIVES
+from ..models.genotype import KNOWN_OPERATIONS
 
 # %% ../../nbs/plots/01_style.ipynb #f08df3af
 # The colours of a page: paper and ink, greys from strong to weak, the fill of a heat map, what is chosen, what differs.
@@ -23,10 +23,11 @@ THEMES = {
         "heat": "#8CC0F0", "chosen": "#FF9E57", "differs": "#6B5900",
     },
 }  # fmt: skip
-_ON_LIGHT = "#E69F00", "#CC79A7", "#000000", "#0072B2", "#56B4E9", "#D55E00", "#009E73"  # Okabe and Ito's
-_ON_DARK = "#E69F00", "#CC79A7", "#FFFFFF", "#3D8FD1", "#8CD0F5", "#E0651A", "#14B585"
-OPERATION_COLOURS = dict(zip(PRIMITIVES, _ON_LIGHT, strict=True))
-OPERATIONS = {"light": OPERATION_COLOURS, "dark": dict(zip(PRIMITIVES, _ON_DARK, strict=True))}
+# Okabe and Ito's seven for the operations of the search, then violet and brown
+_ON_LIGHT = "#E69F00", "#CC79A7", "#000000", "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#7722DD", "#663311"
+_ON_DARK = "#E69F00", "#CC79A7", "#FFFFFF", "#3D8FD1", "#8CD0F5", "#E0651A", "#14B585", "#8877FF", "#EECC88"
+OPERATION_COLOURS = dict(zip(KNOWN_OPERATIONS, _ON_LIGHT, strict=True))
+OPERATIONS = {"light": OPERATION_COLOURS, "dark": dict(zip(KNOWN_OPERATIONS, _ON_DARK, strict=True))}
 _SERIES = "sep_conv_3x3", "dil_conv_3x3", "dil_conv_5x5", "max_pool_3x3", "avg_pool_3x3", "sep_conv_5x5"
 
 

@@ -9,6 +9,7 @@ __all__ = ['SEARCH', 'DERIVED', 'GIVEN', 'read_source', 'Sizes', 'Explorer', 'st
 # %% ../../nbs/05_explorer.ipynb #f45058dc
 import re
 import time
+from collections import Counter
 from pathlib import Path
 
 import ipywidgets
@@ -192,10 +193,11 @@ def story(explorer) -> list:
     sentences = [f"{' and '.join(counts)}. {explorer.sizes.sentence(genotype)}", *warned]
     other = explorer.other and explorer.genotype(explorer.other)
     if other:
-        mine, theirs = ({(kind, *edge) for kind in CELLS for edge in getattr(one, kind)} for one in (genotype, other))
-        only = f"{len(mine - theirs)} edges only in {explorer.shown}, {len(theirs - mine)} only in {explorer.other}"
+        mine, theirs = (Counter((k, *edge) for k in CELLS for edge in getattr(one, k)) for one in (genotype, other))
+        less, more, both = ((mine - theirs).total(), (theirs - mine).total(), (mine & theirs).total())
+        only = f"{less} edges only in {explorer.shown}, {more} only in {explorer.other}"
         size = f"{explorer.other}: {explorer.sizes.sentence(other)}"
-        sentences.append(f"{only}, {len(mine & theirs)} in both. {size}")
+        sentences.append(f"{only}, {both} in both. {size}")
     return sentences
 
 
@@ -279,7 +281,7 @@ class ExplorerPanel(Board):
         self.threshold = slider(ipywidgets.FloatSlider, "Threshold", **options)
         self.rule = chooser("Rule", list(METHODS), explorer.method)
         self.edge = chooser("Edge", [("none", "")], "")  # None would be no choice at all
-        self.operation = chooser("What is", list(PRIMITIVES), PRIMITIVES[0])
+        self.operation = chooser("What is", list(EXPLANATIONS), PRIMITIVES[0])
         self.pictures, self.note = [ipywidgets.HTML() for _ in range(3)], ipywidgets.HTML()
         self.again = button("Refresh", "refresh")
         self.again.on_click(lambda _: self.read())

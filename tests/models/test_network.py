@@ -8,9 +8,9 @@ from torch import nn
 
 from ssnas_colab.core.basics import UserError
 from ssnas_colab.models.baselines import MobileNet, ResNet, ShuffleNet, narrow_resnet, resnet18
-from ssnas_colab.models.genotype import GENOTYPES, PRIMITIVES, PUBLISHED_SIZES, Edge, Genotype
+from ssnas_colab.models.genotype import GENOTYPES, KNOWN_OPERATIONS, PRIMITIVES, PUBLISHED_SIZES, Edge, Genotype
 from ssnas_colab.models.network import AuxiliaryHead, Cell, Network, count_macs, count_parameters, plan_cells, widest
-from ssnas_colab.models.operations import OPERATIONS, DropPath, FactorizedReduce
+from ssnas_colab.models.operations import CELL_OPERATIONS, OPERATIONS, DropPath, FactorizedReduce
 
 # name: (parameters, millions of MACs), width 36, depth 20, 10 classes, one 32x32 image
 PUBLISHED = {
@@ -19,6 +19,8 @@ PUBLISHED = {
     "SNAS": (2_661_382, 422.22),
     "FairDARTS_a": (2_360_782, 371.46),
     "FairDARTS_b": (3_407_878, 536.49),
+    "NASNet": (3_830_950, 603.45),
+    "AmoebaNet": (3_145_078, 488.93),
 }
 
 
@@ -33,6 +35,12 @@ def test_published_sizes(name):
 
 def test_every_published_genotype_has_its_sizes():
     assert set(PUBLISHED_SIZES) == set(PUBLISHED) == set(GENOTYPES)
+
+
+def test_darts_printed_sizes_of_nasnet_and_amoebanet():
+    "DARTS' paper prints 3.1 M for both, trained by its code; NASNet-A's own smallest has width 32, AmoebaNet-A's 36."
+    sizes = [count_parameters(Network(GENOTYPES[name], 10, width=w)) for name, w in (("NASNet", 32), ("AmoebaNet", 36))]
+    assert [round(size / 1e6, 1) for size in sizes] == [3.1, 3.1]
 
 
 def test_auxiliary_head_size_and_fairdarts_printed_sizes():
@@ -57,6 +65,10 @@ def reference_operation(name, x, stride, weights):
         return F.avg_pool2d(x, 3, stride, 1) / inside
     if name == "skip_connect":
         return x if stride == 1 else reference_reduce(x, weights)
+    if name == "conv_7x1_1x7":
+        wide, tall = next(weights), next(weights)
+        x = F.conv2d(F.pad(F.relu(x), (3, 3)), wide)[..., ::stride]
+        return batch_norm(F.conv2d(F.pad(x, (0, 0, 3, 3)), tall)[:, :, ::stride], weights)
     kernel = int(name[-1])
     dilation = 2 if name.startswith("dil") else 1
     for step in (stride, 1) if name.startswith("sep") else (stride,):
@@ -80,10 +92,10 @@ def reference_reduce(x, weights):
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 7), (5, 6), (1, 1)])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("name", PRIMITIVES)
+@pytest.mark.parametrize("name", KNOWN_OPERATIONS)
 def test_operations_against_reference(name, stride, size):
     torch.manual_seed(0)
-    operation = OPERATIONS[name](4, stride).double()
+    operation = CELL_OPERATIONS[name](4, stride).double()
     for parameter in operation.parameters():  # no scale of 1 and shift of 0 that would hide an error
         nn.init.normal_(parameter)
     x = torch.randn(3, 4, *size, dtype=torch.float64)
@@ -93,7 +105,7 @@ def test_operations_against_reference(name, stride, size):
 
 
 def test_operation_order_is_that_of_the_alphas():
-    assert tuple(OPERATIONS) == PRIMITIVES
+    assert tuple(OPERATIONS) == PRIMITIVES and tuple(CELL_OPERATIONS) == KNOWN_OPERATIONS
 
 
 MIXED = Genotype(
@@ -113,6 +125,15 @@ MIXED = Genotype(
     normal_concat=(2, 3, 4, 5),
     reduce_concat=(2, 3, 4, 5),
 )
+
+
+def test_an_edge_that_is_there_twice_counts_double():
+    twice = Genotype([("avg_pool_3x3", 0, 2), ("avg_pool_3x3", 0, 2), ("skip_connect", 1, 3)], [], [2, 3], [])
+    cell = Cell(*twice.used("normal"), (3, 3), 3)
+    cell.inputs["0"] = cell.inputs["1"] = nn.Identity()
+    a, b = torch.randn(2, 2, 3, 5, 5)
+    expected = torch.cat([2 * reference_operation("avg_pool_3x3", a, 1, None), b], 1)
+    torch.testing.assert_close(cell(a, b), expected)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 7)])

@@ -3,10 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from refusal import refused
 
 from ssnas_colab.core.basics import UserError
-from ssnas_colab.models.genotype import edges
-from ssnas_colab.nas.relaxations import RELAXATIONS, relaxation_of
+from ssnas_colab.models.genotype import GENOTYPES, Genotype, edges
+from ssnas_colab.nas.relaxations import RELAXATIONS, one_hot, relaxation_of
 from ssnas_colab.nas.supernet import FusedSearchCell, Supernet
 
 COLUMNS = {"fair": 7, "darts": 8, "partial": 9, "path": 7, "gumbel": 7}
@@ -159,3 +160,15 @@ def test_gumbel_gradient_is_the_soft_samples():
     soft = ((alphas + noise) / relaxation.temperature).softmax(1)
     (expected,) = torch.autograd.grad((soft * direction).sum(), alphas)
     torch.testing.assert_close(found, expected)
+
+
+def test_a_supernet_refuses_genotypes_that_it_does_not_hold():
+    pool = ("avg_pool_3x3", 0, 2)
+    for nodes, said, genotype in [
+        (4, "avg_pool_3x3 from 0 to 5 is there twice", GENOTYPES["NASNet"]),
+        (4, "sep_conv_3x3 from 5 to 6 is none", Genotype([("sep_conv_3x3", 5, 6)], [])),
+        (5, "sep_conv_7x7 from 2 to 3 is none", GENOTYPES["AmoebaNet"]),
+        (4, "avg_pool_3x3 from 0 to 2 is there twice", Genotype([pool, pool], [pool])),
+    ]:
+        refused(said, act=lambda genotype=genotype, nodes=nodes: one_hot(genotype, nodes))
+    assert one_hot(GENOTYPES["DARTS_V2"])["normal"].sum() == 8
