@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Cell', 'AuxiliaryHead', 'count_parameters', 'count_macs', 'largest', 'widest', 'activation_bytes', 'latency',
-           'sizes_of', 'widest_within', 'plan_cells', 'stage_modules', 'Network']
+           'sizes_of', 'widest_within', 'plan_cells', 'stage_modules', 'Network', 'stage_sizes']
 
 # %% ../../nbs/models/03_network.ipynb #327d3677
 import copy
@@ -381,3 +381,23 @@ class Network(nn.Module):
         last, at_head = self.run(x)
         logits = self.classifier(last.mean((2, 3)))
         return (logits, self.auxiliary(at_head)) if self.training and self.auxiliary is not None else logits
+
+# %% ../../nbs/models/03_network.ipynb #f21ac4ac
+def stage_sizes(genotype, width, num_classes=10, in_channels=3, size=(32, 32)) -> list:
+    """What each part of a `StageGenotype`'s network costs, in their order, for one image of `size` (height, width).
+
+    A dict each: part ("stem", "stage 1", ..., "head" where there is one, "classifier"), channels and size of its result
+    (size None: no map), parameters, macs.
+    """
+    with torch.device("meta"):
+        net, x, rows = Network(genotype, num_classes, in_channels=in_channels, width=width).eval(), None, []
+        x = torch.zeros(1, in_channels, *size)
+        parts = {"stem": net.stem} | {f"stage {i}": stage for i, stage in enumerate(net.stages, 1)}
+        parts |= {"head": net.head} if len(net.head) else {}
+        for name, part in (parts | {"classifier": net.classifier}).items():
+            x = x.mean((2, 3)) if name == "classifier" else x
+            row = {"part": name, "parameters": count_parameters(part), "macs": count_macs(part, tuple(x.shape[1:]))}
+            with torch.no_grad():
+                x = part(x)
+            rows.append(row | {"channels": x.shape[1], "size": tuple(x.shape[2:]) or None})
+    return rows

@@ -13,10 +13,9 @@ from functools import partial
 from html import escape
 
 from ..core.basics import UserError
-from ..core.files import figure_bytes
-from ..models.genotype import parse_genotype, summary
+from ..models.genotype import parse_genotype
 from ..models.stages import StageGenotype
-from ..plots.genotype import draw_genotype, plot_stages
+from ..plots.genotype import draw_genotype
 from ..plots.svg import css_variables
 from .figures import confusion_picture, plot_curves, plot_report
 
@@ -165,6 +164,16 @@ def _note(text):
     return tag("p", text, class_="note") if text else Html()
 
 
+def _costs(report, genotype):
+    "What each part of the searched network costs, where it is one of stages whose width the report has; else None."
+    model, data = report["models"].get("searched", {}), report["data"]
+    if not isinstance(genotype, StageGenotype) or not model.get("width"):
+        return None
+    from ssnas_colab.models.network import stage_sizes  # which imports torch
+
+    return stage_sizes(genotype, model["width"], len(data["class_names"]), data["channels"], tuple(data["size"]))
+
+
 def _genotype(view):
     "The drawing of the genotype in the page's own colours, and its text."
     if not view.genotype:
@@ -172,12 +181,10 @@ def _genotype(view):
     drawing = Html()
     with suppress(ValueError):  # a text of another form is shown all the same
         genotype = parse_genotype(view.genotype)
+        drawing, form = Html(draw_genotype(genotype, sizes=_costs(view.numbers, genotype))), "scroll wide"
         if isinstance(genotype, StageGenotype):
-            picture = base64.b64encode(figure_bytes(plot_stages(genotype))).decode()
-            drawing = tag("img", src=f"data:image/png;base64,{picture}", alt=summary(genotype))
-        else:
-            drawing = Html(draw_genotype(genotype))
-        drawing = tag("div", drawing, class_="scroll wide", tabindex="0", role="region", aria_label="the genotype")
+            form = "scroll"  # it is narrow enough for any page
+        drawing = tag("div", drawing, class_=form, tabindex="0", role="region", aria_label="the genotype")
     return Html(drawing + _note(view.genotype_note) + tag("pre", view.genotype))
 
 

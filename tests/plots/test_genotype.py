@@ -1,5 +1,6 @@
 "The drawings of cells and weights: every edge is there, nothing touches a name, colours hold on any page."
 
+import io
 import random
 import subprocess
 import sys
@@ -10,7 +11,21 @@ import pytest
 
 from ssnas_colab.core.basics import UserError
 from ssnas_colab.models.genotype import GENOTYPES, PRIMITIVES, Edge, Genotype, edges
-from ssnas_colab.plots.genotype import CELLS, HALF, TALL, describe, draw_genotype, draw_weights, lanes, name_box, route
+from ssnas_colab.models.network import stage_sizes
+from ssnas_colab.models.stages import STAGE_GENOTYPES, Block, Stage, StageGenotype, macro_genotype, random_stages
+from ssnas_colab.plots.genotype import (
+    CELLS,
+    HALF,
+    TALL,
+    describe,
+    describe_block,
+    draw_genotype,
+    draw_weights,
+    lanes,
+    name_box,
+    plot_genotype,
+    route,
+)
 from ssnas_colab.plots.svg import paint, theme_sheet
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -140,3 +155,84 @@ def test_drawing_does_not_plot():
     code = "import sys, ssnas_colab.plots.genotype; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_an_edge_that_is_there_twice_is_drawn_once_and_says_so():
+    drawn = groups(draw_genotype(GENOTYPES["NASNet"]), "edge")
+    told = [part.get("data-pick") for part in drawn if part.get("data-op") == "avg_pool_3x3"]
+    assert told.count("normal 0 5") == 1
+    [title] = [part[0].text for part in drawn if part.get("data-pick") == "normal 0 5"]
+    assert ", twice" in title and "2 avg 3x3" in draw_genotype(GENOTYPES["NASNet"])
+
+
+def test_weights_beside_operations_that_they_lack():
+    "A table has the search's seven; an edge of another operation is drawn without a weight."
+    drawn = groups(draw_genotype(GENOTYPES["AmoebaNet"], weights=weights_of(5)), "edge")
+    titles = {part.get("data-op"): part[0].text for part in drawn}
+    assert "weight" not in titles["sep_conv_7x7"].split(":")[0] and "weight" in titles["avg_pool_3x3"].split(":")[0]
+
+
+DIFFERENT = StageGenotype(
+    (Stage((Block("basic"), Block(kernel=7, squeeze_excite=True), Block("skip")), 1.0, 1),
+     Stage((Block("cell", genotype=GENOTYPES["SNAS"]), Block(shortcut="same")), 1.5, 2),
+     Stage((Block(shortcut="same"),), 3.0, 1)), stem_stride=4, head=2.0,
+)  # fmt: skip
+OF_STAGES = {**STAGE_GENOTYPES, "macro": macro_genotype("01201202"), "different": DIFFERENT, "drawn": random_stages(4)}
+
+
+@pytest.mark.parametrize("name", OF_STAGES)
+def test_blocks_are_drawn_to_scale_and_costs_add_up(name):
+    genotype = OF_STAGES[name]
+    sizes = stage_sizes(genotype, 12, 5, 1, (64, 96))
+    drawn = groups(draw_genotype(genotype, sizes=sizes, title=name), "block")
+    places = [(i, j) for i, stage in enumerate(genotype.stages) for j in range(len(stage.blocks))]
+    assert [part.get("data-pick") for part in drawn] == [f"stage {i} {j}" for i, j in places]
+    bars, side = [list(part.iter(f"{SVG}rect"))[-1] for part in drawn], 1.0
+    units = [float(bar.get("width")) / genotype.stages[i].width for bar, (i, _) in zip(bars, places, strict=True)]
+    np.testing.assert_allclose(units, units[0], rtol=0.02, atol=0.006)
+    for part, bar, (i, j) in zip(drawn, bars, places, strict=True):
+        side /= genotype.stages[i].stride if j == 0 else 1
+        assert float(bar.get("height")) == pytest.approx(96 * side, abs=0.01)
+        assert part[0].text == describe_block(genotype, i, j)
+    texts = [part.text for part in xml.fromstring(draw_genotype(genotype, sizes=sizes)).iter(f"{SVG}text")]
+    assert all(f"{row['parameters']:,}" in texts and f"{row['macs'] / 1e6:.2f} M" in texts for row in sizes)
+    assert f"base width 12: {sum(row['parameters'] for row in sizes):,} parameters" in texts[0]
+
+
+def test_blocks_are_described_by_what_they_are():
+    for (i, j), words in {
+        (0, 0): "stage 1, block 1 of 3: basic 3x3, a shortcut around it;",
+        (0, 1): "stage 1, block 2 of 3: mbconv 7x7, expansion 3, with squeeze-excite, a shortcut around it;",
+        (0, 2): "stage 1, block 3 of 3: skip;",
+        (1, 0): "stage 2, block 1 of 2, which halves the image: cell;",
+        (1, 1): "without squeeze-excite, a shortcut around it;",
+        (2, 0): "no shortcut, since width or size change;",
+    }.items():
+        assert words in describe_block(DIFFERENT, i, j)
+    assert describe(DIFFERENT).startswith("stage 1: 1 x basic 3x3, 1 x mbconv 7x7, expansion 3, 1 x skip of width 1; ")
+
+
+def test_stages_that_differ_are_underlaid_and_the_chosen_block_is_marked():
+    one, light = STAGE_GENOTYPES["resnet18"], paint("light")
+    other = StageGenotype((*one.stages[:2], Stage((Block("basic"), Block("basic", 5)), 4.0, 2), one.stages[3]))
+
+    def marked(text, of, colour):
+        return [part.get("data-pick") for part in groups(text, of) if light[colour].encode() in xml.tostring(part)]
+
+    text = draw_genotype(one, other=other, chosen=("stage", 1, 0), theme="light")
+    assert marked(text, "block", "differs") == ["stage 2 1"] and marked(text, "row", "differs") == ["stage 2 0"]
+    assert marked(text, "block", "chosen") == ["stage 1 0"] == marked(text, "row", "chosen")
+    assert marked(draw_genotype(one, other=one, theme="light"), "block", "differs") == []
+    assert light["differs"] not in draw_genotype(one, other=GENOTYPES["SNAS"], theme="light")
+    assert light["differs"] not in draw_genotype(GENOTYPES["SNAS"], other=one, theme="light")
+    assert "tabindex" not in text and draw_genotype(one, clickable=True).count('tabindex="0"') == 8 + 4
+
+
+@pytest.mark.parametrize("name", OF_STAGES)
+def test_words_of_a_figure_of_stages_do_not_meet(name):
+    figure = plot_genotype(OF_STAGES[name], title=name)
+    figure.savefig(io.BytesIO(), dpi=figure.dpi)  # which lays it out
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) == 2 * len(OF_STAGES[name].stages) and figure.get_suptitle() == name
+    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
+    assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 for box in boxes)

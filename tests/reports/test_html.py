@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from ssnas_colab.core.basics import UserError
+from ssnas_colab.models.network import Network, count_parameters
+from ssnas_colab.models.stages import random_stages
 from ssnas_colab.reports.build import report_view
 from ssnas_colab.reports.pages import Html, report_page, report_pictures, tag
 from ssnas_colab.reports.verdict import verdict
@@ -74,6 +76,19 @@ def test_the_page_has_every_part(made):
     assert read.all("html") == [{"lang": "en"}]
     assert "viewport" in [meta.get("name") for meta in read.all("meta")]
     assert [row for row in read.all("tr") if row.get("class") == "own"]
+
+
+def test_a_genotype_of_stages_is_drawn_with_what_it_costs(made):
+    of_stages = copy.deepcopy(made)
+    genotype, data = random_stages(3), made["data"]
+    of_stages["models"]["searched"] |= {"genotype": str(genotype), "width": 9}
+    read = Read(report_page(report_view(of_stages), {}))
+    [drawn] = read.all("svg")
+    net = Network(genotype, len(data["class_names"]), in_channels=data["channels"], width=9)
+    assert "stage 1: " in drawn["aria-label"] and drawn["viewbox"].startswith("0 0 420 ")
+    assert f"base width 9: {count_parameters(net):,} parameters" in read.text
+    del of_stages["models"]["searched"]["width"]  # as in a report that does not say
+    assert "base width" not in Read(report_page(report_view(of_stages), {})).text
 
 
 def test_every_text_is_shown_as_it_was_written(made):

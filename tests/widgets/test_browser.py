@@ -155,6 +155,55 @@ def opened(server, name, *wanted):
         browser.close()
 
 
+LAYOUT = """() => {
+  const wrong = [], edge = document.documentElement.clientWidth;
+  if (document.documentElement.scrollWidth > edge) wrong.push(`${document.documentElement.scrollWidth} points wide`);
+  for (const svg of document.querySelectorAll("svg")) {
+    const frame = svg.getBoundingClientRect(), texts = [...svg.querySelectorAll("text")];
+    const boxes = texts.map((text) => text.getBoundingClientRect());
+    boxes.forEach((box, i) => {
+      const out = box.left < frame.left || box.right > frame.right || box.top < frame.top || box.bottom > frame.bottom;
+      if (out || box.right > edge) wrong.push(`${texts[i].textContent} is cut off`);
+      boxes.slice(0, i).forEach((other, j) => {
+        const beside = box.right <= other.left + 0.5 || other.right <= box.left + 0.5;
+        if (!beside && box.top < other.bottom - 1.5 && other.top < box.bottom - 1.5)
+          wrong.push(`${texts[i].textContent} lies on ${texts[j].textContent}`);
+      });
+    });
+  }
+  return wrong;
+}"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_stages_on_pages_of_any_width(theme, width):
+    "Without a server: the drawings as they stand in reports and files, none wider than the page, no words that meet."
+    from playwright.sync_api import sync_playwright
+
+    from ssnas_colab.models.network import stage_sizes
+    from ssnas_colab.models.stages import STAGE_GENOTYPES, macro_genotype, random_stages
+    from ssnas_colab.plots.genotype import draw_genotype
+
+    long = "a name that is too long for its place"
+    of_stages = STAGE_GENOTYPES | {"macro": macro_genotype("01201202"), long * 2: random_stages(4)}
+    pictures = [draw_genotype(random_stages(1), theme=theme)]
+    for name, genotype in of_stages.items():
+        sizes = stage_sizes(genotype, 64, 1000, size=(224, 224))
+        pictures.append(draw_genotype(genotype, sizes=sizes, title=name, theme=theme, chosen=("stage", 1, 0)))
+    with sync_playwright() as player:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        browser = player.chromium.launch(executable_path=CHROMIUM, args=flags)
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.set_content(f"<!DOCTYPE html><body>{''.join(pictures)}</body>")
+        assert page.evaluate(LAYOUT) == []
+        widths = page.evaluate("[...document.querySelectorAll('svg')].map(svg => svg.getBoundingClientRect().width)")
+        assert max(widths) <= 420 and min(widths) > 360
+        if os.environ.get("SSNAS_SCREENSHOTS"):
+            page.screenshot(path=f"{os.environ['SSNAS_SCREENSHOTS']}/stages_{theme}_{width}.png", full_page=True)
+        browser.close()
+
+
 def chosen_list(page, label):
     "The <select> of the control with this label."
     return page.locator(f".widget-dropdown:has(label:text-is('{label}')) select")

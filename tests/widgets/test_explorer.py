@@ -10,6 +10,7 @@ from ssnas_colab.core.basics import UserError
 from ssnas_colab.experiment.run import Run
 from ssnas_colab.models.genotype import GENOTYPES, Genotype
 from ssnas_colab.models.network import Network, count_macs, count_parameters
+from ssnas_colab.models.stages import STAGE_GENOTYPES, random_stages
 from ssnas_colab.nas.derive import derive
 from ssnas_colab.widgets.explorer import (
     DERIVED,
@@ -232,3 +233,74 @@ def test_every_control_has_a_description(run):
     others = panel.epoch, panel.threshold, panel.again, *panel.saves.values()
     assert all(control.description for control in (*lists, *others))
     assert isinstance(panel, ipywidgets.VBox)
+
+
+def test_stages_are_explored_by_their_blocks():
+    panel = explore("mobilenet_v2", num_classes=4, in_channels=1, size=(24, 40), max_parameters=60_000)
+    net = Network.within(STAGE_GENOTYPES["mobilenet_v2"], 4, in_channels=1, max_parameters=60_000)
+    assert f"{count_parameters(net):,} parameters" in panel.pictures[0].value and panel.pictures[2].value == ""
+    assert f"{count_macs(net, (1, 24, 40)) / 1e6:.2f} M MACs" in panel.text.value
+    assert panel.edge.description == "Block" and len(panel.edge.options) == 1 + 16
+    assert "Choose a block" in panel.text.value
+    panel.edge.value = ("stage", 3, 1)
+    said = explain_edge(panel.explorer)
+    assert "stage 4, block 2 of 4: mbconv 3x3, expansion 6, without squeeze-excite, a shortcut around it;" in said
+    stage = net.stages[3]
+    assert f"{count_parameters(stage):,} parameters" in said and f"{stage[0].body[-1][0].out_channels} channels" in said
+    assert "6 x 10 pixels" in said
+    panel.edge.value = ("stage", 3, 0)
+    assert "which halves the image" in panel.text.value and "an average and a 1x1 convolution" in panel.text.value
+
+
+def test_clicks_choose_blocks():
+    pytest.importorskip("anywidget", reason="clicks need anywidget")
+    panel = explore("resnet18")
+    panel.listener.picked = "stage 1 1 17"
+    assert panel.edge.value == panel.explorer.chosen == ("stage", 1, 1)
+    panel.listener.picked = "stage 1 1 18"
+    assert panel.edge.value == ""
+
+
+def test_stages_and_cells_are_compared_in_any_order():
+    panel = explore("resnet18")
+    panel.other.value = "resnet18"
+    assert "Of 4 stages 0 differ." in panel.text.value
+    panel.other.value = "mobilenet_v2"
+    assert "Of 6 stages 6 differ: 1, 2, 3, 4, 5, 6." in panel.text.value
+    panel.edge.value = ("stage", 5, 0)  # which the one has and the other has not
+    assert "resnet18: no such block. mobilenet_v2: stage 6, block 1 of 3" in panel.text.value
+    panel.other.value = "SNAS"
+    assert panel.edge.value == "" and "by size alone" in panel.text.value
+    assert "normal cell" in panel.pictures[1].value and panel.pictures[1].value.count("var(--ss-differs") == 0
+    panel.edge.value = ("normal", 0, 2)
+    assert "nothing is chosen here" in panel.text.value
+    panel.shown.value, panel.other.value = "SNAS", "mobilenet_v2"
+    assert panel.edge.description == "Edge" and "by size alone" in panel.text.value
+    panel.edge.value = ("stage", 0, 0)
+    assert "stage 1, block 1 of 1: mbconv 3x3, expansion 1" in panel.text.value
+
+
+def test_what_can_be_explored_of_stages(tmp_path, monkeypatch):
+    genotype = random_stages(3)
+    (tmp_path / "mine.json").write_text(genotype.to_json())
+    for what in (tmp_path / "mine.json", genotype, str(genotype)):
+        assert explore(what).explorer.genotype(GIVEN) == genotype
+    monkeypatch.chdir(tmp_path)
+    panel = explore(genotype)
+    for button in panel.saves.values():
+        button.click()
+    assert (tmp_path / "genotype_the_given_genotype.json").read_text() == genotype.to_json() + "\n"
+    assert "parameters" in (tmp_path / "genotype_the_given_genotype.svg").read_text()
+    assert "allow more" in explore(genotype, max_parameters=10).text.value
+    with pytest.raises(UserError, match="No genotype to explore"):
+        explore('{"space": "stages", "stages": []}')
+
+
+def test_a_run_that_searched_among_stages(tmp_path):
+    run = Run.open(tmp_path / "run", {"search": {"space": "stages"}})
+    panel = explore(run)
+    assert "is not derived" in panel.text.value and panel.pictures[0].value == ""
+    run.save_text("genotype.json", random_stages(8).to_json())
+    panel.again.click()
+    assert panel.shown.value == DERIVED and panel.explorer.genotype() == random_stages(8)
+    assert SEARCH not in panel.explorer.names() and "<svg" in panel.pictures[0].value
