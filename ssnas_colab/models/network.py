@@ -162,17 +162,35 @@ def latency(network, shape, device="cpu", repeats=20) -> float:
     return statistics.median(times[3:])
 
 
+_LATENCIES = {}  # of this process
+
+
+def _latency_once(module, build, shape, device):
+    "The latency of `build()`, measured once; module: the same on the meta device, which says what it is."
+    if not hasattr(module, "genotype"):  # nothing to know it by
+        return latency(build().to(device), shape, device)
+    what = module.genotype, module.width, module.depth, module.classifier.out_features
+    key = (*what, tuple(shape), str(torch.device(device)), torch.get_num_threads())
+    if key not in _LATENCIES:
+        _LATENCIES[key] = latency(build().to(device), shape, device)
+    return _LATENCIES[key]
+
+
 _SIZES = {"parameters": "{:,} parameters", "macs": "{:,} MACs", "memory": "{:,} bytes of activations"}
 _SIZES |= {"latency": "{:.3g} ms"}
 
 
 def sizes_of(build, shape, names, device="cpu") -> dict:
-    "What a network costs: those of `_SIZES` that are named; build: makes it; shape: (channels, height, width)."
+    """What a network costs: those of `_SIZES` that are named; build: makes it; shape: (channels, height, width).
+
+    The latency of a `Network` is measured once in a process, for a genotype, width, depth, number of classes, shape,
+    device and number of threads; a second question gets the first answer. Only "latency" measures.
+    """
     with torch.device("meta"):
         module = build()
     measures = {"parameters": lambda: count_parameters(module), "macs": lambda: count_macs(module, shape)}
     measures["memory"] = lambda: activation_bytes(module, shape)
-    measures["latency"] = lambda: latency(build().to(device), shape, device)
+    measures["latency"] = lambda: _latency_once(module, build, shape, device)
     return {name: measures[name]() for name in _SIZES if name in names}
 
 
@@ -331,8 +349,9 @@ class Network(nn.Module):
         """The widest `Network` within all budgets (auxiliary head not counted); `options` go to `Network`.
 
         max_parameters: the default is a 27th of ResNet-18's 11,173,962 (arXiv 2109.08580); None: any number; max_macs,
-        max_latency (milliseconds for an image on `device`, measured), max_memory (bytes of one image's activations):
-        of images of `input_size`, (height, width). `UserError` where width 1 is too much, saying by what.
+        max_latency (milliseconds for an image on `device`, measured, once a process: see `sizes_of`), max_memory (bytes
+        of one image's activations): of images of `input_size`, (height, width). `UserError` where width 1 is too much,
+        saying by what.
         """
         asked = {"parameters": max_parameters, "macs": max_macs, "latency": max_latency, "memory": max_memory}
         budgets = {name: most for name, most in asked.items() if most is not None}

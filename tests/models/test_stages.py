@@ -151,11 +151,40 @@ def test_latency_is_a_budget_that_is_measured(monkeypatch):
 
     asked = []
     monkeypatch.setattr(network, "latency", lambda net, shape, device: asked.append(net.width) or net.width / 10)
+    monkeypatch.setattr(network, "_LATENCIES", {})
     net = Network.within(MBCONV, 4, max_parameters=None, max_latency=1.25, input_size=(16, 16))
     assert net.width == 12 and len(asked) == len(set(asked)) < 12
     asked.clear()
     Network.within(MBCONV, 4, max_macs=10**6, input_size=(16, 16))
     assert not asked
+
+
+def test_a_latency_is_measured_once_for_a_network_a_shape_and_a_device(monkeypatch):
+    from ssnas_colab.models import network
+
+    asked = []
+    monkeypatch.setattr(network, "latency", lambda net, shape, device: asked.append(shape) or net.width / 10)
+    monkeypatch.setattr(network, "_LATENCIES", {})
+    given = {"max_parameters": None, "max_latency": 1.25, "input_size": (16, 16)}
+
+    def measured(genotype=MBCONV, classes=4, **options):
+        asked.clear()
+        assert Network.within(genotype, classes, **given | options).width == 12
+        return len(asked)
+
+    first = measured()
+    assert first > 2 and measured() == 0 == measured(genotype_from_json(MBCONV.to_json()))
+    assert measured(max_macs=10**9) == 0 and measured(input_size=(16, 17)) == first == measured(classes=5)
+    assert measured(in_channels=1) == first == measured(random_stages(1))
+    cells = measured(GENOTYPES["SNAS"], depth=3)
+    assert cells > 2 and measured(GENOTYPES["SNAS"], depth=3) == 0 < measured(GENOTYPES["SNAS"], depth=4)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
+    assert measured() == first
+    plain = torch.nn.Linear(3, 3)  # nothing says what it is: it is measured each time
+    plain.width = 1
+    for _ in range(2):
+        asked.clear()
+        assert network.sizes_of(lambda: plain, (3, 8, 8), ["latency"]) == {"latency": 0.1} and len(asked) == 1
 
 
 def test_budgets_that_nothing_fits_say_the_smallest_size():
