@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'KERNELS', 'DRAWN_BLOCKS', 'DRAWN_EXPANSIONS', 'DRAWN_DEPTHS', 'GROWTHS', 'STAGE_GENOTYPES', 'Block', 'Stage',
-           'StageGenotype', 'summary_of_stages', 'random_stages', 'mutate_stages', 'macro_genotype']
+           'StageGenotype', 'summary_of_stages', 'stem_stride_for', 'random_stages', 'mutate_stages', 'macro_genotype']
 
 # %% ../../nbs/models/05_stages.ipynb #f60503ab
 import json
@@ -172,8 +172,20 @@ DRAWN_BLOCKS = (("basic", 3), ("mbconv", 3), ("mbconv", 5), ("mbconv", 7))  # ki
 DRAWN_EXPANSIONS, DRAWN_DEPTHS, GROWTHS = (2, 3, 4, 6), (1, 2, 3, 4), (1.0, 1.25, 1.5, 1.75, 2.0)
 
 
-def random_stages(seed) -> StageGenotype:
+def stem_stride_for(size) -> int:
+    """The stem's stride for images of `size`, (height, width) or one number: 1, from 64 pixels 2, from 128 on 4.
+
+    Of the smaller side; so that the first stage sees 32 to 63 pixels, as on the small images that the space is made
+    for, and work does not grow with the image: on 224 pixels it would be 49 times that on 32.
+    """
+    side = min(size) if isinstance(size, (tuple, list)) else size
+    return 1 if side < 64 else 2 if side < 128 else 4
+
+
+def random_stages(seed, stem_stride=1) -> StageGenotype:
     """A genotype drawn from the wide space; the same `seed` (a number or text) gives the same.
+
+    stem_stride: of the stem, see `stem_stride_for`; nothing else of the draw depends on it.
 
     Three or four stages, each of 1 to 4 equal blocks: basic ones of kernel 3, or inverted residuals of kernel 3, 5 or
     7, expansion 2, 3, 4 or 6, with or without squeeze-excite. A stage is 1 to 2 times as wide as the one before; the
@@ -186,7 +198,7 @@ def random_stages(seed) -> StageGenotype:
             block = replace(block, expansion=rng.choice(DRAWN_EXPANSIONS), squeeze_excite=rng.random() < 0.5)
         width *= rng.choice(GROWTHS) if i else 1.0
         stages.append(Stage((block,) * rng.choice(DRAWN_DEPTHS), width, 2 if i else rng.choice((1, 2))))
-    return StageGenotype(tuple(stages))
+    return StageGenotype(tuple(stages), stem_stride)
 
 
 def mutate_stages(genotype, seed) -> StageGenotype:
@@ -223,15 +235,23 @@ def mutate_stages(genotype, seed) -> StageGenotype:
             return made
 
 # %% ../../nbs/models/05_stages.ipynb #b33f2123
-def _stages(*of):
-    return StageGenotype(tuple(Stage((block,) * count, width, stride) for block, count, width, stride in of))
+def _stages(*rows, **more):
+    return StageGenotype(tuple(Stage(blocks, width, stride) for blocks, width, stride in rows), **more)
+
+
+def _v3(expansion, kernel=5, squeeze_excite=True):
+    return Block("mbconv", kernel, expansion, squeeze_excite, "same")
 
 
 STAGE_GENOTYPES = {
-    "resnet18": _stages(*((Block("basic"), 2, 2.0**i, 2 if i else 1) for i in range(4))),
+    "resnet18": _stages(*((2 * (Block("basic"),), 2.0**i, 2 if i else 1) for i in range(4))),
     "mobilenet_v2": _stages(
-        (Block(expansion=1), 1, 1.0, 1), (Block(expansion=6), 2, 1.5, 1), (Block(expansion=6), 3, 2.0, 2),
-        (Block(expansion=6), 4, 4.0, 2), (Block(expansion=6), 3, 6.0, 1), (Block(expansion=6), 3, 10.0, 2),
+        ((Block(expansion=1),), 1.0, 1), (2 * (Block(expansion=6),), 1.5, 1), (3 * (Block(expansion=6),), 2.0, 2),
+        (4 * (Block(expansion=6),), 4.0, 2), (3 * (Block(expansion=6),), 6.0, 1), (3 * (Block(expansion=6),), 10.0, 2),
+    ),
+    "mobilenet_v3_small": _stages(  # to be built at width 16
+        ((_v3(1, 3),), 1.0, 2), (2 * (_v3(4, 3, False),), 1.5, 2), ((_v3(4), _v3(6), _v3(6)), 2.5, 2),
+        (2 * (_v3(3),), 3.0, 1), (3 * (_v3(6),), 6.0, 2), stem_stride=2, head=36.0,
     ),
 }  # fmt: skip
 

@@ -17,7 +17,9 @@ from ssnas_colab.core.basics import UserError
 from ssnas_colab.inference import export as exporting
 from ssnas_colab.inference.export import export_onnx, export_run, onnx_difference
 from ssnas_colab.inference.predict import load_model, predict_folder
-from ssnas_colab.models.genotype import Genotype
+from ssnas_colab.models.genotype import Genotype, genotype_from_json
+from ssnas_colab.models.network import Network
+from ssnas_colab.models.stages import random_stages
 from ssnas_colab.training.class_losses import CosineLinear
 
 
@@ -32,6 +34,22 @@ def test_every_kind_of_network_travels(tmp_path, kind):
     assert all(torch.equal(one, other) for one, other in both)
     with zipfile.ZipFile(path) as archive:
         assert ("genotype.json" in archive.namelist()) == (not kind.startswith(("resnet", "mobilenet", "shufflenet")))
+
+
+@pytest.mark.parametrize("stride, side", [(2, 64), (4, 224)])
+def test_stages_behind_a_stem_that_steps_travel(tmp_path, stride, side):
+    torch.manual_seed(0)
+    net = Network(random_stages(4, stride), 3, in_channels=1, width=4).eval()
+    run = made_run(tmp_path / "run", net, size=(side, side))
+    model, images = load_model(export_run(run, tmp_path / "model.zip")), pixels(side=side)
+    assert model.size == (side, side) and model.network.genotype == random_stages(4, stride)
+    np.testing.assert_array_equal(model.scores(images), load_model(run).scores(images))
+    with zipfile.ZipFile(tmp_path / "model.zip") as archive:
+        assert genotype_from_json(archive.read("genotype.json").decode()) == random_stages(4, stride)
+        assert archive.read("genotype.png").startswith(b"\x89PNG")
+    for extra in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(extra, reason="the extra onnx is not installed")
+    assert export_onnx(model, tmp_path / "model.onnx") <= 1e-4
 
 
 def test_a_cosine_classifier_travels(tmp_path):

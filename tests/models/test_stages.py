@@ -1,7 +1,9 @@
 """The space of stages: what is written is what is read, and what is built keeps to every budget."""
 
+import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import torch
 from refusal import refused
 
 from ssnas_colab.models.genotype import GENOTYPES, genotype_from_json, load_genotype, parse_genotype, summary
-from ssnas_colab.models.network import Network, activation_bytes, count_macs, count_parameters
+from ssnas_colab.models.network import Network, activation_bytes, count_macs, count_parameters, stage_sizes
 from ssnas_colab.models.stages import (
     STAGE_GENOTYPES,
     Block,
@@ -18,7 +20,9 @@ from ssnas_colab.models.stages import (
     macro_genotype,
     mutate_stages,
     random_stages,
+    stem_stride_for,
 )
+from ssnas_colab.plots.genotype import draw_genotype, plot_genotype
 
 MBCONV = StageGenotype(tuple(Stage((Block(),) * count, 2.0**i, 2) for i, count in enumerate([1, 3, 2])))
 CELL = Stage((Block("cell", genotype=GENOTYPES["FairDARTS_b"]),), 1.0, 2)
@@ -185,6 +189,53 @@ def test_a_latency_is_measured_once_for_a_network_a_shape_and_a_device(monkeypat
     for _ in range(2):
         asked.clear()
         assert network.sizes_of(lambda: plain, (3, 8, 8), ["latency"]) == {"latency": 0.1} and len(asked) == 1
+
+
+def test_what_a_seed_draws_stays():
+    "Searches draw by seed: a draw that changed would change every search that was begun."
+    drawn = "".join(random_stages(seed).to_json() for seed in range(100))
+    assert hashlib.sha256(drawn.encode()).hexdigest()[:16] == "384ec91b9f623955"
+
+
+@pytest.mark.parametrize("side, stride", [(32, 1), (64, 2), (96, 2), (128, 4), (224, 4)])
+def test_a_stem_brings_large_images_to_the_size_of_small_ones(side, stride):
+    assert stem_stride_for(side) == stem_stride_for((side, 2 * side)) == stem_stride_for([side, side]) == stride
+    genotype = random_stages(2, stem_stride_for(side))
+    assert replace(genotype, stem_stride=1) == random_stages(2) and mutate_stages(genotype, 3).stem_stride == stride
+    assert genotype_from_json(genotype.to_json()) == genotype
+    net = Network(genotype, 3, width=4).eval()
+    map_of_stem = net.stem(torch.rand(2, 3, side, side))
+    assert map_of_stem.shape == (2, 4, side // stride, side // stride) and 32 <= side // stride <= 63
+    assert net(torch.rand(2, 3, side, side + 5)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("stride, side", [(2, 64), (2, 127), (4, 128), (4, 224)])
+def test_networks_with_a_stem_that_steps_keep_to_budgets_and_are_drawn(stride, side):
+    genotype, budgets = random_stages(4, stride), {"max_macs": 20_000_000, "max_memory": 4_000_000}
+    net = Network.within(genotype, 5, **budgets, input_size=(side, side))
+    assert count_macs(net, (3, side, side)) <= 20_000_000 and activation_bytes(net, (3, side, side)) <= 4_000_000
+    wider = Network(genotype, 5, width=net.width + 1)
+    over = count_macs(wider, (3, side, side)) > 20_000_000 or activation_bytes(wider, (3, side, side)) > 4_000_000
+    assert over or count_parameters(wider) > 413_850
+    plain = count_macs(Network(random_stages(4), 5, width=net.width), (3, side, side))  # at full resolution
+    assert plain > 0.9 * stride**2 * count_macs(net, (3, side, side))
+    sizes = stage_sizes(genotype, net.width, 5, 3, (side, side))
+    assert sizes[0]["size"] == (-(-side // stride),) * 2
+    assert f"{sizes[0]['channels']} channels, {-(-side // stride)} x" in draw_genotype(genotype, sizes=sizes)
+    assert f"1/{stride} of the side" in draw_genotype(genotype)
+    assert any(f"1/{stride * 2} of the side" in text.get_text() for text in plot_genotype(genotype).axes[0].texts)
+
+
+def test_mobilenet_v3_small_is_nearly_the_published_one():
+    "torchvision's has 927,008 parameters before its two linear layers, and 54.9 M MACs there for 224 pixels."
+    genotype = STAGE_GENOTYPES["mobilenet_v3_small"]
+    *rows, classifier = stage_sizes(genotype, 16, 1000, 3, (224, 224))
+    assert abs(sum(row["parameters"] for row in rows) / 927_008 - 1) < 0.01
+    assert abs(sum(row["macs"] for row in rows) / 54_896_576 - 1) < 0.01
+    assert [(row["channels"], row["size"][0]) for row in rows] == [
+        (16, 112), (16, 56), (24, 28), (40, 14), (48, 14), (96, 7), (576, 7)
+    ]  # fmt: skip
+    assert classifier["channels"] == 1000
 
 
 def test_budgets_that_nothing_fits_say_the_smallest_size():
