@@ -81,17 +81,54 @@ def test_what_no_network_can_be_is_one_sentence(text):
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
 
 
+def growths(stages):
+    return [b.width / a.width for a, b in zip(stages, stages[1:])]
+
+
+def is_a_stage_more_or_less(before, after):
+    "Whether one of them is the other without a stage, and what the rest is, how it grows and halves is as it was."
+    short, long = sorted((before.stages, after.stages), key=len)
+    for i in range(len(long)):
+        rest = [*long[:i], *long[i + 1 :]]
+        kept = growths(long)
+        kept = kept[1:] if i == 0 else kept[: i - 1] + kept[i:]
+        same = [stage.blocks for stage in rest] == [stage.blocks for stage in short]
+        halving = [stage.stride for stage in short] == [long[0].stride, *[2] * (len(short) - 1)]
+        if same and halving and kept == pytest.approx(growths(short)) and short[0].width == long[0].width:
+            return len(long) == len(short) + 1
+    return False
+
+
+def test_a_change_adds_and_removes_stages_within_three_and_four():
+    found = set()
+    for seed in range(300):
+        before = walked(seed)
+        after = mutate_stages(before, seed)
+        found.add((len(before.stages), len(after.stages)))
+        if len(after.stages) > len(before.stages):  # the new one is a copy of the one before it
+            i = next(i for i, stage in enumerate(after.stages) if before.stages[i : i + 1] != (stage,))
+            assert after.stages[i].blocks == after.stages[i - 1].blocks and after.stages[i].stride == 2
+    assert found == {(3, 3), (3, 4), (4, 4), (4, 3)}
+    six = STAGE_GENOTYPES["mobilenet_v2"]
+    assert {len(mutate_stages(six, seed).stages) for seed in range(60)} == {5, 6}
+    one = StageGenotype((Stage((Block(),)),))
+    assert {len(mutate_stages(one, seed).stages) for seed in range(60)} == {1, 2}
+
+
 def test_a_change_is_one_change_and_comes_from_the_seed():
     for seed in range(100):
         before = walked(seed)
         after = mutate_stages(before, seed)
         assert after != before and after == mutate_stages(before, seed)
+        growth = [b.width / a.width for a, b in zip(after.stages, after.stages[1:])]
+        assert all(0.999 < one < 2.001 for one in growth)
+        if len(after.stages) != len(before.stages):
+            assert is_a_stage_more_or_less(before, after)
+            continue
         changed = [i for i, (a, b) in enumerate(zip(before.stages, after.stages, strict=True)) if a.blocks != b.blocks]
         widths = [a.width != b.width for a, b in zip(before.stages, after.stages, strict=True)]
         strides = [a.stride != b.stride for a, b in zip(before.stages, after.stages, strict=True)]
         assert (len(changed) == 1) + any(widths) + any(strides) == 1 and not any(strides[1:])
-        growth = [b.width / a.width for a, b in zip(after.stages, after.stages[1:])]
-        assert all(0.999 < one < 2.001 for one in growth)
 
 
 @pytest.mark.parametrize("genotype", [MBCONV, WITH_CELL, STAGE_GENOTYPES["mobilenet_v2"], random_stages(5)])
