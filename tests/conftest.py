@@ -6,7 +6,7 @@ import pytest
 
 # Files whose tests share what takes long to make: one worker runs all of them. (With pytest 9.1 and newer,
 # pytest-xdist 3.8 no longer reads the mark `xdist_group`.)
-TOGETHER = ("widgets/test_browser.py", "experiment/test_soak.py", "stages/test_evaluation.py")
+TOGETHER = ("widgets/test_browser.py", "experiment/test_soak.py", "stages/test_evaluation.py", "stages/test_search.py")
 # What takes a second or more a test comes first: at the end short tests keep all workers busy.
 FIRST = ("experiment/test_soak", "stages/", "test_cli", "experiment/test_old_runs", "training/")
 
