@@ -115,7 +115,7 @@ def test_an_order_is_drawn_once_an_epoch(digits, draws):
 
 def test_a_search_draws_three_orders_an_epoch(digits, draws, tmp_path):
     "One for each half, and one for the batch that is watched, the first epoch's; however many steps there are."
-    for steps in (20, 60):
+    for steps in (20, 40):
         draws.clear()
         run = Run.open(tmp_path / str(steps), {})
         search(digits, run, SAMPLED | {"steps": steps, "batch_size": 4}, quiet=True)
@@ -171,7 +171,7 @@ def test_a_search_ends_with_the_bits_of_one_that_draws_at_every_step(digits, tmp
     for name in ("held", "anew"):
         run = Run.open(tmp_path / name, {})
         with pytest.warns(UserWarning, match="half the learning rate"):
-            found.append(search(digits, run, SAMPLED | {"steps": 12, "batch_size": 8}, quiet=True, **changes).arrays())
+            found.append(search(digits, run, SAMPLED | {"steps": 7, "batch_size": 8}, quiet=True, **changes).arrays())
         assert any(lost)
         lost.clear()
         monkeypatch.setattr(Searcher, "order", always_anew)
