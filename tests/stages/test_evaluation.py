@@ -30,6 +30,8 @@ TINY = {
     "random_genotypes": 1, "resnet18": False, "mobilenet": False, "published": (), "equal_macs": (), "device": "cpu",
 }  # fmt: skip
 
+SHORT = TINY | {"pretrain_steps": 3, "finetune_steps": 6}  # where nothing is asserted of what is learned
+
 
 @pytest.fixture(scope="module")
 def digits():
@@ -120,7 +122,7 @@ def test_fine_tuning_learns(digits, tmp_path):
 
 
 def test_multi_label_data_goes_all_the_way(several, tmp_path):
-    report = evaluate(several, searched_run(tmp_path / "run"), TINY, quiet=True)
+    report = evaluate(several, searched_run(tmp_path / "run"), SHORT, quiet=True)
     assert report["models"]["searched"]["confusion"] is None and report["models"]["searched"]["macro_auc"] > 0.3
     assert "macro AUC" in (tmp_path / "run" / "report.md").read_text()
 
@@ -128,7 +130,7 @@ def test_multi_label_data_goes_all_the_way(several, tmp_path):
 def test_controls_of_equal_work(digits, tmp_path, monkeypatch, unpainted):
     "They are no wider than the searched network's MACs allow, are reported in order, and come back for use."
     options = TINY | {"random_genotypes": 0, "equal_macs": ("resnet", "mobilenet_v3", "shufflenet_v2")}
-    options |= {"pretrain_steps": 0, "finetune_steps": 10, "max_parameters": 9_000}
+    options |= {"pretrain_steps": 0, "finetune_steps": 6, "max_parameters": 9_000}
     run = searched_run(tmp_path / "run")
     data_stage(digits, run)
     report = evaluate(digits, run, options, quiet=True)
@@ -147,7 +149,7 @@ def test_controls_of_equal_work(digits, tmp_path, monkeypatch, unpainted):
 
 
 def test_a_genotype_of_stages_is_evaluated_reported_and_exported(digits, tmp_path, unpainted):
-    options = TINY | {"equal_macs": ("resnet",), "random_genotypes": 1, "max_parameters": 9_000, "finetune_steps": 10}
+    options = SHORT | {"equal_macs": ("resnet",), "random_genotypes": 1, "max_parameters": 9_000}
     run = searched_run(tmp_path / "run")
     genotype = StageGenotype((Stage((Block(),)), Stage((Block("basic"), Block("basic")), 1.5, 2)))
     run.save_text("genotype.json", genotype.to_json())
@@ -166,7 +168,7 @@ def test_a_genotype_of_stages_is_evaluated_reported_and_exported(digits, tmp_pat
 
 
 def test_each_family_chooses_its_rate_by_validation(digits, tmp_path, reads, unpainted):
-    options = TINY | {"pretrain_steps": 3, "finetune_steps": 8, "finetune_rate": 1e-4, "tune_rates": 3}
+    options = SHORT | {"finetune_rate": 1e-4, "tune_rates": 3}
     run, config = searched_run(tmp_path / "run"), evaluation_config(options)
     report = evaluate(digits, run, options, quiet=True)
     assert finetune_rates(config) == (1e-4, 3e-4, 3.3e-5)
@@ -190,7 +192,7 @@ def test_each_family_chooses_its_rate_by_validation(digits, tmp_path, reads, unp
 
 
 def test_a_choice_of_rates_goes_on_and_ends_the_same(digits, tmp_path, monkeypatch, unpainted):
-    options = TINY | {"pretrain_steps": 3, "finetune_steps": 8, "random_genotypes": 0, "tune_rates": 2}
+    options = SHORT | {"random_genotypes": 0, "tune_rates": 2}
     whole = evaluate(digits, searched_run(tmp_path / "whole"), options, quiet=True)
     honest, run = Trainer.run, searched_run(tmp_path / "cut")
 
@@ -334,7 +336,7 @@ def test_the_pipeline_takes_another_seed_alone(tmp_path, tiny_presets, unpainted
 
 def test_one_search_may_serve_several_seeds(digits, tmp_path, unpainted):
     run = searched_run(tmp_path / "run")
-    report = evaluate(digits, run, TINY | {"random_genotypes": 0}, seeds=2, quiet=True)
+    report = evaluate(digits, run, SHORT | {"random_genotypes": 0}, seeds=2, quiet=True)
     assert report["searched_once"] and len(report["models"]["searched"]["seeds"]) == 2
     sub = Run.open(tmp_path / "run" / "seed_1")
     assert sub.load_text("genotype.json") == run.load_text("genotype.json")
@@ -344,7 +346,7 @@ def test_one_search_may_serve_several_seeds(digits, tmp_path, unpainted):
 
 def test_probe_and_neighbours_train_no_network(digits, tmp_path, unpainted):
     for recipe in ("linear_probe", "knn"):
-        report = evaluate(digits, searched_run(tmp_path / recipe), TINY | {"recipe": recipe}, quiet=True)
+        report = evaluate(digits, searched_run(tmp_path / recipe), SHORT | {"recipe": recipe}, quiet=True)
         model = report["models"]["searched"]
         assert report["recipe"] == recipe and model["best_epoch"] is None and model["balanced_accuracy"] > 0.1
         run = Run.open(tmp_path / recipe)
@@ -353,6 +355,6 @@ def test_probe_and_neighbours_train_no_network(digits, tmp_path, unpainted):
 
 def test_multi_label_probes(several, tmp_path, unpainted):
     for recipe in ("linear_probe", "knn", "crt"):
-        report = evaluate(several, searched_run(tmp_path / recipe), TINY | {"recipe": recipe}, quiet=True)
+        report = evaluate(several, searched_run(tmp_path / recipe), SHORT | {"recipe": recipe}, quiet=True)
         assert report["models"]["searched"]["macro_auc"] > 0.3
         assert report["differences"]["random"]["metric"] == "macro_auc"
