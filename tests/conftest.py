@@ -1,10 +1,12 @@
 "What holds for all tests: the long ones run only where they are asked for, and which of the others run together."
 
+import io
+
 import pytest
 
 # Files whose tests share what takes long to make: one worker runs all of them. (With pytest 9.1 and newer,
 # pytest-xdist 3.8 no longer reads the mark `xdist_group`.)
-TOGETHER = ("widgets/test_browser.py", "experiment/test_soak.py")
+TOGETHER = ("widgets/test_browser.py", "experiment/test_soak.py", "stages/test_evaluation.py", "stages/test_search.py")
 # What takes a second or more a test comes first: at the end short tests keep all workers busy.
 FIRST = ("experiment/test_soak", "stages/", "test_cli", "experiment/test_old_runs", "training/")
 
@@ -36,3 +38,27 @@ def pytest_collection_modifyitems(config, items):
         return next((i for i, name in enumerate(FIRST) if f"tests/{name}" in item.nodeid), len(FIRST))
 
     items.sort(key=place)
+
+
+@pytest.fixture(scope="session")
+def blank():
+    "The bytes of a PNG of one pixel."
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("L", (1, 1)).save(file, "png")
+    return file.getvalue()
+
+
+@pytest.fixture
+def unpainted(monkeypatch, blank):
+    """Figures are made and kept as ever, but each is painted as one pixel.
+
+    For tests of what a run computes: to paint its dozen pictures takes longer than its few steps of training.
+    """
+    from matplotlib.figure import Figure
+
+    def savefig(figure, file, **how):
+        file.write(blank)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)

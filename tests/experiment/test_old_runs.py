@@ -21,6 +21,10 @@ EVALUATION = {
 }  # fmt: skip
 
 
+# What is compared are numbers and bits; no picture is.
+pytestmark = pytest.mark.usefixtures("unpainted")
+
+
 @pytest.fixture
 def old(tmp_path):
     "The folder with the old runs, a fresh copy, with as many threads as they had."

@@ -46,7 +46,7 @@ def shrink():
     wanted |= {"random_genotypes": 1, "resnet18": False, "mobilenet": False, "published": (), "equal_macs": ()}
     known = {field.name for field in dataclasses.fields(config.EvaluationConfig)}
     config.EVALUATION_PRESETS["quick"] = {name: value for name, value in wanted.items() if name in known}
-    tiny = {"width": 4, "depth": 3, "nodes": 2, "batch_size": 16, "steps": 24, "embedding": 32}
+    tiny = {"width": 4, "depth": 3, "nodes": 2, "batch_size": 16, "steps": 15, "embedding": 32}
     config.SEARCH_PRESETS["quick"] = tiny
 
 
@@ -139,9 +139,12 @@ def nurse():
     """
     import matplotlib
 
+    matplotlib.use("agg")
+    import matplotlib.pyplot
+    import sklearn.datasets  # noqa: F401
+
     import ssnas_colab.stages.pipeline  # noqa: F401
 
-    matplotlib.use("agg")
     torch.set_num_threads(1)
     torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)  # imports a good deal
     for line in sys.stdin:

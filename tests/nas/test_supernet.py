@@ -230,7 +230,7 @@ def test_the_bars_that_do_not_depend_on_the_machine():
     "At most half of the reference's operations, and 60 % of the bytes it keeps, over a step of both levels."
     torch.manual_seed(0)
     views = torch.randn(2, 4, 3, 16, 16)
-    nets = ReferenceSupernet(width=4, depth=8), Supernet(width=4, depth=8).to(memory_format=torch.channels_last)
+    nets = ReferenceSupernet(width=4, depth=5), Supernet(width=4, depth=5).to(memory_format=torch.channels_last)
     costs = [[cost(net, views, level) for level in ("weights", "alphas")] for net in nets]
     operations, kept = ([sum(c[i] for c in pair) for pair in costs] for i in (0, 1))
     assert operations[1] <= 0.5 * operations[0], operations

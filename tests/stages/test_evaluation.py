@@ -1,6 +1,9 @@
 "Stage 4 and the pipeline: who sees which images when, and what the report holds."
 
+import contextlib
 import dataclasses
+import io
+import shutil
 
 import numpy as np
 import pytest
@@ -27,10 +30,19 @@ TINY = {
     "random_genotypes": 1, "resnet18": False, "mobilenet": False, "published": (), "equal_macs": (), "device": "cpu",
 }  # fmt: skip
 
+SHORT = TINY | {"pretrain_steps": 3, "finetune_steps": 6}  # where nothing is asserted of what is learned
+
 
 @pytest.fixture(scope="module")
 def digits():
     return load_data("digits", imbalance_factor=10)
+
+
+@pytest.fixture(scope="module")
+def several(digits):
+    "The digits with three labels an image."
+    labels = {split: np.stack([y % 2 == 0, y < 3, y == 0], 1).astype(np.uint8) for split, y in digits.labels.items()}
+    return dataclasses.replace(digits, labels=labels, task="multi-label", class_names=("even", "small", "nought"))
 
 
 def searched_run(path, depth=3):
@@ -41,22 +53,36 @@ def searched_run(path, depth=3):
     return run
 
 
-@pytest.fixture
-def reads(monkeypatch):
-    "The (network, split) pairs that were scored, in order."
+@contextlib.contextmanager
+def watched_reads():
+    "The (network, split) pairs that are scored, in order."
     seen, honest = [], Trainer.metrics
 
     def metrics(self, split, *rest):
         seen.append((self.name, split))
         return honest(self, split, *rest)
 
-    monkeypatch.setattr(Trainer, "metrics", metrics)
-    return seen
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "metrics", metrics)
+        yield seen
 
 
-def test_the_report_and_who_reads_the_test_set(digits, tmp_path, reads):
-    run = searched_run(tmp_path / "run")
-    report = evaluate(digits, run, TINY, quiet=True)
+@pytest.fixture
+def reads():
+    with watched_reads() as seen:
+        yield seen
+
+
+@pytest.fixture(scope="module")
+def evaluated(digits, tmp_path_factory):
+    "An evaluated run, its report, and who read what meanwhile."
+    run = searched_run(tmp_path_factory.mktemp("evaluated") / "run")
+    with watched_reads() as seen:
+        return run, evaluate(digits, run, TINY, quiet=True), seen
+
+
+def test_the_report_and_who_reads_the_test_set(digits, evaluated):
+    run, report, reads = evaluated
     names = ["searched", "resnet_small", "random_0"]
     assert list(report["models"]) == names
     assert [name for name, split in reads if split == "test"] == names  # once each
@@ -69,9 +95,9 @@ def test_the_report_and_who_reads_the_test_set(digits, tmp_path, reads):
     assert report["data"]["counts"]["train"] == digits.counts() and report["models"]["searched"]["depth"] == 3
     assert run.load_json("report.json") == report and run.has("report.png")
     assert "balanced accuracy" in run.load_text("report.md")
-    before = len(reads)
-    again = evaluate(digits, run, TINY, quiet=True)
-    assert len(reads) == before and again["models"] == report["models"] and report["seeds"] == [0]
+    with watched_reads() as more:
+        again = evaluate(digits, run, TINY, quiet=True)
+    assert not more and again["models"] == report["models"] and report["seeds"] == [0]
     assert set(report["differences"]) == {"resnet_small", "random_0", "random"}
     assert report["curves"]["searched"]["validation"] == [row["balanced_accuracy"] for row in rows_of(run, "searched")]
 
@@ -80,10 +106,8 @@ def rows_of(run, name):
     return run.load_json(f"models/{name}.json")["finetuning"]
 
 
-def test_scores_are_those_of_the_kept_weights(digits, tmp_path):
-    run = searched_run(tmp_path / "run")
-    report = evaluate(digits, run, TINY | {"random_genotypes": 0}, quiet=True)
-    config = evaluation_config(TINY | {"random_genotypes": 0})
+def test_scores_are_those_of_the_kept_weights(digits, evaluated):
+    (run, report, _), config = evaluated, evaluation_config(TINY)
     for name, make in compared(GENOTYPES["FairDARTS_a"], digits, config, 3).items():
         trainer = Trainer(name, make, digits, run, config)
         trainer.net.load_state_dict(run.checkpoints.load(f"models/{name}")["state"]["model"])
@@ -91,23 +115,22 @@ def test_scores_are_those_of_the_kept_weights(digits, tmp_path):
 
 
 def test_fine_tuning_learns(digits, tmp_path):
-    options = TINY | {"pretrain_steps": 0, "finetune_steps": 150, "random_genotypes": 0, "finetune_rate": 1e-2}
-    report = evaluate(digits, searched_run(tmp_path / "run"), options, quiet=True)
-    assert report["models"]["searched"]["balanced_accuracy"] > 0.7  # ten classes
+    config = evaluation_config(TINY | {"pretrain_steps": 0, "finetune_steps": 150, "finetune_rate": 1e-2})
+    run, make = searched_run(tmp_path / "run"), compared(GENOTYPES["FairDARTS_a"], digits, config, 3)["searched"]
+    found = evaluation.evaluate_network("searched", make, digits, run, config, quiet=True)
+    assert found["balanced_accuracy"] > 0.7  # ten classes
 
 
-def test_multi_label_data_goes_all_the_way(digits, tmp_path):
-    labels = {split: np.stack([y % 2 == 0, y < 3, y == 0], 1).astype(np.uint8) for split, y in digits.labels.items()}
-    data = dataclasses.replace(digits, labels=labels, task="multi-label", class_names=("even", "small", "nought"))
-    report = evaluate(data, searched_run(tmp_path / "run"), TINY, quiet=True)
+def test_multi_label_data_goes_all_the_way(several, tmp_path):
+    report = evaluate(several, searched_run(tmp_path / "run"), SHORT, quiet=True)
     assert report["models"]["searched"]["confusion"] is None and report["models"]["searched"]["macro_auc"] > 0.3
     assert "macro AUC" in (tmp_path / "run" / "report.md").read_text()
 
 
-def test_controls_of_equal_work(digits, tmp_path, monkeypatch):
+def test_controls_of_equal_work(digits, tmp_path, monkeypatch, unpainted):
     "They are no wider than the searched network's MACs allow, are reported in order, and come back for use."
     options = TINY | {"random_genotypes": 0, "equal_macs": ("resnet", "mobilenet_v3", "shufflenet_v2")}
-    options |= {"pretrain_steps": 0, "finetune_steps": 10, "max_parameters": 9_000}
+    options |= {"pretrain_steps": 0, "finetune_steps": 6, "max_parameters": 9_000}
     run = searched_run(tmp_path / "run")
     data_stage(digits, run)
     report = evaluate(digits, run, options, quiet=True)
@@ -125,8 +148,8 @@ def test_controls_of_equal_work(digits, tmp_path, monkeypatch):
     assert not made.keys() & set(keys) and "resnet_small" in made
 
 
-def test_a_genotype_of_stages_is_evaluated_reported_and_exported(digits, tmp_path):
-    options = TINY | {"equal_macs": ("resnet",), "random_genotypes": 1, "max_parameters": 9_000}
+def test_a_genotype_of_stages_is_evaluated_reported_and_exported(digits, tmp_path, unpainted):
+    options = SHORT | {"equal_macs": ("resnet",), "random_genotypes": 1, "max_parameters": 9_000}
     run = searched_run(tmp_path / "run")
     genotype = StageGenotype((Stage((Block(),)), Stage((Block("basic"), Block("basic")), 1.5, 2)))
     run.save_text("genotype.json", genotype.to_json())
@@ -144,8 +167,8 @@ def test_a_genotype_of_stages_is_evaluated_reported_and_exported(digits, tmp_pat
     np.testing.assert_array_equal(again.scores(digits.images["test"]), model.scores(digits.images["test"]))
 
 
-def test_each_family_chooses_its_rate_by_validation(digits, tmp_path, reads):
-    options = TINY | {"pretrain_steps": 5, "finetune_steps": 20, "finetune_rate": 1e-4, "tune_rates": 3}
+def test_each_family_chooses_its_rate_by_validation(digits, tmp_path, reads, unpainted):
+    options = SHORT | {"finetune_rate": 1e-4, "tune_rates": 3}
     run, config = searched_run(tmp_path / "run"), evaluation_config(options)
     report = evaluate(digits, run, options, quiet=True)
     assert finetune_rates(config) == (1e-4, 3e-4, 3.3e-5)
@@ -168,8 +191,8 @@ def test_each_family_chooses_its_rate_by_validation(digits, tmp_path, reads):
     assert {f"finetune/random_0{end}" for end in ("", "@0.0003", "@3.3e-05")} < set(parts) and len(parts) == 12
 
 
-def test_a_choice_of_rates_goes_on_and_ends_the_same(digits, tmp_path, monkeypatch):
-    options = TINY | {"pretrain_steps": 5, "finetune_steps": 20, "random_genotypes": 0, "tune_rates": 2}
+def test_a_choice_of_rates_goes_on_and_ends_the_same(digits, tmp_path, monkeypatch, unpainted):
+    options = SHORT | {"random_genotypes": 0, "tune_rates": 2}
     whole = evaluate(digits, searched_run(tmp_path / "whole"), options, quiet=True)
     honest, run = Trainer.run, searched_run(tmp_path / "cut")
 
@@ -225,28 +248,37 @@ def test_mistakes_are_sentences(digits, tmp_path):
         evaluate(digits, Run.open(tmp_path / "empty", {}), TINY)
 
 
-@pytest.fixture
-def tiny_presets(monkeypatch):
-    small = {"width": 2, "depth": 3, "nodes": 2, "steps": 3, "embedding": 16}
-    monkeypatch.setitem(config.SEARCH_PRESETS, "quick", small)
-    monkeypatch.setitem(config.EVALUATION_PRESETS, "quick", TINY)
+@pytest.fixture(scope="module")
+def tiny_presets():
+    small = {"width": 2, "depth": 3, "nodes": 2, "steps": 3, "batch_size": 16, "embedding": 16}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(config.SEARCH_PRESETS, "quick", small)
+        patch.setitem(config.EVALUATION_PRESETS, "quick", TINY)
+        yield
 
 
-def test_the_whole_way_and_a_finished_run_answers_at_once(tmp_path, tiny_presets, monkeypatch, capsys):
-    arguments = ["run", "--out", str(tmp_path / "run"), "--quiet", "--device", "cpu"]
-    assert cli.main(arguments) == 0
-    said = capsys.readouterr().out
+@pytest.fixture(scope="module")
+def straight(tiny_presets, tmp_path_factory):
+    "The folder of a run that the command took all the way, and what it said."
+    path, said = tmp_path_factory.mktemp("straight") / "run", io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert cli.main(["run", "--out", str(path), "--quiet", "--device", "cpu"]) == 0
+    return path, said.getvalue()
+
+
+def test_the_whole_way_and_a_finished_run_answers_at_once(straight, tmp_path, monkeypatch, capsys):
+    path, said = straight
+    run = str(path)
     assert "# digits" in said and "searched" in said
     for name in ("run.json", "data.json", "indices.npz", "alphas.npz", "genotype.json", "report.json", "report.png"):
-        assert (tmp_path / "run" / name).is_file(), name
+        assert (path / name).is_file(), name
     monkeypatch.setattr(pipeline, "load_data", lambda *_, **__: pytest.fail("the images were read again"))
-    assert cli.main(arguments) == 0
+    assert cli.main(["run", "--out", run, "--quiet", "--device", "cpu"]) == 0
     assert "# digits" in capsys.readouterr().out
-    assert cli.main(["status", str(tmp_path / "run")]) == 0
+    assert cli.main(["status", run]) == 0
     said = capsys.readouterr().out
     assert "evaluation" in said and "under way" not in said
-    run = str(tmp_path / "run")
-    page = (tmp_path / "run" / "report.html").read_text()
+    page = (path / "report.html").read_text()
     assert "<svg" in page and "data:image/png;base64" in page and "http://" not in page.replace("http://www.w3.org", "")
     assert cli.main(["compare", run, f"{run}/report.json"]) == 0 and "balanced accuracy" in capsys.readouterr().out
     assert cli.main(["export", run, str(tmp_path / "net.zip")]) == 0
@@ -259,27 +291,27 @@ def test_the_whole_way_and_a_finished_run_answers_at_once(tmp_path, tiny_presets
     assert said[0] == said[1] and "%" in said[0]
 
 
-def test_stages_one_by_one_end_as_the_whole_way(tmp_path, tiny_presets):
-    straight = pipeline.run_pipeline("digits", tmp_path / "whole", quiet=True, device="cpu")
+def test_stages_one_by_one_end_as_the_whole_way(straight, tmp_path, unpainted):
     where = ["--out", str(tmp_path / "parts"), "--quiet", "--device", "cpu"]
     for command in (["data", *where], ["search", *where], ["derive", str(tmp_path / "parts")], ["evaluate", *where]):
         assert cli.main(command) == 0, command
-    parts = Run.open(tmp_path / "parts").load_json("report.json")
+    parts, whole = (Run.open(path).load_json("report.json") for path in (tmp_path / "parts", straight[0]))
 
     def timeless(report):
         timed = ("seconds", "latency_ms")
         return {name: {k: v for k, v in m.items() if k not in timed} for name, m in report["models"].items()}
 
-    assert timeless(parts) == timeless(straight)
+    assert timeless(parts) == timeless(whole)
 
 
-def test_images_without_labels_get_a_genotype(digits, tmp_path, tiny_presets):
+def test_images_without_labels_get_a_genotype(digits, tmp_path, tiny_presets, unpainted):
     data = dataclasses.replace(digits, labels={}, task="unlabelled", class_names=(), name="no labels")
     assert pipeline.run_pipeline(data, tmp_path / "run", quiet=True, device="cpu") == {}
     assert (tmp_path / "run" / "genotype.json").is_file() and not (tmp_path / "run" / "report.json").exists()
 
 
-def test_other_seeds_lie_inside_and_are_searched_anew(tmp_path, tiny_presets):
+def test_other_seeds_lie_inside_and_are_searched_anew(straight, tmp_path, unpainted):
+    shutil.copytree(straight[0], tmp_path / "run")  # the run of one seed becomes one of two
     report = pipeline.run_pipeline("digits", tmp_path / "run", seeds=2, quiet=True, device="cpu")
     assert report["seeds"] == [0, 1] and not report["searched_once"]
     runs = [Run.open(tmp_path / "run"), Run.open(tmp_path / "run" / "seed_1")]
@@ -292,15 +324,19 @@ def test_other_seeds_lie_inside_and_are_searched_anew(tmp_path, tiny_presets):
     small = report["differences"]["resnet_small"]
     others = [run.load_json("models/resnet_small.json")["balanced_accuracy"] for run in runs]
     assert small["difference"] == pytest.approx(np.mean(values) - np.mean(others)) and small["seeds"] == 2
-    alone = pipeline.run_pipeline("digits", tmp_path / "alone", quiet=True, device="cpu", seed=1)
-    assert alone["seeds"] == [1]
     again = pipeline.run_pipeline("digits", tmp_path / "run", seeds=2, quiet=True, device="cpu")
     assert again == report
 
 
-def test_one_search_may_serve_several_seeds(digits, tmp_path):
+def test_the_pipeline_takes_another_seed_alone(tmp_path, tiny_presets, unpainted):
+    short = TINY | {"recipe": "scratch", "finetune_steps": 2, "random_genotypes": 0}
+    alone = pipeline.run_pipeline("digits", tmp_path / "alone", quiet=True, device="cpu", seed=1, evaluation=short)
+    assert alone["seeds"] == [1]
+
+
+def test_one_search_may_serve_several_seeds(digits, tmp_path, unpainted):
     run = searched_run(tmp_path / "run")
-    report = evaluate(digits, run, TINY | {"random_genotypes": 0}, seeds=2, quiet=True)
+    report = evaluate(digits, run, SHORT | {"random_genotypes": 0}, seeds=2, quiet=True)
     assert report["searched_once"] and len(report["models"]["searched"]["seeds"]) == 2
     sub = Run.open(tmp_path / "run" / "seed_1")
     assert sub.load_text("genotype.json") == run.load_text("genotype.json")
@@ -308,19 +344,17 @@ def test_one_search_may_serve_several_seeds(digits, tmp_path):
     assert first != second
 
 
-def test_probe_and_neighbours_train_no_network(digits, tmp_path):
+def test_probe_and_neighbours_train_no_network(digits, tmp_path, unpainted):
     for recipe in ("linear_probe", "knn"):
-        report = evaluate(digits, searched_run(tmp_path / recipe), TINY | {"recipe": recipe}, quiet=True)
+        report = evaluate(digits, searched_run(tmp_path / recipe), SHORT | {"recipe": recipe}, quiet=True)
         model = report["models"]["searched"]
         assert report["recipe"] == recipe and model["best_epoch"] is None and model["balanced_accuracy"] > 0.1
         run = Run.open(tmp_path / recipe)
         assert not run.finished("finetune/searched") and run.load_json("models/searched.json")["probing"]
 
 
-def test_multi_label_probes(digits, tmp_path):
-    labels = {split: np.stack([y % 2 == 0, y < 3, y == 0], 1).astype(np.uint8) for split, y in digits.labels.items()}
-    data = dataclasses.replace(digits, labels=labels, task="multi-label", class_names=("even", "small", "nought"))
+def test_multi_label_probes(several, tmp_path, unpainted):
     for recipe in ("linear_probe", "knn", "crt"):
-        report = evaluate(data, searched_run(tmp_path / recipe), TINY | {"recipe": recipe}, quiet=True)
+        report = evaluate(several, searched_run(tmp_path / recipe), SHORT | {"recipe": recipe}, quiet=True)
         assert report["models"]["searched"]["macro_auc"] > 0.3
         assert report["differences"]["random"]["metric"] == "macro_auc"

@@ -1,4 +1,4 @@
-"The search: what it may see, what it keeps, and that it decides without freezing."
+"The search: what it may see, what it keeps, how it ends. (That it decides without freezing: nbs/02_search.ipynb.)"
 
 import dataclasses
 import sys
@@ -7,7 +7,6 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from matplotlib import pyplot
 
 from ssnas_colab.config import search_config
 from ssnas_colab.core.basics import UserError
@@ -23,8 +22,11 @@ from ssnas_colab.stages.loader import load_data
 from ssnas_colab.stages.search import search
 from ssnas_colab.training.ssl_losses import OBJECTIVES
 
-TINY = {"width": 2, "depth": 3, "batch_size": 32, "steps": 6, "embedding": 16, "device": "cpu"}
-SMALL = TINY | {"nodes": 2}  # a third of the operations
+TINY = {"width": 4, "depth": 3, "batch_size": 16, "steps": 2, "embedding": 16, "device": "cpu"}
+SMALL = TINY | {"nodes": 2, "steps": 4}  # a third of the operations
+
+# What is asserted here are numbers: to paint the picture of a search takes as long as some steps.
+pytestmark = pytest.mark.usefixtures("unpainted")
 
 
 @pytest.fixture(scope="module")
@@ -33,16 +35,20 @@ def digits():
 
 
 def alphas_of(images, path, **changes):
-    "The alphas of a search that leaves no picture: to draw one takes as long as some steps."
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "save_figure", lambda run, name, figure: pyplot.close(figure))
-        return search(images, Run.open(path, {}), SMALL, quiet=True, **changes).arrays()
+    return search(images, Run.open(path, {}), SMALL, quiet=True, **changes).arrays()
+
+
+@pytest.fixture(scope="module")
+def straight(digits, tmp_path_factory):
+    "The folder of a search of the digits, to be copied before it is changed, and its alphas."
+    path = tmp_path_factory.mktemp("straight") / "run"
+    return path, alphas_of(digits, path)
 
 
 @pytest.mark.parametrize("relaxation", RELAXATIONS)
-def test_labels_do_not_change_a_bit(digits, tmp_path, relaxation):
-    changes = {"relaxation": relaxation, "width": 4}
-    straight = alphas_of(digits, tmp_path / "straight", **changes)
+def test_labels_do_not_change_a_bit(digits, straight, tmp_path, relaxation):
+    changes = {"relaxation": relaxation}
+    straight = straight[1] if relaxation == "fair" else alphas_of(digits, tmp_path / "straight", **changes)
     shuffled = {split: np.random.default_rng(0).permutation(labels) for split, labels in digits.labels.items()}
     others = {"shuffled": dataclasses.replace(digits, labels=shuffled)}
     if relaxation in ("fair", "sampled"):
@@ -54,8 +60,8 @@ def test_labels_do_not_change_a_bit(digits, tmp_path, relaxation):
             np.testing.assert_array_equal(straight[kind], found[kind], err_msg=name)
 
 
-def test_other_seeds_and_other_images_change_the_alphas(digits, tmp_path):
-    straight = alphas_of(digits, tmp_path / "straight")["normal"]
+def test_other_seeds_and_other_images_change_the_alphas(digits, straight, tmp_path):
+    straight = straight[1]["normal"]
     assert not np.array_equal(straight, alphas_of(digits, tmp_path / "seed", seed=1)["normal"])
     assert not np.array_equal(straight, alphas_of(digits.images["train"][::-1], tmp_path / "images")["normal"])
 
@@ -76,24 +82,11 @@ def test_what_a_run_keeps(digits, tmp_path):
     assert row["zero_one"] == pytest.approx(zero_one_loss(weights).item()) and row["decided"] == decided_share(weights)
 
 
-def test_a_finished_search_is_not_done_again(digits, tmp_path, monkeypatch):
-    run = Run.open(tmp_path / "run", {})
-    first = search(digits, run, SMALL, quiet=True).arrays()
+def test_a_finished_search_is_not_done_again(digits, straight, monkeypatch):
+    path, first = straight
     monkeypatch.setattr(Searcher, "__call__", lambda *_: pytest.fail("a step was taken"))
-    again = search(digits, run, SMALL, quiet=True).arrays()
+    again = alphas_of(digits, path)
     np.testing.assert_array_equal(first["normal"], again["normal"])
-
-
-def test_it_decides_at_the_end_and_is_not_frozen_at_the_beginning(digits, tmp_path):
-    run = Run.open(tmp_path / "run", {})
-    alphas = search(digits, run, SMALL | {"steps": 60}, quiet=True).arrays()
-    rows = run.load_json("search.json")["history"]
-    assert rows[-1]["decided"] >= 0.9
-    early = len(rows) // 4
-    assert rows[early]["decided"] < 0.1
-    assert np.abs(alphas["normal"][early] - alphas["normal"][0]).mean() > 0.05  # but it moves
-    changed = np.sign(alphas["normal"][1]) != np.sign(alphas["normal"][-1])
-    assert changed.mean() > 0.1  # the first epoch's signs are not the verdict
 
 
 def test_statistics_of_pixels():
@@ -115,7 +108,7 @@ def test_mistakes_are_sentences(digits, tmp_path):
 @pytest.mark.parametrize("relaxation", RELAXATIONS)
 def test_every_relaxation_searches_to_a_genotype(digits, tmp_path, relaxation):
     run = Run.open(tmp_path / "run", {})
-    history = search(digits, run, TINY | {"width": 4}, quiet=True, relaxation=relaxation)
+    history = search(digits, run, TINY, quiet=True, relaxation=relaxation)
     genotype = derive_stage(run)
     assert run.load_json("derivation.json")["method"] == RELAXATIONS[relaxation].derivation
     assert Network(genotype, 10, in_channels=1, width=4, depth=3)(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
@@ -160,12 +153,12 @@ def test_a_converged_search_stops_and_says_so(digits, tmp_path, monkeypatch):
 
 
 def test_after_a_collapse_the_best_epoch_counts(digits, tmp_path, monkeypatch):
-    rule = CollapseRule(parameterless=-1.0, patience=4, warmup=0)
+    rule = CollapseRule(parameterless=-1.0, patience=3, warmup=0)
     monkeypatch.setattr(sys.modules["ssnas_colab.stages.search"], "_rules", lambda config, epochs: {"collapse": rule})
     run = Run.open(tmp_path / "run", {})
     search(digits, run, SMALL, quiet=True)
     found = run.load_json("search.json")
-    assert found["stopped"].startswith("collapse") and len(found["history"]) == 4
+    assert found["stopped"].startswith("collapse") and len(found["history"]) == 3
     values = [row["derived"] for row in found["history"]]
     assert found["epoch"] == found["best_epoch"] == 1 + values.index(min(values))
     with warnings.catch_warnings():
@@ -193,13 +186,13 @@ def test_a_search_that_diverges_goes_back_with_half_the_learning_rate(digits, tm
 
 def test_even_clusters_survive_a_restart(digits, tmp_path):
     "A search with clustering, stopped in the middle, ends with the bits of one that was not."
-    changes = {"relaxation": "sampled", "cluster_every": 2, "clusters": 4}
+    changes = {"relaxation": "sampled", "cluster_every": 2, "clusters": 4, "steps": 5}
     straight = alphas_of(digits, tmp_path / "straight", **changes)
     whole, steps = Searcher.__call__, []
 
     def step(self, step_seed, done):
         steps.append(step_seed)
-        if len(steps) == 5:
+        if len(steps) == 4:
             raise KeyboardInterrupt
         return whole(self, step_seed, done)
 
@@ -209,5 +202,5 @@ def test_even_clusters_survive_a_restart(digits, tmp_path):
         alphas_of(digits, tmp_path / "stopped", **changes)
     again = alphas_of(digits, tmp_path / "stopped", **changes)
     assert all(np.array_equal(straight[kind], again[kind]) for kind in straight)
-    plain = alphas_of(digits, tmp_path / "plain", relaxation="sampled")
+    plain = alphas_of(digits, tmp_path / "plain", relaxation="sampled", steps=5)
     assert not np.array_equal(plain["normal"], straight["normal"])

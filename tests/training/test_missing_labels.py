@@ -104,10 +104,10 @@ def partly():
 
 
 def trainer_of(data, path, **changes):
-    few = {"pretrain_steps": 60, "finetune_steps": 120, "batch_size": 16, "embedding": 16, "device": "cpu"}
+    few = {"pretrain_steps": 20, "finetune_steps": 40, "batch_size": 16, "embedding": 16, "device": "cpu"}
     config = evaluation_config("quick", **few | changes)
     made = partial(narrow_resnet, data.num_classes, 1, max_parameters=8000)
-    return Trainer("net", made, data, Run.open(path, {}), config)
+    return Trainer("net", made, data, Run.open(path, {}), config, quiet=True)
 
 
 @pytest.mark.parametrize("recipe", ["pretrain+finetune", "crt", "linear_probe", "knn"])
@@ -131,7 +131,7 @@ def test_every_recipe_learns_from_few_labels(partly, tmp_path, monkeypatch, reci
 
 
 def test_the_images_without_a_label_are_answered_better_than_by_chance(partly, tmp_path):
-    made = trainer_of(partly, tmp_path / "run", finetune_steps=400, finetune_rate=5e-3)
+    made = trainer_of(partly, tmp_path / "run", finetune_steps=200, finetune_rate=5e-3)
     made.run()
     unknown = np.setdiff1d(np.arange(len(partly.images["train"])), partly.labelled())
     digits = load_digits()

@@ -186,8 +186,8 @@ def test_saved_files_are_never_overwritten(run, tmp_path, monkeypatch):
 def test_what_can_be_explored(run, tmp_path):
     (tmp_path / "mine.json").write_text(GENOTYPES["SNAS"].to_json())
     for what in (tmp_path / "mine.json", GENOTYPES["SNAS"], str(GENOTYPES["SNAS"]), str(tmp_path / "mine.json")):
-        assert explore(what).explorer.genotype(GIVEN) == GENOTYPES["SNAS"]
-    assert explore(str(run.path)).explorer.shown == SEARCH
+        assert Explorer(what).genotype(GIVEN) == GENOTYPES["SNAS"]
+    assert Explorer(str(run.path)).shown == SEARCH
     small = explore("SNAS", depth=5, num_classes=2, in_channels=1, size=(28, 28), max_parameters=50_000)
     assert "Widest within 50,000 parameters" in small.text.value and "1x28x28" in small.text.value
     assert "allow more parameters" in explore("SNAS", max_parameters=10).text.value
