@@ -1,0 +1,197 @@
+"Each strategy against its paper's definition, and all of them through the runner."
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from ssnas_colab.core.basics import UserError
+from ssnas_colab.core.seeding import derived_seed
+from ssnas_colab.experiment.interrupts import Stopped
+from ssnas_colab.experiment.run import Run
+from ssnas_colab.models.baselines import random_genotype
+from ssnas_colab.strategies.controller import Controller, Policy
+from ssnas_colab.strategies.evolution import Evolution
+from ssnas_colab.strategies.grow_trim import GrowTrim, ranking
+from ssnas_colab.strategies.halving import rungs
+from ssnas_colab.strategies.runner import STRATEGIES, choose, plot_candidates, run_search
+from ssnas_colab.strategies.space import Candidate, CellSpace, Proposal
+
+
+def sizes(genotype):
+    weighted = sum(edge.op.startswith(("sep", "dil")) for edge in genotype.normal + genotype.reduce)
+    return {"parameters": 1000 * (1 + weighted), "macs": 10_000 * (1 + weighted), "memory": 100 * weighted}
+
+
+def score(genotype, steps, seed):
+    noise = np.random.default_rng(derived_seed(str(genotype), steps, seed)).normal() * 0.01
+    return sum(edge.op == "sep_conv_3x3" for edge in genotype.normal + genotype.reduce) + noise
+
+
+SPACE = CellSpace(sizes)
+
+
+def search(path, strategy, candidates=9, score=score, **options):
+    return run_search(strategy, SPACE, score, Run.open(path, {}), candidates=candidates, steps=8, seed=3, **options)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("candidates", [2, 3, 9])
+def test_every_strategy_runs_from_two_candidates_and_goes_on_after_a_kill(tmp_path, name, candidates):
+    whole = search(tmp_path / "whole", name, candidates)
+    if name != "halving":
+        assert len(whole["candidates"]) == candidates
+    calls = []
+
+    def killed(*job):
+        calls.append(job)
+        if len(calls) % 2 == 0:
+            raise KeyboardInterrupt
+        return score(*job)
+
+    for _ in range(100):
+        try:
+            again = search(tmp_path / "killed", name, candidates, killed)
+            break
+        except KeyboardInterrupt:
+            pass
+    assert json.dumps(again) == json.dumps(whole) and len(calls) > 2
+    assert whole["pick"]["number"] in {row["number"] for row in whole["candidates"]}
+
+
+def test_processes_do_not_change_the_bits(tmp_path):
+    one, two = (search(tmp_path / str(n), "evolution", 6, processes=n) for n in (1, 2))
+    assert json.dumps(one) == json.dumps(two)
+
+
+def test_a_time_budget_stops_and_another_session_goes_on(tmp_path):
+    from ssnas_colab.experiment.interrupts import stopping
+
+    with pytest.raises(Stopped), stopping(1e-9):
+        search(tmp_path / "a", "random")
+    assert search(tmp_path / "a", "random") == search(tmp_path / "b", "random")
+
+
+@pytest.mark.parametrize("budget", [{"parameters": 15_000}, {"macs": 150_000}, {"memory": 1400}])
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_one_budget_alone_is_an_upper_bound(tmp_path, name, budget):
+    for row in search(tmp_path, name, budgets=budget)["candidates"]:
+        assert row["macs"] <= 150_000 and row["parameters"] <= 15_000
+
+
+def test_half_empty_proposals_are_drawn_again_and_the_fullest_is_kept():
+    class Toy:
+        def fits(self, genotype):
+            return {"parameters": genotype}
+
+    found = choose(Proposal(lambda a: [10, 120, 90, 99][a]), Toy(), {"parameters": 100})
+    assert found[0] == 90 and found[2] == 2
+    tried = []
+    found = choose(Proposal(lambda a: tried.append(a) or (50 if a == 7 else 20)), Toy(), {"parameters": 100})
+    assert found[0] == 50 and found[2] == 7 and len(tried) == 100
+    with pytest.raises(UserError, match="fits the budgets"):
+        choose(Proposal(lambda a: 200), Toy(), {"parameters": 100})
+
+
+@pytest.mark.parametrize("count, steps", [(2, 5), (3, 10), (8, 6), (40, 25)])
+def test_halving_is_that_of_the_paper(count, steps):
+    alive, spent, expected = count, 0, []
+    for _ in range(math.ceil(math.log2(count))):
+        spent += max(1, math.floor(count * steps / (alive * math.ceil(math.log2(count)))))
+        expected.append((alive, spent))
+        alive = math.ceil(alive / 2)
+    assert rungs(count, steps) == expected and alive == 1
+
+
+def scored(count):
+    return [
+        Candidate(i, g := random_genotype(i), 1, 0, score(g, 1, 0), 1, 1) for i in range(count)
+    ]  # fmt: skip
+
+
+def test_evolution_ages_by_one_change_of_the_best_of_a_sample():
+    history = scored(12)
+    history[0] = Candidate(0, history[0].genotype, 1, 0, 1e9, 1, 1)  # the best is too old to be a parent
+    asked = Evolution(SPACE, 30, 1, 0, population=5, sample=5, brood=1)
+    for number in range(30):
+        parent = asked.parent(history, number)
+        rng = np.random.default_rng(derived_seed(0, "sample", number))
+        sample = [history[-5:][i] for i in rng.integers(5, size=5)]
+        assert parent == sorted(sample, key=lambda one: one.score)[-1] and parent.number >= 7
+    [proposal] = asked.propose(history)
+    parent = asked.parent(history, 12).genotype
+    for attempt in range(20):
+        child = proposal.make(attempt)
+        before, after = parent.normal + parent.reduce, child.normal + child.reduce
+        [(old, new)] = [pair for pair in zip(before, after, strict=True) if pair[0] != pair[1]]
+        assert (old.op == new.op) != (old.source == new.source) and old.target == new.target
+
+
+def test_controller_takes_the_gradient_of_reinforce():
+    asked = Controller(SPACE, 8, 1, 0, batch=2)
+    history = [Candidate(i, None, 1, 0, value, 1, 1) for i, value in enumerate([1.0, 3.0])]
+    before, after = asked.learned([]), asked.learned(history)
+    total = 0
+    for one in history:  # baseline 2: the mean of the first batch
+        chosen = asked.choices(before, one.number, 0)
+        total = total + (one.score - 2.0) * before.walk(choices=chosen)[1] / 2
+    total.backward()
+    for old, new in zip(before.parameters(), after.parameters(), strict=True):
+        if old.grad is None:  # the last embedding leads nowhere
+            continue
+        moved, strong = (new - old).detach(), old.grad.abs() > 1e-5
+        assert torch.equal(moved[strong].sign(), old.grad[strong].sign())  # uphill, by Adam's first step
+    policy, seen = Policy([2, 3]), 0.0
+    for choices in [(a, b) for a in range(2) for b in range(3)]:
+        seen += float(policy.walk(choices=choices)[1].exp())
+    assert seen == pytest.approx(1.0, abs=1e-5)
+
+
+def test_grow_trim_stays_within_memory_and_ranks():
+    weights = ranking([[0, 1], [1, 1], [2, 1], [3, 1]], [0, 2, 4, 6], decay=1e-9)
+    assert weights[0] == pytest.approx(2) and weights[1] == pytest.approx(0)
+    history = scored(8)
+    best = max(history, key=lambda one: one.score).genotype
+    asked = GrowTrim(SPACE, 20, 1, 0, memory=sizes(best)["memory"])
+    moves = asked.ranked(history)
+    assert moves and all(sizes(one)["memory"] <= sizes(best)["memory"] for one in moves)
+    assert any(sizes(one)["memory"] > sizes(best)["memory"] for one in SPACE.moves(best)[0])
+
+
+def test_a_fast_starter_with_no_room_is_not_picked(tmp_path):
+    fast = str(random_genotype(derived_seed(3, "draw", 4, 0)))
+
+    def curve(genotype, steps, seed):
+        return 0.5 if str(genotype) == fast else 0.6 * steps / (steps + 8) + score(genotype, 1, 0) / 1000
+
+    found = search(tmp_path, "random", 16, curve)
+    assert max(found["candidates"], key=lambda row: row["score"])["number"] == 4
+    assert found["pick"]["number"] != 4 and 4 in {row["number"] for row in found["pick"]["finalists"]}
+    assert "fewest MACs" in found["why"] and found["front"]
+    plot_candidates(found)
+
+
+def test_within_the_noise_the_fewest_macs_are_taken():
+    from ssnas_colab.strategies.runner import pick
+
+    rows = [Candidate(i, i, 1, 0, -i, 1, macs) for i, macs in enumerate([9, 5, 1, 7])]
+    assert pick(rows, lambda jobs: [1.0, 2.0, 1.4, 1.4], 1, 0)["number"] == 1
+    assert pick(rows, lambda jobs: [1.4, 1.4, 1.0, 1.0], 1, 0)["number"] == 0
+
+
+def test_unknown_strategies_are_refused(tmp_path):
+    with pytest.raises(UserError, match="did you mean 'evolution'"):
+        search(tmp_path, "evolutoin")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        search(tmp_path, "no.such:Thing")
+    assert search(tmp_path, "ssnas_colab.strategies.random:Random", 2)["candidates"]
+
+
+def test_decisions_build_every_cell():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        genotype = SPACE.build([int(rng.integers(n)) for n in SPACE.options])
+        for cell in (genotype.normal, genotype.reduce):
+            assert len({(edge.source, edge.target) for edge in cell}) == 8
