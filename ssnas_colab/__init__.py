@@ -12,6 +12,7 @@ _HOMES = {
     "training.ssl_losses": ("barlow_twins_loss", "nt_xent_loss"),
     "nas.relaxations": ("zero_one_loss",),
     "nas.derive": ("derive",),
+    "nas.scores": ("network_score",),
     "experiment.run": ("Run",),
     "core.basics": ("UserError",),
     "inference.predict": ("load_model",),

@@ -42,7 +42,7 @@ _OPTIONS = {
         "unlabelled", "folders", "delimiter", "raters", "skip_missing",
     ),
     "search": ("relaxation", "objective"),
-    "evaluation": ("recipe", "loss", "sampler", "max_parameters"),
+    "evaluation": ("recipe", "loss", "sampler", "max_parameters", "tune_rates"),
 }
 
 

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['CHANGED_PRESETS', 'AUGMENTATION_NAMES', 'OBJECTIVE_NAMES', 'RELAXATION_NAMES', 'PRECISIONS', 'SEARCH_PRESETS',
-           'RECIPES', 'SAMPLERS', 'LOSS_TASKS', 'EVALUATION_PRESETS', 'PRESETS', 'setting', 'kind_of', 'range_of',
-           'documented', 'checked', 'read_value', 'make_config', 'new_since', 'changed_since', 'augmentation_name',
-           'DataConfig', 'window_text', 'read_window', 'SearchConfig', 'search_config', 'EvaluationConfig',
-           'evaluation_config', 'check_task', 'version_of', 'RunConfig', 'fields_of', 'check_fields', 'pipeline_config',
-           'complete', 'default_path']
+           'RECIPES', 'SAMPLERS', 'SCALED_NAMES', 'LOSS_TASKS', 'EVALUATION_PRESETS', 'PRESETS', 'setting', 'kind_of',
+           'range_of', 'documented', 'checked', 'read_value', 'make_config', 'new_since', 'changed_since',
+           'augmentation_name', 'DataConfig', 'window_text', 'read_window', 'SearchConfig', 'search_config',
+           'EvaluationConfig', 'evaluation_config', 'check_task', 'version_of', 'RunConfig', 'fields_of',
+           'check_fields', 'pipeline_config', 'complete', 'default_path']
 
 # %% ../nbs/00_config.ipynb #a593b970
 import dataclasses
@@ -151,7 +151,7 @@ def new_since(began, kind) -> dict:
 
 # Presets whose values have changed: (the version that changed them, settings, preset, what it was before). A run that
 # was begun before goes on with what it had.
-CHANGED_PRESETS = []
+CHANGED_PRESETS = [("0.3.0", "EvaluationConfig", "quick", {"equal_macs": ()})]
 
 
 def changed_since(began, kind, preset) -> dict:
@@ -212,6 +212,10 @@ class DataConfig:
     folders: str | None = setting(
         None, "what a folder called test, train, ... beside class folders is; none: asked where it may be either",
         choices=("classes", "splits"), since="0.3.0",
+    )  # fmt: skip
+    numbers: str = setting(
+        "value", "order of class folders whose names are numbers: by value, or as text (10 before 2)",
+        choices=("value", "text"), since="0.3.0", before="text",
     )  # fmt: skip
     delimiter: str | None = setting(
         None, "what stands between several labels in one cell of a table; none: seen from the cells; 'none': nothing",
@@ -328,6 +332,7 @@ def search_config(config=None, *, began=None, **changes) -> SearchConfig:
 # %% ../nbs/00_config.ipynb #e4c0df99
 RECIPES = ("pretrain+finetune", "scratch", "linear_probe", "knn", "crt")
 SAMPLERS = {"natural": 1.0, "square_root": 0.5, "class_balanced": 0.0}
+SCALED_NAMES = ("resnet", "mobilenet_v3", "shufflenet_v2")
 _BOTH, _SINGLE, _MULTI = ("single-label", "multi-label"), ("single-label",), ("multi-label",)
 LOSS_TASKS = {
     "cross_entropy": _BOTH, "weighted": _BOTH, "class_balanced": _BOTH, "focal": _BOTH, "logit_adjustment": _BOTH,
@@ -350,6 +355,10 @@ class EvaluationConfig:
     pretrain_decay: float = setting(1e-4, "weight decay of pretraining", low=0)
     finetune_rate: float = setting(2e-3, "peak learning rate with the labels", above=0)
     finetune_decay: float = setting(0.05, "weight decay with the labels", low=0)
+    tune_rates: int = setting(
+        0, "how many learning rates with the labels each family of networks may choose from, by validation; 0: none",
+        low=0, high=5, since="0.3.0", before=0,
+    )  # fmt: skip
     loss: str = setting("logit_adjustment", "loss with the labels", choices=tuple(LOSS_TASKS))
     sampler: str = setting("natural", "which images training with labels sees", choices=tuple(SAMPLERS))
     post_hoc: bool = setting(False, "after plain cross-entropy, adjust the logits by a tau chosen on validation")
@@ -359,6 +368,10 @@ class EvaluationConfig:
     random_genotypes: int = setting(3, "random genotypes that are compared", low=0, high=10_000)
     resnet18: bool = setting(True, "whether ResNet-18 is compared")
     mobilenet: bool = setting(True, "whether MobileNetV3-small is compared")
+    equal_macs: tuple = setting(
+        SCALED_NAMES, "hand-made networks that are compared at the width that has the searched network's MACs",
+        choices=SCALED_NAMES, since="0.3.0", before=[],
+    )  # fmt: skip
     published: tuple = setting(
         ("DARTS_V2", "FairDARTS_b"), "published genotypes that are compared", choices=tuple(GENOTYPES)
     )
@@ -374,7 +387,7 @@ class EvaluationConfig:
 EVALUATION_PRESETS = {
     "quick": {
         "pretrain_steps": 60, "finetune_steps": 120, "batch_size": 64, "embedding": 128, "random_genotypes": 1,
-        "published": (),
+        "published": (), "equal_macs": ("resnet",),
     },
     "cpu": {
         "pretrain_steps": 300, "finetune_steps": 300, "batch_size": 64, "embedding": 512, "random_genotypes": 3,
@@ -387,7 +400,8 @@ def evaluation_config(config=None, *, began=None, **changes) -> EvaluationConfig
     """An `EvaluationConfig` from the name of a preset, a dict of settings, an `EvaluationConfig`, or None (quick).
 
     `changes` are applied on top; a recipe may be written with spaces and capitals ("kNN", "linear probe"); began: see
-    `make_config`. `UserError` for what does not exist or does not fit, and post-hoc adjustment of adjusted logits.
+    `make_config`. `UserError` for what does not exist or does not fit, post-hoc adjustment of adjusted
+    logits, and rates to choose from for a recipe that has none.
     """
     if not isinstance(config, (str, EvaluationConfig)) and config is not None:
         config, changes = {}, {**config, **changes}
@@ -400,6 +414,11 @@ def evaluation_config(config=None, *, began=None, **changes) -> EvaluationConfig
         raise UserError(
             "Post-hoc adjustment corrects networks that were trained by plain cross-entropy: choose loss cross_entropy "
             "with the recipe pretrain+finetune or scratch, or leave post_hoc out"
+        )
+    if made.tune_rates and made.recipe in ("linear_probe", "knn"):
+        raise UserError(
+            f"The recipe {made.recipe} has no learning rate with the labels to choose: leave tune_rates out, or use "
+            "pretrain+finetune, scratch or crt"
         )
     return made
 
@@ -511,5 +530,6 @@ def complete(config: dict, began="0.1.0") -> dict:
 
 def default_path(data) -> Path:
     "Where the run of these images goes unless told otherwise: `runs/` and the name, or the path's last part."
-    name = data if isinstance(data, (str, Path)) else getattr(data, "name", "images")
+    name = data if isinstance(data, (str, Path)) else getattr(data, "name", None)
+    name = name if isinstance(name, (str, Path)) else "images"  # a DataFrame may have a column called name
     return Path("runs") / (Path(str(name)).name.split(".")[0] or "data")

@@ -624,11 +624,12 @@ def _labels_told(found):
     return "labels", f"the names of the folders: {_some(named, 10)}" if named else none
 
 
-def file_source(path, *, name=None, covid=False, unlabelled=None, folders=None, files=None) -> Source:
+def file_source(path, *, name=None, covid=False, unlabelled=None, folders=None, numbers="value", files=None) -> Source:
     """The `Source` of the folder or zip at `path`, by what its folders mean, see `arranged`.
 
-    covid: as Ozturk's collection. files: its `Folder` or `Zip`, where it is open already. Files with the same bytes are
-    kept once. `UserError` where there are no images, one class only, or folders that may mean two things.
+    covid: as Ozturk's collection. numbers: order of classes that are numbers, by "value" or as "text". files: its
+    `Folder` or `Zip`, where it is open already. Files with the same bytes are kept once. `UserError` where there are no
+    images, one class only, or folders that may mean two things.
     """
     path, files = Path(path), open_images(path) if files is None else files
     if covid:
@@ -642,7 +643,8 @@ def file_source(path, *, name=None, covid=False, unlabelled=None, folders=None, 
         told += [("files", f"there is nothing in {_some(empty)}")] if empty else []
     several = {kind for kind, _ in found["train"]} - {None}
     found, aside = without_copies(files, found)
-    classes = sorted_classes({kind for entries in found.values() for kind, _ in entries if kind is not None})
+    kinds = {kind for entries in found.values() for kind, _ in entries if kind is not None}
+    classes = sorted_classes(kinds) if numbers == "value" else sorted(kinds)
     left = {kind for kind, _ in found.get("train", [])} - {None}
     if several and aside and len(left) < 2:
         raise UserError(

@@ -441,7 +441,7 @@ def python_source(value, *, layout=None, window=None, images=None, columns=None,
             raise UserError(f"There are {count} {split} images and {labels} labels: give one for each")
     classes = next((tuple(map(str, names)) for _, _, names in splits.values() if names), None)
     every = [label for labels in known.values() for label in labels]
-    labels, classes, told = array_labels(every, "the labels", class_names=classes, uncertain=rules.get("uncertain"))
+    labels, classes, told = array_labels(every, "the data", class_names=classes, uncertain=rules.get("uncertain"))
     require_two_classes("The data", classes)
     labels = dict(zip(sizes, np.split(labels, np.cumsum([*sizes.values()])[:-1])))
     more["decisions"] = [("labels", one) for one in told]

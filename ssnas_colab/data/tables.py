@@ -33,9 +33,9 @@ def _plain(text):
     return re.sub(r"[^a-z]", "", text.lower())
 
 
-def table_rows(path):
+def table_rows(path, data=None):
     "The cells of a CSV as lists of text, all of one length; `UserError` where it is no table."
-    data = Path(path).read_bytes()
+    data = Path(path).read_bytes() if data is None else data
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -21,7 +21,7 @@ from ..core.files import Files, figure_bytes, new_file
 from ..data.images import SIXTEEN, leads_out
 from ..experiment.run import Run
 from .model import RESIZES, build_network, data_record, model_facts, trained_weights
-from ..models.genotype import Genotype
+from ..models.genotype import parse_genotype
 from ..plots.genotype import plot_genotype
 from ..training.class_losses import TASKS, predict_scores
 
@@ -58,11 +58,12 @@ The same by hand:
 
     import json, zipfile
     from safetensors.torch import load
-    from ssnas_colab import Genotype, Network
+    from ssnas_colab import Network
+    from ssnas_colab.models.genotype import parse_genotype
     with zipfile.ZipFile("{file}") as archive:
         facts, weights = json.loads(archive.read("model.json")), load(archive.read("model.safetensors"))
     options = {{"in_channels": facts["channels"], "width": facts["width"], "depth": facts["depth"]}}
-    network = Network(Genotype.parse(facts["genotype"]), len(facts["class_names"]), **options)
+    network = Network(parse_genotype(facts["genotype"]), len(facts["class_names"]), **options)
     network.load_state_dict(weights)
     network.eval()  # takes (N, channels, height, width) in 0..1, less facts["mean"], over facts["std"]
 """
@@ -115,7 +116,7 @@ def export_run(run, path_zip, name="searched") -> Path:
     members = {"model.json": (json.dumps(facts, indent=1, allow_nan=False) + "\n").encode()}
     members["model.safetensors"] = safetensors.save({key: tensor.contiguous() for key, tensor in weights.items()})
     if facts["genotype"]:
-        genotype = Genotype.parse(facts["genotype"])
+        genotype = parse_genotype(facts["genotype"])
         members["genotype.json"] = (genotype.to_json() + "\n").encode()
         members["genotype.png"] = figure_bytes(plot_genotype(genotype, name))
     members |= {report: (run.path / report).read_bytes() for report in _REPORTS if run.has(report)}

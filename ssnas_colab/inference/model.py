@@ -17,8 +17,8 @@ from ..core.basics import UserError
 from ..data.augment import normalise
 from ..data.images import SIXTEEN, problem_with, read_file, scaled, to_rgb, to_square, with_channels
 from ..experiment.run import Run
-from ..models.baselines import MobileNet, ResNet
-from ..models.genotype import Genotype
+from ..models.baselines import MobileNet, ResNet, ShuffleNet
+from ..models.genotype import parse_genotype
 from ..models.network import Network, count_parameters
 from ..training.class_losses import CosineLinear, adjust_logits, predict_scores
 
@@ -36,9 +36,9 @@ def data_record(run):
 def model_facts(run, name="searched") -> dict:
     """What is needed beside the weights to use the network `name` of a `Run`, for JSON.
 
-    name, kind ("genotype", "resnet", "mobilenet"), genotype, width, depth, classifier, parameters, metrics of the test;
-    task, class_names, size, channels, mean, std, resize, window, counts and images (those with a label) of training;
-    tau of post-hoc adjustment.
+    name, kind ("genotype", "resnet", "mobilenet", "shufflenet"), genotype, width, depth, classifier, parameters, tau;
+    metrics of the test; task, class_names, size, channels, mean, std, resize, window, counts and images (those with a
+    label) of training. tau is that of post-hoc adjustment.
     `UserError` where the run has no such network, or one that answers by its neighbours in training (kNN).
     """
     if not run.has(f"models/{name}.json"):
@@ -51,7 +51,8 @@ def model_facts(run, name="searched") -> dict:
             f"{name} in {run.path} answers by its neighbours among the training images, which a run does not hold: "
             "evaluate with another recipe (linear_probe, say) to get a network that stands alone"
         )
-    kind = "genotype" if "genotype" in known else "mobilenet" if name.startswith("mobilenet") else "resnet"
+    hand_made = next((kind for kind in ("mobilenet", "shufflenet") if name.startswith(kind)), "resnet")
+    kind = "genotype" if "genotype" in known else hand_made
     facts = {"name": name, "kind": kind, "classifier": known.get("classifier", "linear")}
     facts |= {key: known.get(key) for key in ("genotype", "width", "depth", "parameters", "tau", "recipe", "loss")}
     facts |= {key: data[key] for key in ("task", "class_names", "size", "channels", "mean", "std")}
@@ -79,11 +80,13 @@ def build_network(facts, weights):
         with torch.device("meta"):
             if kind == "genotype":
                 options = {"in_channels": channels, "width": facts["width"], "depth": facts["depth"]}
-                net = Network(Genotype.parse(facts["genotype"]), classes, **options)
+                net = Network(parse_genotype(facts["genotype"]), classes, **options)
             elif kind == "resnet":
                 net = ResNet((2, 2, 2, 2), len(weights["stem.0.weight"]), classes, channels)
             elif kind == "mobilenet":
-                net = MobileNet(classes, channels)
+                net = MobileNet(classes, channels, facts.get("width") or 1.0)
+            elif kind == "shufflenet":
+                net = ShuffleNet(classes, channels, 2 * len(weights["blocks.0.1.branch2.0.weight"]))
             else:
                 raise ValueError(f"networks of the kind {kind!r} are not known")
             if facts["classifier"] == "cosine":

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PARAMETERLESS', 'PRIMITIVES', 'EDGES', 'GENOTYPES', 'PUBLISHED_SIZES', 'edges', 'rows_by_node', 'nodes_of', 'Edge',
-           'Genotype', 'load_genotype', 'summary']
+           'Genotype', 'genotype_from_json', 'parse_genotype', 'load_genotype', 'summary']
 
 # %% ../../nbs/models/01_genotype.ipynb #05e3ba20
 import ast
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..core.basics import UserError, did_you_mean
+from .stages import StageGenotype, summary_of_stages
 
 # %% ../../nbs/models/01_genotype.ipynb #2d471067
 # PRIMITIVES: the operations, in the order of the columns of the architecture weights; DARTS has `none` besides
@@ -264,8 +265,24 @@ PUBLISHED_SIZES = {
 }  # fmt: skip
 
 # %% ../../nbs/models/01_genotype.ipynb #e5c67253
-def load_genotype(path) -> Genotype:
-    """The `Genotype` in a JSON file, or in a run folder, which keeps it as genotype.json.
+def genotype_from_json(text: str):
+    "The `Genotype`, or where 'space' is a key the `StageGenotype`, that `to_json` wrote; `ValueError` otherwise."
+    try:
+        parts = json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        return Genotype.from_json(text)  # which says what is wrong
+    if isinstance(parts, dict) and "space" in parts:
+        return StageGenotype.from_dict(parts, lambda cell: Genotype(**_checked_parts(cell, "A genotype in JSON")))
+    return Genotype.from_json(text)
+
+
+def parse_genotype(text: str):
+    "The genotype that `str` of one gave, of either kind; `ValueError` where it is none."
+    return genotype_from_json(text) if text.lstrip().startswith("{") else Genotype.parse(text)
+
+
+def load_genotype(path):
+    """The `Genotype` or `StageGenotype` in a JSON file, or in a run folder, which keeps it as genotype.json.
 
     `UserError` in one sentence where there is none, or where it cannot be read.
     """
@@ -276,7 +293,7 @@ def load_genotype(path) -> Genotype:
         what = "has no genotype.json" if folder else "does not exist"
         raise UserError(f"There is no genotype at {path}, which {what}: name a run that has been derived, or a file")
     try:
-        return Genotype.from_json(file.read_text(encoding="utf-8"))
+        return genotype_from_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"The genotype at {file} could not be read: {error}") from None
 
@@ -284,11 +301,13 @@ def load_genotype(path) -> Genotype:
 _SHORT_NAMES = dict(zip(PRIMITIVES, ("max", "avg", "skip", "sep3", "sep5", "dil3", "dil5"), strict=True))
 
 
-def summary(genotype: Genotype) -> str:
+def summary(genotype) -> str:
     """The edges that are used, in at most 100 characters: 'n: sep3 0>2, skip 1>2 | r: max 0>2'.
 
     Where that is too long, how often each operation occurs: 'n: 5 sep3, 2 skip, 1 dil3 | r: 5 max, 3 skip'.
     """
+    if isinstance(genotype, StageGenotype):
+        return summary_of_stages(genotype)
     cells = [genotype.used(kind)[0] for kind in ("normal", "reduce")]
     told = [[f"{_SHORT_NAMES[op]} {source}>{target}" for op, source, target in cell] for cell in cells]
     line = "n: {} | r: {}".format(*(", ".join(texts) or "nothing" for texts in told))

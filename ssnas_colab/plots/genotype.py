@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['PITCH', 'LANE', 'RADIUS', 'HALF', 'TALL', 'EXPLANATIONS', 'CELLS', 'lanes', 'route', 'name_box', 'node_name',
-           'short_name', 'describe', 'draw_genotype', 'draw_weights', 'plot_genotype']
+           'short_name', 'describe', 'draw_genotype', 'draw_weights', 'plot_stages', 'plot_genotype']
 
 # %% ../../nbs/plots/03_genotype.ipynb #1ead42f4
 from html import escape
 
 from ..models.genotype import PARAMETERLESS, PRIMITIVES, Genotype, edges, nodes_of
+from ..models.stages import StageGenotype
 from .style import OPERATION_COLOURS
 from .svg import paint, svg_document, svg_text
 
@@ -238,6 +239,37 @@ def draw_weights(weights, genotype: Genotype = None, *, chosen=None, theme="auto
     label, height = "weights of the operations on every edge", 56 + _ROW * len(weights["normal"])
     return svg_document(2 * width, height, body, theme, label)
 
+# %% ../../nbs/plots/03_genotype.ipynb #55c6da4c
+_BLOCKS = {"basic": "#0072B2", "mbconv": "#E69F00", "skip": "#BBBBBB", "cell": "#009E73"}
+
+
+def plot_stages(genotype, title: str = None):
+    """A matplotlib figure of a `StageGenotype`: a bar a block, its height the image's side, its width the channels."""
+    from matplotlib import pyplot
+    from matplotlib.patches import Patch, Rectangle
+
+    figure, ax = pyplot.subplots(dpi=75, figsize=(8, 2.6), layout="constrained")
+    pyplot.close(figure)  # shown once, where it is returned
+    widest, side, left = max(stage.width for stage in genotype.stages), 1.0 / genotype.stem_stride, 0.0
+    for stage in genotype.stages:
+        side, begin, width = side / stage.stride, left, 0.25 + 0.75 * stage.width / widest
+        for block in stage.blocks:
+            ax.add_patch(Rectangle((left, -side / 2), width, side, facecolor=_BLOCKS[block.kind], edgecolor="white"))
+            left += width
+        kinds = "\n".join(dict.fromkeys(map(str, stage.blocks)))
+        ax.text((begin + left) / 2, -0.56, f"{len(stage.blocks)} x {kinds}", ha="center", va="top", fontsize=9)
+        size = f"width {stage.width:.3g}, 1/{1 / side:.0f} of the side"
+        ax.text((begin + left) / 2, 0.54, size, ha="center", fontsize=8)
+        left += 0.3
+    ax.set(xlim=(-0.1, left - 0.2), ylim=(-0.95, 0.68))
+    ax.axis("off")
+    there = dict.fromkeys(block.kind for stage in genotype.stages for block in stage.blocks)
+    handles = [Patch(color=_BLOCKS[kind], label=kind) for kind in there]
+    figure.legend(handles=handles, loc="outside lower center", ncol=4, frameon=False)
+    if title:
+        figure.suptitle(title, fontsize=12)
+    return figure
+
 # %% ../../nbs/plots/03_genotype.ipynb #b3b81330
 def _plot_cell(ax, genotype, kind, last, bottom):
     "A cell on matplotlib's axes, by the same lanes and points as the SVG."
@@ -270,13 +302,17 @@ def _plot_cell(ax, genotype, kind, last, bottom):
     ax.set_title(CELLS[kind], fontsize=11, x=0.02, ha="left")
 
 
-def plot_genotype(genotype: Genotype, title: str = None):
+def plot_genotype(genotype, title: str = None):
     """A matplotlib figure of both cells side by side, with a legend of the operations; `title` stands above.
+
+    Of a genotype of stages: `plot_stages`.
 
     Colours are Okabe and Ito's, distinguishable by colour-blind readers; operations without parameters are dashed; an
     edge or node that is not used (no input arrives there) is light grey and dotted. Grey lines below lead the
     concatenated nodes to the output.
     """
+    if isinstance(genotype, StageGenotype):
+        return plot_stages(genotype, title)
     from matplotlib import pyplot
     from matplotlib.lines import Line2D
 

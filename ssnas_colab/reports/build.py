@@ -8,7 +8,6 @@ __all__ = ['assemble_report', 'differences', 'models_table', 'constant_answer', 
            'report_view', 'write_report']
 
 # %% ../../nbs/reports/06_build.ipynb #e2f5e972
-import dataclasses
 import platform
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 
 from .. import __version__
-from ..core.basics import flatten, format_duration
+from ..core.basics import as_stored, flatten, format_duration
 from ..core.device import choose_engine
 from ..data.summary import data_facts, members
 from ..inference.predict import load_model
@@ -54,7 +53,7 @@ def assemble_report(run, data, config, models) -> dict:
         "settings": {key: run.config[key] for key in run.config if key in ("preset", "seed")}
         | {"data": _without_places(data.settings)}
         | {"search": run.load_json("search.json")["settings"]}
-        | {"evaluation": dataclasses.asdict(config) | {"published": list(config.published)}},
+        | {"evaluation": as_stored(config)},
         "seeds": [config.seed], "searched_once": False, "recipe": config.recipe,
         "seconds": round(sum(seconds.values()), 2), "stage_seconds": seconds,
         "versions": {"ssnas_colab": __version__, "torch": torch.__version__, "python": platform.python_version()},
@@ -66,7 +65,8 @@ def differences(data, runs, names) -> dict:
     """The searched network's advantage over each other: {"metric", "difference", "low", "high", "seeds"} by name.
 
     runs: one for each seed; names: of the models. Paired by seed and image (training.metrics); "random": against all
-    random genotypes. Balanced accuracy, or, for multi-label data, macro AUC.
+    random genotypes. Balanced accuracy, or, for multi-label data, macro AUC. Without an interval where a class has a
+    single test image: drawing it again and again tells nothing of others.
     """
     metric, found = deciding({"data": {"task": data.task}})[0], {}
     how = {"metric": macro_auc, "resamples": 200} if metric == "macro_auc" else {}
@@ -81,6 +81,8 @@ def differences(data, runs, names) -> dict:
         pairs["random"] = (searched * len(drawn), sum(drawn, []))
     for name, pair in pairs.items():
         difference, low, high = paired_difference_seeds(data.labels["test"], *pair, **how)
+        if data.task == "single-label" and 1 in data.counts("test"):
+            low = high = None
         found[name] = {"metric": metric, "difference": difference, "low": low, "high": high, "seeds": len(runs)}
     return found
 

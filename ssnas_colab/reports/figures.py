@@ -16,16 +16,18 @@ from .verdict import deciding, display_name, standard_error, with_spread
 # %% ../../nbs/reports/02_figures.ipynb #2d7527ca
 _SERIES_PLACE = {
     "searched": 1, "resnet18": 0, "resnet_small": 2, "mobilenet_v3_small": 5, "DARTS_V2": 3, "FairDARTS_b": 4,
+    "resnet_macs": 2, "mobilenet_v3_macs": 5, "shufflenet_v2_macs": 0,
 }  # fmt: skip
 
 
 def model_style(name, page) -> dict:
     """How matplotlib draws a model on a page of `style`: the searched network an orange diamond in front of all others,
-    random genotypes pale, they and unknown ones grey.
+    random genotypes pale, they and unknown ones grey, networks of equal MACs squares in their family's colour.
     """
     own, drawn = name == "searched", name.startswith("random")
     colour = page["series"][_SERIES_PLACE[name]] if name in _SERIES_PLACE else page["muted"]
-    look = {"color": colour, "alpha": 0.5 if drawn else 0.95, "marker": "D" if own else "o"}
+    marker = "D" if own else "s" if name.endswith("_macs") else "o"
+    look = {"color": colour, "alpha": 0.5 if drawn else 0.95, "marker": marker}
     return look | {"zorder": 5 if own else 2 if drawn else 3}
 
 

@@ -22,6 +22,8 @@ def last_features(network):
     network = getattr(network, "network", network)
     if hasattr(network, "cells") and hasattr(network, "plan"):
         return network.cells[str(network.depth - 1)]
+    if hasattr(network, "stages"):
+        return network.head if len(network.head) else network.stages[-1]
     if hasattr(network, "blocks"):
         return network.blocks
     raise ValueError(f"it is not known where {type(network).__name__} pools its features: give the layer before that")

@@ -13,8 +13,10 @@ from functools import partial
 from html import escape
 
 from ..core.basics import UserError
-from ..models.genotype import Genotype
-from ..plots.genotype import draw_genotype
+from ..core.files import figure_bytes
+from ..models.genotype import parse_genotype, summary
+from ..models.stages import StageGenotype
+from ..plots.genotype import draw_genotype, plot_stages
 from ..plots.svg import css_variables
 from .figures import confusion_picture, plot_curves, plot_report
 
@@ -169,7 +171,12 @@ def _genotype(view):
         return Html()
     drawing = Html()
     with suppress(ValueError):  # a text of another form is shown all the same
-        drawing = Html(draw_genotype(Genotype.parse(view.genotype)))
+        genotype = parse_genotype(view.genotype)
+        if isinstance(genotype, StageGenotype):
+            picture = base64.b64encode(figure_bytes(plot_stages(genotype))).decode()
+            drawing = tag("img", src=f"data:image/png;base64,{picture}", alt=summary(genotype))
+        else:
+            drawing = Html(draw_genotype(genotype))
         drawing = tag("div", drawing, class_="scroll wide", tabindex="0", role="region", aria_label="the genotype")
     return Html(drawing + _note(view.genotype_note) + tag("pre", view.genotype))
 

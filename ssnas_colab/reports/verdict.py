@@ -18,8 +18,14 @@ from ..models.genotype import GENOTYPES
 _NAMES = {
     "searched": "searched", "resnet18": "ResNet-18", "resnet_small": "ResNet, narrowed",
     "mobilenet_v3_small": "MobileNetV3-small", "random": "all random genotypes",
+    "resnet_macs": "ResNet, equal MACs", "mobilenet_v3_macs": "MobileNetV3-small, equal MACs",
+    "shufflenet_v2_macs": "ShuffleNetV2, equal MACs",
 }  # fmt: skip
 _IN_A_SENTENCE = {"searched": "the searched network", "resnet_small": "the narrowed ResNet"}
+_IN_A_SENTENCE |= {
+    "resnet_macs": "the ResNet of equal MACs", "mobilenet_v3_macs": "the MobileNetV3-small of equal MACs",
+    "shufflenet_v2_macs": "the ShuffleNetV2 of equal MACs",
+}  # fmt: skip
 _IN_A_SENTENCE |= {"random": "the random genotypes"} | {name: f"the published genotype {name}" for name in GENOTYPES}
 
 

@@ -6,6 +6,7 @@
 __all__ = ['NAMES', 'COVID_ADDRESS', 'files_stamp', 'ImageData', 'load_data', 'data_stage']
 
 # %% ../../nbs/01_loader.ipynb #9bca1d16
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -28,7 +29,7 @@ from ..data.imbalance import choose_images, enough, imbalance_facts, labelled, p
 from ..data.memmap import ArrayStore, compacted, image_key
 from ..data.npz import array_reader, python_source, read_npz
 from ..data.summary import PICTURES, data_facts, description, require_same_images
-from ..data.tables import read_table, table_rows
+from ..data.tables import file_finder, read_table, table_rows
 
 # %% ../../nbs/01_loader.ipynb #2b7ab524
 def _digits():
@@ -109,17 +110,31 @@ def _local(path, rules, window=None, *, set_name=None, covid=False, images=None,
     if path.is_file() and names is None and ending != ".zip":
         raise UserError(f"{path} is neither a folder nor a .zip, .npz or .csv file: name the folder with the images")
     files = open_images(path)
-    folder_rules = {name: rules[name] for name in ("unlabelled", "folders")}
+    folder_rules = {name: rules[name] for name in ("unlabelled", "folders", "numbers")}
     found = file_source(path, name=set_name, covid=covid, files=files, **folder_rules)
     tables = [name for name, _ in files.others if name.lower().endswith((".csv", ".tsv"))]
-    if path.is_file() and found.task == "unlabelled" and len(tables) == 1:  # a zip, in which nobody can name it
-        return read_table(path, None, columns, rows=table_rows(files.read(tables[0])), files=files, **table_rules)
+    beside = tables if path.is_file() and found.task == "unlabelled" else []  # in a zip, where nobody can name it
+    telling = [(name, rows) for name in beside if (rows := _told_by(files, path / name, name))]
+    if len(telling) == 1:
+        [(name, rows)] = telling
+        made = read_table(path, None, columns, rows=rows, files=files, **table_rules)
+        made.name, made.not_read = found.name, tuple(pair for pair in files.others if pair[0] != name)
+        made.decisions = (("labels", f"the table {name}, which lies beside the images"), *made.decisions)
+        return made
     if columns is not None:
         raise UserError(f"columns belong to a table, but {path} holds none, or several: name the CSV")
     if found.task == "unlabelled":
         found.aside += tuple((name, "a table: name it instead of its folder to use it") for name in sorted(tables))
     found.not_read = tuple(files.others)
     return found
+
+
+def _told_by(files, path, name):
+    "The rows of the table `name` among `files` if most of them name an image there, else None."
+    with contextlib.suppress(UserError, OSError, ValueError):
+        rows, find = table_rows(path, files.read(name)), file_finder(files.names)
+        named = [sum(find(row[i]) is not None for row in rows) for i in range(len(rows[0]))]
+        return rows if 2 * max(named) >= len(rows) - 1 else None
 
 # %% ../../nbs/01_loader.ipynb #2fca8b3c
 def _find(name_or_path, image_size, source, images, columns, rules, window, layout):
@@ -262,8 +277,8 @@ class ImageData:
 def load_data(
     name_or_path="digits", *, imbalance_factor=None, profile="exp", seed=0, image_size=None, channels=None, policy=None,
     class_order="kept", source=None, images=None, columns=None, window=None, fit="pad", uncertain="missing",
-    unlabelled=None, folders=None, delimiter=None, raters=None, skip_missing=False, layout=None, cache=None,
-    memory_limit=None,
+    unlabelled=None, folders=None, numbers="value", delimiter=None, raters=None, skip_missing=False, layout=None,
+    cache=None, memory_limit=None,
 ) -> ImageData:  # fmt: skip
     """The images that a name, a path, an address or a value means, in splits.
 
@@ -281,14 +296,15 @@ def load_data(
 
     `window`: (black, white) or '-1000:400', of images with more than 8 bits, else found; `fit`: how a picture becomes a
     square, see `to_square`; `uncertain`, `delimiter`, `raters`, `skip_missing`: see `read_table`; `unlabelled`: a
-    folder whose images have no label; `folders`: whether one called test is a class ('classes') or a split ('splits').
+    folder whose images have no label; `folders`: whether one called test is a class ('classes') or a split ('splits');
+    `numbers`: whether classes 0, 1, ..., 10 are in order of their 'value' or, as before version 0.3, as 'text'.
     `memory_limit`: bytes (None: a quarter of the memory) beyond which images stay in a file in the folder `cache`
     (None, or on Google Drive: the local cache), made once. `UserError` for anything that cannot be used.
     """
     policy = None if policy is None else augmentation_name(policy)
     asked = {"imbalance_factor": imbalance_factor, "profile": profile, "class_order": class_order, "policy": policy}
     rules = {"uncertain": uncertain, "unlabelled": unlabelled, "folders": folders, "delimiter": delimiter}
-    rules |= {"raters": raters, "skip_missing": skip_missing}
+    rules |= {"raters": raters, "skip_missing": skip_missing, "numbers": numbers}
     pixels = {"image_size": image_size, "window": window_text(window), "fit": fit}
     asked = check_fields(DataConfig, "The data", asked | pixels | rules)
     window = read_window(window)
@@ -300,7 +316,7 @@ def load_data(
         "image_size": asked["image_size"], "channels": channels, "policy": policy,
     }  # fmt: skip
     more = {"class_order": class_order, "place": source and str(source), "table_images": images and str(images)}
-    usual = {"class_order": "kept", "fit": "pad", "uncertain": "missing", "skip_missing": False}
+    usual = {"class_order": "kept", "fit": "pad", "uncertain": "missing", "skip_missing": False, "numbers": "value"}
     more |= {"columns": columns, "window": asked["window"], "fit": fit, **rules}
     settings |= {key: value for key, value in more.items() if value not in (None, usual.get(key))}
     found = _find(name_or_path, asked["image_size"], source, images, columns, rules, window, layout)

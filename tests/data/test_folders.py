@@ -427,7 +427,8 @@ def test_a_zip_is_read_alike(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         for file in folder.rglob("*.png"):
             archive.write(file, f"wrapped/{file.relative_to(folder).as_posix()}")
-    assert read(tmp_path / "x.zip")[0] == read(folder)[0]
+    counts = {"train": {"NG": 4, "OK": 5, None: 3}, "test": {"NG": 2, "OK": 3}}
+    assert read(tmp_path / "x.zip")[0] == read(folder)[0] == counts
 
 
 def test_order_and_flat_folders_are_as_they_were():

@@ -8,6 +8,9 @@ import torch
 from PIL import Image
 from refusal import refused as one_sentence
 
+from ssnas_colab.data.npz import images_of
+from ssnas_colab.experiment.run import Run
+from ssnas_colab.stages import search as search_stage
 from ssnas_colab.stages.loader import load_data
 
 SPLITS = ("train", "val", "test")
@@ -54,6 +57,18 @@ def test_arrays_of_images(shape):
     assert data.task == "single-label" and data.class_names == ("0", "1", "2")
     assert all((image == one(place)).all() for place, image in by_place(data).items())
     assert all((data.labels[split] == data.indices[split] % 3).all() for split in SPLITS)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_search_sees_the_same_images_in_every_layout(shape, monkeypatch, tmp_path):
+    images, one = SHAPES[shape]
+    found = images_of(images)
+    assert found.dtype == np.uint8 and all((found[i] == one(i)).all() for i in range(60))
+    seen = []
+    monkeypatch.setattr(search_stage, "Searcher", lambda given, *more, **options: seen.append(given) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        search_stage.search(images, Run.open(tmp_path / "run", {}), "quick")
+    assert (seen[0] == found).all()
 
 
 def test_deep_arrays_are_seen_through_one_window():

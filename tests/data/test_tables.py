@@ -510,3 +510,22 @@ def test_a_first_row_that_is_data_and_joined_labels_do_not_hide_the_separator(sc
     )
     source = read_table(scans / "t.csv")
     assert source.sizes == {"train": 40} and source.class_names == ("a", "b")
+
+
+def test_a_table_in_a_zip_is_read_as_what_it_is(tmp_path):
+    (tmp_path / "set" / "images").mkdir(parents=True)
+    for i in range(40):
+        pixels = np.random.default_rng(i).integers(0, 256, (12, 12), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "set" / "images" / named(i))
+    table(tmp_path / "set" / "labels.csv", ["image", "label"], [[named(i), "ab"[i % 2]] for i in range(40)])
+    (tmp_path / "set" / "notes.csv").write_text("day,weather\n1,rain\n2,sun\n")
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for path in (tmp_path / "set").rglob("*.*"):
+            archive.write(path, path.relative_to(tmp_path / "set"))
+    found, named_itself = load_data(tmp_path / "set.zip"), load_data(tmp_path / "set" / "labels.csv")
+    assert found.class_names == ("a", "b") and found.name == "set"
+    assert found.fingerprint() == named_itself.fingerprint()
+    assert any("labels.csv, which lies beside" in how for _, how in found.decisions)
+    assert [name for name, _ in found.not_read] == ["notes.csv"]
+    folder = load_data(tmp_path / "set")
+    assert folder.task == "unlabelled" and [name for name, _ in folder.set_aside] == ["labels.csv", "notes.csv"]

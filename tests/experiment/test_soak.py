@@ -43,7 +43,7 @@ def shrink():
     from ssnas_colab import config
 
     wanted = {"pretrain_steps": 10, "finetune_steps": 10, "batch_size": 32, "embedding": 32, "max_parameters": 8_000}
-    wanted |= {"random_genotypes": 1, "resnet18": False, "mobilenet": False, "published": ()}
+    wanted |= {"random_genotypes": 1, "resnet18": False, "mobilenet": False, "published": (), "equal_macs": ()}
     known = {field.name for field in dataclasses.fields(config.EvaluationConfig)}
     config.EVALUATION_PRESETS["quick"] = {name: value for name, value in wanted.items() if name in known}
     tiny = {"width": 4, "depth": 3, "nodes": 2, "batch_size": 16, "steps": 24, "embedding": 32}

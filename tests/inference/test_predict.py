@@ -19,7 +19,7 @@ from ssnas_colab.experiment.run import Run
 from ssnas_colab.inference.export import export_run
 from ssnas_colab.inference.model import RESIZES, build_network, model_facts
 from ssnas_colab.inference.predict import load_model, predict_command, predict_files, predict_folder
-from ssnas_colab.models.baselines import MobileNet, ResNet
+from ssnas_colab.models.baselines import MobileNet, ResNet, ShuffleNet
 from ssnas_colab.models.genotype import GENOTYPES
 from ssnas_colab.models.network import Network
 from ssnas_colab.stages.loader import load_data
@@ -34,6 +34,10 @@ def network(kind="searched", channels=1, classes=3):
     torch.manual_seed(1)
     if kind.startswith("resnet"):
         net = ResNet((2, 2, 2, 2), 5, classes, channels)
+    elif kind == "mobilenet_v3_macs":
+        net = MobileNet(classes, channels, 0.3)
+    elif kind == "shufflenet_v2_macs":
+        net = ShuffleNet(classes, channels, 12)
     elif kind == "mobilenet_v3_small":
         net = MobileNet(classes, channels)
     else:
@@ -60,8 +64,9 @@ def made_run(path, net, name="searched", *, size=(16, 16), channels=1, task="sin
     facts |= {"settings": {"source": "/somewhere/of/mine"}}
     run.save_json("data.json", facts)
     model = {"parameters": 1, "recipe": "scratch", "loss": "cross_entropy", "tau": None, "classifier": "linear"}
+    model |= {"width": net.width} if name != "mobilenet_v3_small" else {}  # version 0.2 did not say it
     if isinstance(net, Network):
-        model |= {"genotype": str(net.genotype), "width": net.width, "depth": net.depth}
+        model |= {"genotype": str(net.genotype), "depth": net.depth}
     run.save_json(f"models/{name}.json", model | {"balanced_accuracy": 0.5} | known)
     run.checkpoints.save(f"models/{name}", {"model": net.state_dict()}, epoch=0, step=0)
     return run
@@ -82,6 +87,7 @@ def run(tmp_path_factory):
 
 
 KINDS = ("searched", "random_0", "DARTS_V2", "resnet18", "resnet_small", "mobilenet_v3_small")
+KINDS += ("resnet_macs", "mobilenet_v3_macs", "shufflenet_v2_macs")
 
 
 @pytest.mark.parametrize("kind", KINDS)

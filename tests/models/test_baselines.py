@@ -1,12 +1,22 @@
-"The controls: ResNet-18, its narrow twin, random genotypes."
+"The controls: ResNet-18, its narrow twin, networks of equal work, random genotypes."
 
 from collections import Counter
 
 import pytest
 import torch
 
+from ssnas_colab.config import SCALED_NAMES
 from ssnas_colab.core.basics import UserError
-from ssnas_colab.models.baselines import ResNet, narrow_resnet, random_genotype, resnet18
+from ssnas_colab.models.baselines import (
+    SCALED,
+    MobileNet,
+    ResNet,
+    ShuffleNet,
+    narrow_resnet,
+    random_genotype,
+    resnet18,
+    within_macs,
+)
 from ssnas_colab.models.genotype import GENOTYPES, PRIMITIVES, Edge, Genotype
 from ssnas_colab.models.network import Network, count_macs, count_parameters
 
@@ -64,6 +74,69 @@ def test_resnet_block_against_its_definition():
     outer = torch.conv2d(inner, second, padding=1) / (1 + 1e-5) ** 0.5
     around = torch.conv2d(x, block.shortcut[0].weight, stride=2) / (1 + 1e-5) ** 0.5
     torch.testing.assert_close(block(x), torch.relu(outer + around))
+
+
+def test_shufflenet_is_the_papers_at_its_own_width():
+    "Ma 2018, table 5: the stem apart (stride and pooling), width 116 is the network of torchvision, to the bit."
+    from torchvision.models import shufflenet_v2_x1_0
+
+    theirs, ours = shufflenet_v2_x1_0(num_classes=10).eval(), ShuffleNet(10).eval()
+    names = {"stem": "conv1", "classifier": "fc", "blocks.0": "stage2", "blocks.1": "stage3", "blocks.2": "stage4"}
+    names |= {"blocks.3": "conv5"}
+    weights = theirs.state_dict()
+    for own, other in names.items():
+        ours.get_submodule(own).load_state_dict(
+            {key.removeprefix(f"{other}."): value for key, value in weights.items() if key.startswith(f"{other}.")}
+        )
+    assert count_parameters(ours) == count_parameters(theirs) == 1_263_854
+    x = torch.randn(2, 3, 64, 64)
+    full = ours.stem(x)
+    ours.stem[0].stride = (2, 2)
+    assert full.shape[-1] == 64
+    ours.stem.append(theirs.maxpool)
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (28, 28), (9, 5), (1, 1)])
+@pytest.mark.parametrize(
+    "build", [lambda: ShuffleNet(3, 1, 8), lambda: MobileNet(3, 1, 0.2)], ids=["shuffle", "mobile"]
+)
+def test_scaled_networks_take_images_of_any_size(build, size):
+    model = build()
+    x = torch.randn(4, 1, *size)
+    model(x).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    model.eval()
+    assert model.features(x).shape == (4, model.feature_width) == (4, model.classifier.in_features)
+    torch.testing.assert_close(model(x), model.classifier(model.features(x)))
+
+
+WIDER = {
+    "resnet": lambda net, *sizes: ResNet((2, 2, 2, 2), net.width + 1, *sizes),
+    "mobilenet_v3": lambda net, *sizes: MobileNet(*sizes, net.width + 0.01),
+    "shufflenet_v2": lambda net, *sizes: ShuffleNet(*sizes, net.width + 2),
+}
+
+
+@pytest.mark.parametrize("name", SCALED)
+@pytest.mark.parametrize("budget, size, sizes", [(300_000, (8, 8), (10, 1)), (6_000_000, (16, 12), (4, 3))])
+def test_networks_of_equal_work_are_the_widest_that_fit(name, budget, size, sizes):
+    model = within_macs(name, *sizes, max_macs=budget, input_size=size)
+    shape = (sizes[1], *size)
+    assert count_macs(model, shape) <= budget < count_macs(WIDER[name](model, *sizes), shape)
+    assert next(model.parameters()).device.type == "cpu" and model.classifier.out_features == sizes[0]
+    # exactly the least: its own MACs fit, one fewer does not
+    assert within_macs(name, *sizes, max_macs=count_macs(model, shape), input_size=size).width == model.width
+    assert within_macs(name, *sizes, max_macs=count_macs(model, shape) - 1, input_size=size).width < model.width
+
+
+def test_equal_work_says_when_nothing_fits():
+    assert tuple(SCALED) == SCALED_NAMES
+    for name in SCALED:
+        with pytest.raises(UserError, match=r"narrowest .* MACs for 8 x 8 pixels, more than the 500 .*equal_macs"):
+            within_macs(name, 10, 1, max_macs=500, input_size=(8, 8))
+    with pytest.raises(UserError, match="no hand-made network 'resnets'.*resnet"):
+        within_macs("resnets", 10, max_macs=10**6, input_size=(8, 8))
 
 
 def test_random_genotype_is_deterministic():

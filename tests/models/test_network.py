@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ssnas_colab.core.basics import UserError
-from ssnas_colab.models.baselines import MobileNet, ResNet, narrow_resnet, resnet18
+from ssnas_colab.models.baselines import MobileNet, ResNet, ShuffleNet, narrow_resnet, resnet18
 from ssnas_colab.models.genotype import GENOTYPES, PRIMITIVES, PUBLISHED_SIZES, Edge, Genotype
 from ssnas_colab.models.network import AuxiliaryHead, Cell, Network, count_macs, count_parameters, plan_cells, widest
 from ssnas_colab.models.operations import OPERATIONS, DropPath, FactorizedReduce
@@ -285,6 +285,8 @@ NETWORKS = {
     "narrow": lambda channels: narrow_resnet(10, channels),
     "thin": lambda channels: ResNet((1, 1, 1, 1), 4, 3, channels),
     "mobilenet": lambda channels: MobileNet(10, channels),
+    "thin mobilenet": lambda channels: MobileNet(10, channels, 0.3),
+    "shufflenet": lambda channels: ShuffleNet(10, channels, 24),
 }  # fmt: skip
 
 

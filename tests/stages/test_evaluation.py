@@ -6,19 +6,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import ssnas_colab.stages.evaluation as evaluation
 import ssnas_colab.stages.pipeline as pipeline
 from ssnas_colab import cli, config
 from ssnas_colab.config import evaluation_config
 from ssnas_colab.core.basics import UserError
 from ssnas_colab.experiment.run import Run
-from ssnas_colab.models.genotype import GENOTYPES
-from ssnas_colab.stages.evaluation import compared, evaluate
-from ssnas_colab.stages.loader import load_data
-from ssnas_colab.training.recipes import Trainer, chosen_by
+from ssnas_colab.inference.export import export_run
+from ssnas_colab.inference.predict import load_model
+from ssnas_colab.models.baselines import narrow_resnet
+from ssnas_colab.models.genotype import GENOTYPES, parse_genotype
+from ssnas_colab.models.stages import Block, Stage, StageGenotype
+from ssnas_colab.reports.verdict import display_name
+from ssnas_colab.stages.evaluation import compared, evaluate, evaluation_parts, tuned_rate
+from ssnas_colab.stages.loader import data_stage, load_data
+from ssnas_colab.training.recipes import Trainer, chosen_by, finetune_rates
 
 TINY = {
     "pretrain_steps": 10, "finetune_steps": 20, "batch_size": 32, "embedding": 16, "max_parameters": 20_000,
-    "random_genotypes": 1, "resnet18": False, "mobilenet": False, "published": (), "device": "cpu",
+    "random_genotypes": 1, "resnet18": False, "mobilenet": False, "published": (), "equal_macs": (), "device": "cpu",
 }  # fmt: skip
 
 
@@ -96,6 +102,111 @@ def test_multi_label_data_goes_all_the_way(digits, tmp_path):
     report = evaluate(data, searched_run(tmp_path / "run"), TINY, quiet=True)
     assert report["models"]["searched"]["confusion"] is None and report["models"]["searched"]["macro_auc"] > 0.3
     assert "macro AUC" in (tmp_path / "run" / "report.md").read_text()
+
+
+def test_controls_of_equal_work(digits, tmp_path, monkeypatch):
+    "They are no wider than the searched network's MACs allow, are reported in order, and come back for use."
+    options = TINY | {"random_genotypes": 0, "equal_macs": ("resnet", "mobilenet_v3", "shufflenet_v2")}
+    options |= {"pretrain_steps": 0, "finetune_steps": 10, "max_parameters": 9_000}
+    run = searched_run(tmp_path / "run")
+    data_stage(digits, run)
+    report = evaluate(digits, run, options, quiet=True)
+    models, keys = report["models"], ["resnet_macs", "mobilenet_v3_macs", "shufflenet_v2_macs"]
+    assert list(models) == ["searched", "resnet_small", *keys] and set(keys) < set(report["differences"])
+    page = (tmp_path / "run" / "report.md").read_text()
+    for key in keys:
+        assert 0.6 < models[key]["macs"] / models["searched"]["macs"] <= 1
+        assert display_name(key) in page and display_name(key, True) in page and "equal MACs" in display_name(key)
+        answered, model = run.load_arrays(f"models/{key}.npz")["answers"], load_model(run, key)
+        assert (model.scores(digits.images["test"]).argmax(1) == answered).mean() > 0.99
+    monkeypatch.setattr(evaluation, "count_macs", lambda *_: 500)
+    with pytest.warns(UserWarning, match="resnet_macs is not compared: .*narrowest ResNet"):
+        made = compared(GENOTYPES["FairDARTS_a"], digits, evaluation_config(options), 3)
+    assert not made.keys() & set(keys) and "resnet_small" in made
+
+
+def test_a_genotype_of_stages_is_evaluated_reported_and_exported(digits, tmp_path):
+    options = TINY | {"equal_macs": ("resnet",), "random_genotypes": 1, "max_parameters": 9_000}
+    run = searched_run(tmp_path / "run")
+    genotype = StageGenotype((Stage((Block(),)), Stage((Block("basic"), Block("basic")), 1.5, 2)))
+    run.save_text("genotype.json", genotype.to_json())
+    data_stage(digits, run)
+    report = evaluate(digits, run, options, quiet=True)
+    assert list(report["models"]) == ["searched", "resnet_small", "resnet_macs", "random_0"]
+    assert parse_genotype(report["models"]["searched"]["genotype"]) == genotype
+    assert isinstance(parse_genotype(report["models"]["random_0"]["genotype"]), StageGenotype)
+    assert report["models"]["searched"]["parameters"] <= 9_000
+    assert "2x basic3" in (run.path / "report.html").read_text()
+    answered, model = run.load_arrays("models/searched.npz")["answers"], load_model(run)
+    assert (model.scores(digits.images["test"]).argmax(1) == answered).mean() > 0.99
+    export_run(run, tmp_path / "x.zip")
+    again = load_model(tmp_path / "x.zip")
+    np.testing.assert_array_equal(again.scores(digits.images["test"]), model.scores(digits.images["test"]))
+
+
+def test_each_family_chooses_its_rate_by_validation(digits, tmp_path, reads):
+    options = TINY | {"pretrain_steps": 5, "finetune_steps": 20, "finetune_rate": 1e-4, "tune_rates": 3}
+    run, config = searched_run(tmp_path / "run"), evaluation_config(options)
+    report = evaluate(digits, run, options, quiet=True)
+    assert finetune_rates(config) == (1e-4, 3e-4, 3.3e-5)
+    for family, names in {"searched": ("searched", "random_0"), "resnet": ("resnet_small",)}.items():
+        table = run.load_json(f"rates/{family}.json")
+        assert tuple(table["rates"]) == finetune_rates(config) and set(table["validation"]) == set(names)
+        means = np.mean([table["validation"][name] for name in names], 0)
+        np.testing.assert_allclose(table["means"], means)
+        assert table["rate"] == table["rates"][int(np.argmax(means))]
+        for name in names:
+            model = report["models"][name]
+            assert model["finetune_rate"] == table["rate"]
+            places = [f"pretrain/{name}", f"finetune/{name}", f"finetune/{name}@0.0003", f"finetune/{name}@3.3e-05"]
+            assert model["seconds"] == pytest.approx(sum(run.facts(place)["seconds"] for place in places), abs=0.01)
+            own = table["validation"][name][table["rates"].index(table["rate"])]
+            assert chosen_by(model["validation"], "single-label") == pytest.approx(own)
+            assert not any(place in run.checkpoints.stages() for place in places)
+    assert [name for name, split in reads if split == "test"] == list(report["models"])  # once each
+    parts = {part.stage: part for part in evaluation_parts(digits, run, config)}
+    assert {f"finetune/random_0{end}" for end in ("", "@0.0003", "@3.3e-05")} < set(parts) and len(parts) == 12
+
+
+def test_a_choice_of_rates_goes_on_and_ends_the_same(digits, tmp_path, monkeypatch):
+    options = TINY | {"pretrain_steps": 5, "finetune_steps": 20, "random_genotypes": 0, "tune_rates": 2}
+    whole = evaluate(digits, searched_run(tmp_path / "whole"), options, quiet=True)
+    honest, run = Trainer.run, searched_run(tmp_path / "cut")
+
+    def cut(self):
+        if self.rate != 2e-3 and self.name == "resnet_small":
+            raise KeyboardInterrupt
+        return honest(self)
+
+    monkeypatch.setattr(Trainer, "run", cut)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(digits, run, options, quiet=True)
+    assert run.has("models/searched.json") and not run.has("rates/resnet.json")
+    monkeypatch.setattr(Trainer, "run", honest)
+    again = evaluate(digits, run, options, quiet=True)
+    for name, model in whole["models"].items():
+        assert {k: v for k, v in again["models"][name].items() if k not in ("seconds", "latency_ms")} == {
+            k: v for k, v in model.items() if k not in ("seconds", "latency_ms")
+        }
+
+
+def test_a_rate_that_does_not_stay_finite_is_not_taken(digits, tmp_path):
+    options = TINY | {"recipe": "scratch", "random_genotypes": 0, "finetune_rate": 1e-3, "tune_rates": 2}
+    run, made = searched_run(tmp_path / "run"), {"resnet_small": lambda: narrow_resnet(10, 1, max_parameters=20_000)}
+
+    class Fragile(Trainer):
+        def run(self):
+            if self.rate > 1e-3:
+                raise RuntimeError("finetune: loss is not finite in epoch 1: lower the learning rate")
+            return super().run()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "Trainer", Fragile)
+        assert tuned_rate("resnet", made, digits, run, evaluation_config(options), quiet=True) == 1e-3
+    assert run.load_json("rates/resnet.json")["means"][1] is None
+    for recipe in ("knn", "linear_probe"):
+        with pytest.raises(UserError, match=f"recipe {recipe} has no learning rate .* leave tune_rates out"):
+            evaluation_config(options | {"recipe": recipe})
 
 
 def test_random_genotypes_differ_in_nothing_but_the_choice(digits):

@@ -144,3 +144,22 @@ def test_stages_refuse_the_images_of_others(here):
     data_stage(load_data(pets(here / "A" / "data")), run)
     with pytest.raises(UserError, match="changed"):
         data_stage(load_data(pets(here / "B" / "data", seed=1)), run)
+
+
+def test_runs_of_version_0_2_see_the_images_that_they_saw(here):
+    for number in range(12):
+        for i in range(4):
+            rng = np.random.default_rng(10 * number + i)
+            path = here / "deep" / str(number) / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 65536, (20, 30)).astype(np.uint16)).save(path)
+    config = pipeline_config("deep", began="0.2.0")["data"]
+    assert (config["window"], config["fit"], config["numbers"]) == ("16 bits", "crop", "text")
+    data = load_data("deep", **{name: value for name, value in config.items() if name != "source"})
+    assert data.class_names == tuple(sorted(map(str, range(12)))) and data.size == (20, 20)
+    assert (data.window, data.fit) == ("16 bits", "crop")
+    names = sorted(path.relative_to("deep").as_posix() for path in Path("deep").rglob("*.png"))
+    for place, image in zip(data.indices["test"], data.images["test"]):
+        deep = np.asarray(Image.open(Path("deep") / names[place])).astype(int)[:, 5:25]
+        assert (image[0] == (deep + 128) // 257).all()
+    assert load_data("deep").class_names == tuple(map(str, range(12)))
