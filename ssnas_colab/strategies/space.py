@@ -16,6 +16,18 @@ from ..core.basics import UserError, did_you_mean
 from ..core.seeding import derived_seed
 from ..models.baselines import random_genotype
 from ..models.genotype import PRIMITIVES, Edge, Genotype
+from ssnas_colab.models.stages import (
+    DRAWN_BLOCKS,
+    DRAWN_DEPTHS,
+    DRAWN_EXPANSIONS,
+    GROWTHS,
+    KERNELS,
+    Block,
+    Stage,
+    StageGenotype,
+    mutate_stages,
+    random_stages,
+)
 
 # %% ../../nbs/strategies/01_space.ipynb #5680ab51
 @dataclasses.dataclass(frozen=True)
@@ -120,52 +132,71 @@ class CellSpace:
 
 # %% ../../nbs/strategies/01_space.ipynb #59e9dae5
 class StageSpace:
-    "Stages as a space: `stages` is the module that defines them (`models.stages`); fits: as of `CellSpace`."
+    """Networks of stages, those of `models.stages.random_stages`, as a space. fits: as of `CellSpace`.
 
-    KINDS = (("basic", 3), ("mbconv", 3), ("mbconv", 5), ("mbconv", 7))
-    WIDTHS = (1.0, 1.25, 1.5, 2.0)
+    The decisions are the draw's: 3 or 4 stages, the first halved or not, and for each stage block, expansion, whether
+    it weighs its channels, depth and, after the first, growth of the width; `build` reaches what a draw reaches, no
+    more (a basic block has no expansion, and three stages no fourth: such decisions are then without effect).
+    """
 
-    def __init__(self, fits, stages):
-        self.fits, self.stages = fits, stages
-        self.options = [2, 2] + [4, 4, 3, 4] * 4  # 3 or 4 stages, halved at once; kind, blocks, expansion, growth
+    def __init__(self, fits):
+        self.fits = fits
+        first = [len(DRAWN_BLOCKS), len(DRAWN_EXPANSIONS), 2, len(DRAWN_DEPTHS)]
+        self.options = [2, 2, *first, *[*first, len(GROWTHS)] * 3]
 
     def draw(self, seed):
-        "A genotype of stages drawn from the wide space."
-        return self.stages.random_stages(seed)
+        "A genotype drawn from the wide space."
+        return random_stages(seed)
 
     def mutate(self, genotype, seed):
-        "One change of one block or stage."
-        return self.stages.mutate(genotype, seed)
+        "One thing of one stage becomes another: see `mutate_stages`."
+        return mutate_stages(genotype, seed)
 
     def build(self, choices):
         "The genotype of one choice for each of `options`."
+        count, halved, *left = map(int, choices)
         made, width = [], 1.0
-        for i in range(3 + choices[0]):
-            kind, blocks, expansion, growth = choices[2 + 4 * i : 6 + 4 * i]
-            name, kernel = self.KINDS[kind]
-            block = self.stages.Block(name, kernel=kernel, expansion=(1, 3, 6)[expansion])
-            width *= self.WIDTHS[growth] if i else 1.0
-            stride = 2 if i else 1 + int(choices[1])
-            made.append(self.stages.Stage((block,) * (1 + int(blocks)), width, stride))
-        return dataclasses.replace(self.draw(0), stages=tuple(made))
+        for i in range(3 + count):
+            (kind, expansion, squeeze, depth), left = left[:4], left[4:]
+            block = Block(*DRAWN_BLOCKS[kind])
+            if block.kind == "mbconv":
+                more = {"expansion": DRAWN_EXPANSIONS[expansion], "squeeze_excite": bool(squeeze)}
+                block = dataclasses.replace(block, **more)
+            if i:
+                growth, *left = left
+                width *= GROWTHS[growth]
+            made.append(Stage((block,) * DRAWN_DEPTHS[depth], width, 2 if i else 1 + halved))
+        return StageGenotype(tuple(made))
 
     def moves(self, genotype):
-        "(grown, trimmed): a stage's last block once more, or left out."
+        "(grown, trimmed): a stage with a block more, or with the next larger expansion or kernel; and the other way."
         grown, trimmed = [], []
         for i, stage in enumerate(genotype.stages):
-            for found, blocks in ((grown, (*stage.blocks, stage.blocks[-1])), (trimmed, stage.blocks[:-1])):
-                if 0 < len(blocks) <= 64:
-                    new = dataclasses.replace(stage, blocks=blocks)
-                    stages = (*genotype.stages[:i], new, *genotype.stages[i + 1 :])
-                    found.append(dataclasses.replace(genotype, stages=stages))
+            for found, step in ((grown, 1), (trimmed, -1)):
+                for blocks in self.stepped(stage.blocks, step):
+                    stages = list(genotype.stages)
+                    stages[i] = dataclasses.replace(stage, blocks=blocks)
+                    found.append(dataclasses.replace(genotype, stages=tuple(stages)))
         return grown, trimmed
 
+    def stepped(self, blocks, step):
+        "The blocks of a stage one step (1 or -1) larger or smaller, each way that the drawn space knows."
+        count, found = len(blocks) + step, []
+        if DRAWN_DEPTHS[0] <= count and (step < 0 or count <= DRAWN_DEPTHS[-1]):
+            found.append((*blocks, blocks[-1])[:count])
+        for name, known in (("expansion", DRAWN_EXPANSIONS), ("kernel", KERNELS)):
+            at = getattr(blocks[0], name)
+            if blocks[0].kind == "mbconv" and at in known and 0 <= known.index(at) + step < len(known):
+                new = known[known.index(at) + step]
+                found.append(tuple(dataclasses.replace(b, **{name: new}) if b.kind == "mbconv" else b for b in blocks))
+        return found
+
     def features(self, genotype):
-        "Blocks, width, kernel and expansion by stage."
-        rows = np.zeros((16, 5))
+        "Depth, width, stride and, as means over the blocks, kind, kernel, expansion and weighing, by stage."
+        rows = np.zeros((16, 7))
         for row, stage in zip(rows, genotype.stages, strict=False):
-            kernels, expansions = ([getattr(b, name) for b in stage.blocks] for name in ("kernel", "expansion"))
-            row[:] = len(stage.blocks), stage.width, stage.stride, np.mean(kernels), np.mean(expansions)
+            facts = [(b.kind == "mbconv", b.kernel, b.expansion, b.squeeze_excite) for b in stage.blocks]
+            row[:] = len(stage.blocks), stage.width, stage.stride, *np.mean(facts, 0)
         return rows.ravel()
 
 # %% ../../nbs/strategies/01_space.ipynb #5ebe7810

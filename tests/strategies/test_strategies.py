@@ -12,35 +12,54 @@ from ssnas_colab.core.seeding import derived_seed
 from ssnas_colab.experiment.interrupts import Stopped
 from ssnas_colab.experiment.run import Run
 from ssnas_colab.models.baselines import random_genotype
+from ssnas_colab.models.stages import (
+    DRAWN_BLOCKS,
+    DRAWN_DEPTHS,
+    DRAWN_EXPANSIONS,
+    GROWTHS,
+    KERNELS,
+    Block,
+    StageGenotype,
+    random_stages,
+)
 from ssnas_colab.strategies.controller import Controller, Policy
 from ssnas_colab.strategies.evolution import Evolution
 from ssnas_colab.strategies.grow_trim import GrowTrim, ranking
 from ssnas_colab.strategies.halving import rungs
 from ssnas_colab.strategies.runner import STRATEGIES, choose, plot_candidates, run_search
-from ssnas_colab.strategies.space import Candidate, CellSpace, Proposal
+from ssnas_colab.strategies.space import Candidate, CellSpace, Proposal, StageSpace
+
+
+def weight(genotype):
+    "Edges or blocks that carry weights."
+    if isinstance(genotype, StageGenotype):
+        return sum(len(stage.blocks) for stage in genotype.stages)
+    return sum(edge.op.startswith(("sep", "dil")) for edge in genotype.normal + genotype.reduce)
 
 
 def sizes(genotype):
-    weighted = sum(edge.op.startswith(("sep", "dil")) for edge in genotype.normal + genotype.reduce)
-    return {"parameters": 1000 * (1 + weighted), "macs": 10_000 * (1 + weighted), "memory": 100 * weighted}
+    return {n: 1000 * u * (1 + weight(genotype)) for n, u in (("parameters", 1), ("macs", 10), ("memory", 0.1))}
 
 
 def score(genotype, steps, seed):
     noise = np.random.default_rng(derived_seed(str(genotype), steps, seed)).normal() * 0.01
-    return sum(edge.op == "sep_conv_3x3" for edge in genotype.normal + genotype.reduce) + noise
+    return weight(genotype) + noise
 
 
-SPACE = CellSpace(sizes)
+SPACES = {"cells": CellSpace(sizes), "stages": StageSpace(sizes)}
+SPACE = SPACES["cells"]
 
 
-def search(path, strategy, candidates=9, score=score, **options):
-    return run_search(strategy, SPACE, score, Run.open(path, {}), candidates=candidates, steps=8, seed=3, **options)
+def search(path, strategy, candidates=9, score=score, space="cells", **options):
+    run = Run.open(path, {})
+    return run_search(strategy, SPACES[space], score, run, candidates=candidates, steps=8, seed=3, **options)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 @pytest.mark.parametrize("candidates", [2, 3, 9])
-def test_every_strategy_runs_from_two_candidates_and_goes_on_after_a_kill(tmp_path, name, candidates):
-    whole = search(tmp_path / "whole", name, candidates)
+@pytest.mark.parametrize("space", SPACES)
+def test_every_strategy_runs_from_two_candidates_and_goes_on_after_a_kill(tmp_path, name, candidates, space):
+    whole = search(tmp_path / "whole", name, candidates, space=space)
     if name != "halving":
         assert len(whole["candidates"]) == candidates
     calls = []
@@ -53,7 +72,7 @@ def test_every_strategy_runs_from_two_candidates_and_goes_on_after_a_kill(tmp_pa
 
     for _ in range(100):
         try:
-            again = search(tmp_path / "killed", name, candidates, killed)
+            again = search(tmp_path / "killed", name, candidates, killed, space)
             break
         except KeyboardInterrupt:
             pass
@@ -76,9 +95,50 @@ def test_a_time_budget_stops_and_another_session_goes_on(tmp_path):
 
 @pytest.mark.parametrize("budget", [{"parameters": 15_000}, {"macs": 150_000}, {"memory": 1400}])
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_one_budget_alone_is_an_upper_bound(tmp_path, name, budget):
-    for row in search(tmp_path, name, budgets=budget)["candidates"]:
+@pytest.mark.parametrize("space", SPACES)
+def test_one_budget_alone_is_an_upper_bound(tmp_path, name, budget, space):
+    for row in search(tmp_path, name, space=space, budgets=budget)["candidates"]:
         assert row["macs"] <= 150_000 and row["parameters"] <= 15_000
+
+
+def test_decisions_reach_what_a_draw_reaches():
+    space = SPACES["stages"]
+    blocks = [Block("basic")] + [
+        Block("mbconv", k, e, s) for k in KERNELS for e in DRAWN_EXPANSIONS for s in (False, True)
+    ]  # fmt: skip
+    made = {space.build([i % n for n in space.options]) for i in range(2000)}
+    rng = np.random.default_rng(0)
+    made |= {space.build([int(rng.integers(n)) for n in space.options]) for _ in range(4000)}
+    for found in (made, {space.draw(seed) for seed in range(6000)}):
+        stages = [stage for one in found for stage in one.stages]
+        assert {stage.blocks[0] for stage in stages} == set(blocks)
+        assert {(len(one.stages), one.stages[0].stride) for one in found} == {(n, s) for n in (3, 4) for s in (1, 2)}
+        assert all(len(set(stage.blocks)) == 1 and len(stage.blocks) in DRAWN_DEPTHS for stage in stages)
+        pairs = [pair for one in found for pair in zip(one.stages, one.stages[1:], strict=False)]
+        assert {round(b.width / a.width, 9) for a, b in pairs} == set(GROWTHS) and all(b.stride == 2 for _, b in pairs)
+    drawn = random_stages(5)  # any draw is some list of choices
+    kinds, rest = list(DRAWN_BLOCKS), drawn.stages
+    choices = [len(rest) - 3, rest[0].stride - 1]
+    for i, stage in enumerate((*rest, rest[-1])[:4]):
+        one, before = stage.blocks[0], rest[max(i - 1, 0)].width
+        choices += [kinds.index((one.kind, one.kernel))]
+        choices += [DRAWN_EXPANSIONS.index(one.expansion), int(one.squeeze_excite), len(stage.blocks) - 1]
+        choices += [GROWTHS.index(stage.width / before)] if i else []
+    assert space.build(choices) == drawn
+
+
+def test_moves_of_stages_stay_in_the_drawn_space_and_undo_each_other():
+    space = SPACES["stages"]
+    for seed in range(20):
+        genotype = space.draw(seed)
+        grown, trimmed = space.moves(genotype)
+        for one in grown + trimmed:
+            block = one.stages[0].blocks[0]
+            assert all(len(stage.blocks) in DRAWN_DEPTHS for stage in one.stages) and block.kernel in KERNELS
+            assert all(b.expansion in DRAWN_EXPANSIONS for stage in one.stages for b in stage.blocks)
+        assert all(genotype in space.moves(one)[1] for one in grown)
+        assert all(genotype in space.moves(one)[0] for one in trimmed)
+        assert grown and np.linalg.norm(space.features(genotype) - space.features(grown[0])) > 0
 
 
 def test_half_empty_proposals_are_drawn_again_and_the_fullest_is_kept():
