@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..core.seeding import derived_seed
-from .space import Proposal
+from .space import Proposal, finite_scores
 
 # %% ../../nbs/strategies/05_controller.ipynb #745be869
 class Policy(nn.Module):
@@ -39,7 +39,8 @@ class Policy(nn.Module):
 class Controller:
     """REINFORCE with a moving average of the scores as baseline (Zoph & Le 2017, arXiv 1611.01578, section 3.2).
 
-    batch: candidates between two updates; decay: of the baseline; rate: of Adam (paper: 0.0006, for thousands).
+    batch: candidates between two updates; decay: of the baseline; rate: of Adam (paper: 0.0006, for thousands). A
+    candidate whose training left the numbers counts as the worst of those until then.
     """
 
     def __init__(self, space, candidates, steps, seed, *, batch=None, rate=0.01, decay=0.9):
@@ -62,10 +63,11 @@ class Controller:
         optimizer, baseline = torch.optim.Adam(policy.parameters(), self.rate), None
         for first in range(0, len(history), self.batch):
             group = history[first : first + self.batch]
+            earned = finite_scores(history[: first + self.batch])[first:]  # not of later ones: choices are made again
             taken = [self.choices(policy, one.number, one.attempt) for one in group]
-            mean = sum(one.score for one in group) / len(group)
+            mean = sum(earned) / len(group)
             baseline = mean if baseline is None else baseline
-            terms = [(one.score - baseline) * policy.walk(choices=c)[1] for one, c in zip(group, taken, strict=True)]
+            terms = [(one - baseline) * policy.walk(choices=c)[1] for one, c in zip(earned, taken, strict=True)]
             optimizer.zero_grad()
             (-sum(terms) / len(group)).backward()
             optimizer.step()

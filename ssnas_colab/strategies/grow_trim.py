@@ -10,11 +10,11 @@ import numpy as np
 
 from ..core.basics import UserError
 from ..core.seeding import derived_seed
-from .space import Proposal, draws
+from .space import Proposal, draws, finite_scores
 
 # %% ../../nbs/strategies/06_grow_trim.ipynb #6b85ab54
 def ranking(features, scores, decay=1.0):
-    "Weights w so that a candidate's features @ w rank it: a ridge regression on standardised features (n, d)."
+    "Weights w so that a candidate's features @ w rank it: a ridge regression on centred features (n, d)."
     x, y = np.asarray(features, float), np.asarray(scores, float)
     x, y = x - x.mean(0), y - y.mean()
     return np.linalg.solve(x.T @ x + decay * np.eye(x.shape[1]), x.T @ y)
@@ -50,7 +50,7 @@ class GrowTrim:
                 seen.add(str(one))
                 found.append(one)
         rows = [self.space.features(one.genotype) for one in history]
-        weights = ranking(rows, [one.score for one in history])
+        weights = ranking(rows, finite_scores(history))
         return sorted(found, key=lambda one: -float(self.space.features(one) @ weights))
 
     def propose(self, history) -> list:

@@ -1,5 +1,6 @@
 "Each strategy against its paper's definition, and all of them through the runner."
 
+import dataclasses
 import json
 import math
 
@@ -26,7 +27,7 @@ from ssnas_colab.strategies.controller import Controller, Policy
 from ssnas_colab.strategies.evolution import Evolution
 from ssnas_colab.strategies.grow_trim import GrowTrim, ranking
 from ssnas_colab.strategies.halving import rungs
-from ssnas_colab.strategies.runner import STRATEGIES, choose, plot_candidates, run_search
+from ssnas_colab.strategies.runner import STRATEGIES, choose, front, pick, plot_candidates, run_search
 from ssnas_colab.strategies.space import Candidate, CellSpace, Proposal, StageSpace
 
 
@@ -52,6 +53,7 @@ SPACE = SPACES["cells"]
 
 def search(path, strategy, candidates=9, score=score, space="cells", **options):
     run = Run.open(path, {})
+    options = {"quiet": True} | options
     return run_search(strategy, SPACES[space], score, run, candidates=candidates, steps=8, seed=3, **options)
 
 
@@ -148,11 +150,25 @@ def test_half_empty_proposals_are_drawn_again_and_the_fullest_is_kept():
 
     found = choose(Proposal(lambda a: [10, 120, 90, 99][a]), Toy(), {"parameters": 100})
     assert found[0] == 90 and found[2] == 2
+    assert choose(Proposal(lambda a: 7), Toy(), {})[2] == 0  # no budget: nothing is half empty
     tried = []
     found = choose(Proposal(lambda a: tried.append(a) or (50 if a == 7 else 20)), Toy(), {"parameters": 100})
     assert found[0] == 50 and found[2] == 7 and len(tried) == 100
-    with pytest.raises(UserError, match="fits the budgets"):
-        choose(Proposal(lambda a: 200), Toy(), {"parameters": 100})
+    with pytest.raises(UserError, match="the smallest has 150 parameters, more than the 100 parameters allowed"):
+        choose(Proposal(lambda a: 250 - a), Toy(), {"parameters": 100}, attempts=101)
+    with pytest.raises(UserError, match="does not say the latency"):
+        choose(Proposal(lambda a: 1), Toy(), {"latency": 1})
+
+
+def test_any_of_several_budgets_may_be_the_one_that_is_full():
+    class Toy:
+        def fits(self, genotype):
+            return dict(zip(("parameters", "macs"), genotype, strict=True))
+
+    limits = {"parameters": 100, "macs": 10}
+    tried = [(84, 8), (90, 11), (20, 9), (99, 10)]  # half empty, too much, full
+    assert choose(Proposal(lambda a: tried[a]), Toy(), limits)[2] == 2
+    assert choose(Proposal(lambda a: tried[a], fixed=True), Toy(), limits)[2] == 0
 
 
 @pytest.mark.parametrize("count, steps", [(2, 5), (3, 10), (8, 6), (40, 25)])
@@ -166,14 +182,12 @@ def test_halving_is_that_of_the_paper(count, steps):
 
 
 def scored(count):
-    return [
-        Candidate(i, g := random_genotype(i), 1, 0, score(g, 1, 0), 1, 1) for i in range(count)
-    ]  # fmt: skip
+    return [Candidate(i, g := random_genotype(i), 1, 0, score(g, 1, 0), sizes(g)) for i in range(count)]
 
 
 def test_evolution_ages_by_one_change_of_the_best_of_a_sample():
     history = scored(12)
-    history[0] = Candidate(0, history[0].genotype, 1, 0, 1e9, 1, 1)  # the best is too old to be a parent
+    history[0] = dataclasses.replace(history[0], score=1e9)  # the best is too old to be a parent
     asked = Evolution(SPACE, 30, 1, 0, population=5, sample=5, brood=1)
     for number in range(30):
         parent = asked.parent(history, number)
@@ -191,7 +205,7 @@ def test_evolution_ages_by_one_change_of_the_best_of_a_sample():
 
 def test_controller_takes_the_gradient_of_reinforce():
     asked = Controller(SPACE, 8, 1, 0, batch=2)
-    history = [Candidate(i, None, 1, 0, value, 1, 1) for i, value in enumerate([1.0, 3.0])]
+    history = [Candidate(i, None, 1, 0, value, {}) for i, value in enumerate([1.0, 3.0])]
     before, after = asked.learned([]), asked.learned(history)
     total = 0
     for one in history:  # baseline 2: the mean of the first batch
@@ -226,19 +240,63 @@ def test_a_fast_starter_with_no_room_is_not_picked(tmp_path):
     def curve(genotype, steps, seed):
         return 0.4 if str(genotype) == fast else 0.6 * steps / (steps + 8) + score(genotype, 1, 0) / 1000
 
-    found = search(tmp_path, "random", 16, curve)
+    found = search(tmp_path / "longer", "random", 16, curve)
     assert max(found["candidates"], key=lambda row: row["score"])["number"] == 4
     assert found["pick"]["number"] != 4 and 4 in {row["number"] for row in found["pick"]["finalists"]}
-    assert "fewest MACs" in found["why"] and found["front"]
-    plot_candidates(found)
+    assert found["front"] and plot_candidates(found)
+    assert search(tmp_path / "no longer", "random", 16, curve, times=1)["pick"]["number"] == 4
+
+
+def rows(scores, macs, **sizes):
+    more = [{k: v[i] for k, v in sizes.items()} for i in range(len(macs))]
+    return [Candidate(i, i, 1, 0, s, {"macs": m} | one) for i, (s, m, one) in enumerate(zip(scores, macs, more))]
+
+
+def again(*values, more=()):
+    "A `score_again` that gives these scores, in order."
+    def score_again(candidates):
+        assert len(candidates) == len(values) and len({one.seed for one in candidates}) == 2
+        told = [dict(zip(("rank",), [m])) for m in more] or [{}] * len(values)
+        return [
+            dataclasses.replace(one, score=value, more=extra)
+            for one, value, extra in zip(candidates, values, told, strict=True)
+        ]  # fmt: skip
+
+    return score_again
 
 
 def test_within_the_noise_the_fewest_macs_are_taken():
-    from ssnas_colab.strategies.runner import pick
+    four = rows([0, -1, -2, -3], [9, 5, 1, 7])
+    found = pick(four, again(1.0, 2.0, 1.4, 1.4), 1, 0)
+    assert found["number"] == 1 and found["noise"] == pytest.approx((0.25 / 2) ** 0.5) and found["steps"] == 4
+    assert pick(four, again(1.4, 1.4, 1.0, 1.0), 1, 0)["number"] == 0
+    finalists = pick(rows(range(17), [1] * 17), again(*[0.0] * 6), 1, 0)["finalists"]
+    assert [row["number"] for row in finalists] == [16, 15, 14]
 
-    rows = [Candidate(i, i, 1, 0, -i, 1, macs) for i, macs in enumerate([9, 5, 1, 7])]
-    assert pick(rows, lambda jobs: [1.0, 2.0, 1.4, 1.4], 1, 0)["number"] == 1
-    assert pick(rows, lambda jobs: [1.4, 1.4, 1.0, 1.0], 1, 0)["number"] == 0
+
+def test_latency_decides_only_where_it_was_measured():
+    four = rows([0, -1, -2, -3], [5, 9, 1, 7], latency=[2.0, 1.0, 0.1, 3.0])
+    found = pick(four, again(1.0, 2.0, 1.4, 1.4), 1, 0, budgets={"latency": 2.0})
+    assert found["number"] == 1 and "least latency (1 ms)" in found["why"] and "50 % of max_latency" in found["why"]
+    assert front(four) == [2, 0, 1]  # 1 is the fastest of those that 0 beats in score and MACs
+    assert front(rows([0, -1, -2, -3], [5, 9, 1, 7])) == [2, 0]
+
+
+def test_the_rank_is_told_beside_the_score():
+    found = pick(rows([0, -1], [5, 9]), again(1.0, 1.1, 0.2, 0.2, more=[30.0, 32.0, 11.0, 13.0]), 1, 0)
+    assert found["finalists"][0]["rank"] == 31 and "its rank is 31, the finalists' go from 12 to 31" in found["why"]
+
+
+def test_what_left_the_numbers_is_no_finalist():
+    gone = -math.inf
+    found = pick(rows([gone, 1.0, gone, 0.5, 0.1], [1, 5, 1, 4, 1]), again(1.0, 1.0, gone, 1.0), 1, 0)
+    assert [row["number"] for row in found["finalists"]] == [1, 3] and found["number"] == 1
+    assert found["finalists"][1]["score"] is None and json.dumps(found, allow_nan=False)
+    assert pick(rows([gone, 1.0], [1, 5]), again(1.0, 1.0), 1, 0)["number"] == 1
+    found = pick(rows([0.1, 1.0], [1, 5]), again(*[gone] * 4), 1, 0)
+    assert found["number"] == 1 and "left the numbers in all of them" in found["why"]
+    with pytest.raises(UserError, match="None of the 2 candidates has a score"):
+        pick(rows([gone, gone], [1, 5]), again(), 1, 0)
 
 
 def test_unknown_strategies_are_refused(tmp_path):
