@@ -375,8 +375,10 @@ def _proposed(batch, space, budgets, run, history, steps, seed):
     if not run.has(name):
         chosen = [choose(one, space, budgets) for one in batch]
         run.save_json(name, [{"attempt": attempt, "sizes": sizes} for _, sizes, attempt in chosen])
-    found = []
-    for number, (one, kept) in enumerate(zip(batch, run.load_json(name), strict=True), len(history)):
+    found, stored = [], run.load_json(name)
+    if len(stored) != len(batch):
+        raise UserError(f"{run.path / name} is of another search: name another folder, or remove it")
+    for number, (one, kept) in enumerate(zip(batch, stored, strict=True), len(history)):
         facts = one.make(kept["attempt"]), one.steps or steps, seed, -math.inf, kept["sizes"], kept["attempt"]
         found.append((f"candidates/{number}.json", Candidate(number, *facts)))
     return found

@@ -15,14 +15,14 @@ from ssnas_colab.nas.scores import network_scores
 from ssnas_colab.strategies.runner import choose, run_search
 from ssnas_colab.strategies.space import SPACES, Filled, NetworkScore, Proposal, load_named
 
-SHAPE = (3, 16, 16)
+SHAPE = (3, 8, 8)
 
 
-@pytest.mark.parametrize("budgets", [{"parameters": 30_000}, {"macs": 1e6}, {"parameters": 50_000, "memory": 2e5}])
+@pytest.mark.parametrize("budgets", [{"parameters": 30_000}, {"macs": 4e5}, {"parameters": 50_000, "memory": 6e4}])
 @pytest.mark.parametrize("name", SPACES)
 def test_filled_networks_are_the_widest_within_all_budgets(name, budgets):
     fits = Filled(7, budgets, SHAPE, depth=3)
-    for seed in range(2):
+    for seed in range(2 if name == "stages" else 1):
         genotype = SPACES[name](fits).draw(seed)
         found = fits(genotype)
         network = Network(genotype, 7, width=found["width"], depth=3)
@@ -65,7 +65,7 @@ def test_latency_is_measured_once_for_a_shape_and_only_with_its_budget(monkeypat
         return -steps
 
     def search(spaces, fits, score):
-        options = {"candidates": 4, "steps": 2, "quiet": True}
+        options = {"candidates": 2, "steps": 2, "quiet": True}
         return run_search("random", spaces(fits), score, Run.open(tmp_path, {}), **options)
 
     found = search(SPACES["stages"], fits, score)

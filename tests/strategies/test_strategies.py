@@ -82,11 +82,6 @@ def test_every_strategy_runs_from_two_candidates_and_goes_on_after_a_kill(tmp_pa
     assert whole["pick"]["number"] in {row["number"] for row in whole["candidates"]}
 
 
-def test_processes_do_not_change_the_bits(tmp_path):
-    one, two = (search(tmp_path / str(n), "evolution", 6, processes=n) for n in (1, 2))
-    assert json.dumps(one) == json.dumps(two)
-
-
 def test_a_time_budget_stops_and_another_session_goes_on(tmp_path):
     from ssnas_colab.experiment.interrupts import stopping
 
