@@ -35,7 +35,7 @@ class Policy(nn.Module):
             found.append(drawn)
         return found, total
 
-
+# %% ../../nbs/strategies/05_controller.ipynb #7626d777
 class Controller:
     """REINFORCE with a moving average of the scores as baseline (Zoph & Le 2017, arXiv 1611.01578, section 3.2).
 

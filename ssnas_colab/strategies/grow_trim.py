@@ -19,7 +19,7 @@ def ranking(features, scores, decay=1.0):
     x, y = x - x.mean(0), y - y.mean()
     return np.linalg.solve(x.T @ x + decay * np.eye(x.shape[1]), x.T @ y)
 
-
+# %% ../../nbs/strategies/06_grow_trim.ipynb #ea2815e5
 class GrowTrim:
     """Grow and trim (MemNAS, Liu 2020): every round grows the best block so far, trims what is over the memory budget.
 

@@ -22,7 +22,7 @@ def rungs(candidates: int, steps: int) -> list:
         left = -(-left // 2)
     return found
 
-
+# %% ../../nbs/strategies/03_halving.ipynb #2c044563
 class Halving:
     "Successive halving over the steps of the score; who is promoted is scored again, from the start, for longer."
 

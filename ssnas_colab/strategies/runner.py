@@ -389,10 +389,10 @@ def plot_candidates(result: dict):
 
     result: what `run_search` gave, or so far its "candidates" alone. Those scored for longer are drawn larger.
     """
-    from matplotlib.figure import Figure
+    from matplotlib import pyplot
 
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes, by_number = figure.subplots(), {row["number"]: row for row in result["candidates"]}
+    figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
+    by_number = {row["number"]: row for row in result["candidates"]}
     rows = [row for row in by_number.values() if row["score"] is not None]
     most = max((row["steps"] for row in rows), default=1)
 
@@ -411,4 +411,5 @@ def plot_candidates(result: dict):
     axes.set_title(f"{len(by_number)} candidates, dark the first, large those scored for longer", fontsize=9)
     if rows:
         axes.legend()
+    pyplot.close(figure)  # shown once, where it is returned
     return figure
