@@ -27,6 +27,7 @@ ROOMS = {
     "sessions": "core experiment",
     "training": "core config data models experiment",
     "nas": "core config data models training",
+    "strategies": "core config data models training nas experiment",
     "inference": "core data models plots training experiment",
     "reports": "core data models plots training inference",
     "widgets": "core data models nas plots reports experiment",

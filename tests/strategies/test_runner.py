@@ -1,0 +1,240 @@
+"Searches that are killed, that use several processes, and whose candidates diverge; what is told on the way."
+
+import json
+import math
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ssnas_colab.core.basics import UserError
+from ssnas_colab.experiment.interrupts import Stopped, stopping
+from ssnas_colab.experiment.run import Run
+from ssnas_colab.models.genotype import genotype_from_json
+from ssnas_colab.strategies import runner
+from ssnas_colab.strategies.controller import Controller
+from ssnas_colab.strategies.runner import STRATEGIES, run_search, take
+from ssnas_colab.strategies.space import Filled, NetworkScore, Proposal, StageSpace
+
+MINE = '''
+import hashlib, os, time
+
+def fits(genotype):
+    blocks = sum(len(stage.blocks) for stage in genotype.stages)
+    return {"parameters": 1000 * blocks, "macs": 10_000 * blocks}
+
+def score(genotype, steps, seed):
+    time.sleep(float(os.environ.get("SLEEP", 0)))
+    return int(hashlib.sha256(f"{genotype} {steps} {seed}".encode()).hexdigest()[:6], 16) / 1e6
+
+def dies(genotype, steps, seed):
+    os._exit(3)
+'''
+COMMAND = """
+import sys
+import mine
+from ssnas_colab.experiment.run import Run
+from ssnas_colab.strategies.runner import run_search
+from ssnas_colab.strategies.space import StageSpace
+run = Run.open("run", {})
+run_search("evolution", StageSpace(mine.fits), "mine:score", run, candidates=9, steps=2, processes=int(sys.argv[1]))
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    import mine
+
+    yield mine
+    del sys.modules["mine"]
+
+
+def toy(mine, path, strategy="evolution", score="mine:score", candidates=9, **options):
+    options = {"steps": 2, "quiet": True} | options
+    return run_search(strategy, StageSpace(mine.fits), score, Run.open(path, {}), candidates=candidates, **options)
+
+
+def children(pid):
+    "Process ids of the children of a process that are alive."
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if int(parent) == pid and state != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked for in /proc")
+def test_a_search_that_is_killed_goes_on_and_leaves_no_worker(tmp_path, mine):
+    rng, left = random.Random(), []
+    for processes in (2, 1):
+        environment = {**os.environ, "SLEEP": "0.2"}
+        command = [sys.executable, "-c", COMMAND, str(processes)]
+        one = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+        done = len(list(tmp_path.glob("run/candidates/*.json")))
+        while len(list(tmp_path.glob("run/candidates/*.json"))) < done + 2:
+            assert one.poll() is None
+            time.sleep(0.02)
+        time.sleep(0.3 * rng.random())
+        workers = children(one.pid)
+        assert one.poll() is None and len(workers) >= (2 if processes == 2 else 0)
+        one.kill()
+        one.wait()
+        left.append(len(list(tmp_path.glob("run/candidates/*.json"))))
+        end = time.monotonic() + 20
+        while any(map(alive, workers)):
+            assert time.monotonic() < end, "the workers outlive the process that they work for"
+            time.sleep(0.05)
+    assert 2 <= left[0] < left[1] <= 9
+    assert json.dumps(toy(mine, tmp_path / "run")) == json.dumps(toy(mine, tmp_path / "whole"))
+
+
+def test_bits_depend_neither_on_processes_nor_on_threads(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (80, 1, 8, 8), np.uint8)
+    fits, found = Filled(4, {"parameters": 20_000}, (1, 8, 8)), []
+    before = torch.get_num_threads()
+    for processes, threads in ((1, 1), (1, 3), (3, 2)):
+        torch.set_num_threads(threads)
+        try:
+            run, score = Run.open(tmp_path / f"{processes} {threads}", {}), NetworkScore(fits, images)
+            options = {"candidates": 3, "steps": 1, "processes": processes, "quiet": True}
+            found.append(json.dumps(run_search("halving", StageSpace(fits), score, run, **options)))
+            assert torch.get_num_threads() == threads
+        finally:
+            torch.set_num_threads(before)
+    assert found[0] == found[1] == found[2] and '"rank"' in found[0] and "its rank is" in found[0]
+
+
+def test_a_worker_that_dies_is_told_in_a_sentence(tmp_path, mine):
+    with pytest.raises(UserError, match="repeat it with fewer, what is scored is kept"):
+        toy(mine, tmp_path / "run", score="mine:dies", processes=2)
+
+
+def test_what_was_scored_is_not_scored_again_and_another_search_is_refused(tmp_path, mine):
+    calls = []
+
+    class Same:
+        "Always the same genotype."
+
+        def __init__(self, space, candidates, steps, seed):
+            self.space, self.candidates = space, candidates
+
+        def propose(self, history):
+            same = Proposal(lambda attempt: self.space.draw(1))
+            return [same] * min(2, self.candidates - len(history))
+
+    def score(*job):
+        calls.append(job)
+        return mine.score(*job)
+
+    found = toy(mine, tmp_path / "run", Same, score, 6)
+    assert len(found["candidates"]) == 6 and len(calls) == 3 == len({job[1:] for job in calls})
+    with pytest.raises(UserError, match="is of another search"):
+        toy(mine, tmp_path / "run", "random", score, 6)
+    with pytest.raises(UserError, match="0.json is of another search"):
+        toy(mine, tmp_path / "run", Same, score, 6, seed=1)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("lost", [-math.inf, math.nan, math.inf])
+def test_candidates_that_diverge_are_null_and_the_search_goes_on(tmp_path, mine, strategy, lost):
+    def score(genotype, steps, seed):
+        value = mine.score(genotype, steps, seed)
+        return lost if int(1e6 * value) % 3 else value
+
+    found = toy(mine, tmp_path / "run", strategy, score, 12)
+    text = json.dumps(found, allow_nan=False)
+    rows = {row["number"]: row for row in found["candidates"]}
+    assert '"score": null' in text and rows[found["pick"]["number"]]["score"] is not None
+    assert all(rows[row["number"]]["score"] is not None for row in found["pick"]["finalists"])
+    assert all(rows[number]["score"] is not None for number in found["front"])
+    assert runner.plot_candidates(found)
+    assert json.dumps(toy(mine, tmp_path / "run", strategy, score, 12)) == json.dumps(found)
+    with pytest.raises(UserError, match="None of the .* candidates has a score"):
+        toy(mine, tmp_path / "none", strategy, lambda *job: lost, 4)
+
+
+def test_the_controller_stays_finite_and_its_choices_those_it_made():
+    space = StageSpace(lambda genotype: {})
+    asked = Controller(space, 12, 1, 0, batch=3)
+    values = [-math.inf] * 3 + [1.0, -math.inf, 2.0] + [-5.0, 0.0, -math.inf]
+    history = [runner.Candidate(i, None, 1, 0, value, {}) for i, value in enumerate(values)]
+    assert all(p.isfinite().all() for p in asked.learned(history).parameters())
+    first = asked.choices(asked.learned(history[:6]), 6, 0)
+    step = asked.learned(history[:6])  # a worse one later does not change what was learned until then
+    assert asked.choices(step, 6, 0) == first
+    pairs = zip(asked.learned(history[:3]).parameters(), asked.learned([]).parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)  # nothing to learn from where none has a score
+
+
+def test_stopping_is_heard_between_two_candidates(tmp_path, mine):
+    with stopping(time_budget=3600) as stop:
+        told = []
+
+        def tell(one):
+            told.append(one.number)
+            stop.signal = "it was told to"
+
+        history = [runner.Candidate(i, StageSpace(None).draw(i), 1, 0, 0.0, {}) for i in range(5)]
+        run = Run.open(tmp_path / "run", {})
+        with runner.Scorer(mine.score, run, stop, 1, tell) as go, pytest.raises(Stopped, match="it was told to"):
+            go([(f"{one.number}.json", one) for one in history])
+    assert told == [0] and run.has("0.json") and not run.has("1.json")
+
+
+def test_scores_have_to_be_numbers(tmp_path, mine):
+    for value in ("much", None, {"rank": 1.0}, {"score": "much"}):
+        with pytest.raises(UserError, match="score of candidate 0 is .*: it must give a number"):
+            toy(mine, tmp_path / str(value)[:6], "random", lambda *job: value)  # noqa: B023
+    found = toy(mine, tmp_path / "torch", "random", lambda *job: torch.tensor(2.0))
+    assert {row["score"] for row in found["candidates"]} == {2.0}
+
+
+def test_any_candidate_may_be_taken(tmp_path, mine):
+    found = json.loads(json.dumps(toy(mine, tmp_path / "run")))
+    assert take(found, 3) == genotype_from_json(json.dumps(found["candidates"][3]["genotype"]))
+    with pytest.raises(UserError, match="no candidate 9: they are 0 to 8, and the front is "):
+        take(found, 9)
+
+
+def test_a_terminal_hears_of_each_tenth_and_a_notebook_sees_it(tmp_path, mine, capsys, monkeypatch):
+    toy(mine, tmp_path / "run", quiet=False)
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) > 2 and "candidates scored, the best is number" in told[0] and "was taken" in told[-1]
+    toy(mine, tmp_path / "run", quiet=False)
+    assert len(capsys.readouterr().out.splitlines()) == 1  # nothing was scored
+    toy(mine, tmp_path / "quiet")
+    assert not capsys.readouterr().out
+    drawn = []
+
+    class Picture(runner.LivePicture):
+        def __init__(self, draw, quiet):
+            super().__init__(draw, quiet=quiet, seconds=0)
+            self.live = not quiet
+
+        def update(self, epoch_end=False, last=False):
+            drawn.append(self.draw())
+
+    monkeypatch.setattr(runner, "LivePicture", Picture)
+    toy(mine, tmp_path / "seen", quiet=False)
+    assert len(drawn) > 9 and "taken" in str([text.get_text() for text in drawn[-1].axes[0].get_legend().get_texts()])
+    assert "scored" not in capsys.readouterr().out.splitlines()[0][:20]
