@@ -1,4 +1,4 @@
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 __doc__ = "Self-supervised neural architecture search for imbalanced datasets, on one free GPU."
 
 # The public names and where they live. They are imported when first asked for, so that `import ssnas_colab` is quick.

@@ -41,8 +41,10 @@ _OPTIONS = {
         "imbalance_factor", "profile", "image_size", "policy", "class_order", "window", "fit", "uncertain",
         "unlabelled", "folders", "delimiter", "raters", "skip_missing",
     ),
-    "search": ("relaxation", "objective"),
-    "evaluation": ("recipe", "loss", "sampler", "max_parameters", "tune_rates"),
+    "search": ("space", "strategy", "relaxation", "objective", "candidates", "score", "score_steps"),
+    "evaluation": (
+        "recipe", "loss", "sampler", "max_parameters", "max_macs", "max_latency", "max_memory", "tune_rates",
+    ),
 }
 
 
@@ -170,16 +172,20 @@ def _search_command(options):
     if options.dry_run:
         data, config = _load(options)
 
-        from ssnas_colab.nas.cost import describe_estimate
-        from ssnas_colab.stages.search import search_estimate
+        from ssnas_colab.config import evaluation_config
+        from ssnas_colab.stages.search import describe_search, search_estimate
 
-        print(describe_estimate(search_estimate(data, config["search"])))
+        budgets = evaluation_config(config["evaluation"]).budgets
+        print(describe_search(search_estimate(data, config["search"], budgets=budgets)))
         return
     with _opened(options) as (run, data):
         from ssnas_colab.stages.search import search
 
         search(data, run, run.config["search"], quiet=options.quiet)
-    print(f"The alphas of every epoch are {run.path / 'alphas.npz'}; next: ssnas derive {run.path}")
+    kept = f"The alphas of every epoch are {run.path / 'alphas.npz'}"
+    if not run.has("alphas.npz"):
+        kept = f"{run.load_json('search.json')['why']}\nEvery candidate is in {run.path / 'search.json'}"
+    print(f"{kept}; next: ssnas derive {run.path}")
 
 
 def _derive_command(options):
@@ -193,7 +199,8 @@ def _derive_command(options):
     with session(options.path) as folder:
         run = guard(Run.open(folder))
         with run.writing():
-            print(derive_stage(run, method=options.method, threshold=options.threshold, max_edges=options.max_edges))
+            names = ("method", "threshold", "max_edges", "pick")
+            print(derive_stage(run, **{name: getattr(options, name) for name in names}))
     print(f"The genotype is {run.path / 'genotype.json'}, its picture beside it")
 
 
@@ -350,11 +357,12 @@ def command_parser() -> argparse.ArgumentParser:
     made = command("search", _search_command, "stage 2: search without labels")
     made.add_argument("--dry-run", action="store_true", help="only say what it would take in time and memory")
     _add_settings(made)
-    made = command("derive", _derive_command, "stage 3: from alphas to a genotype")
+    made = command("derive", _derive_command, "stage 3: from a search to a genotype")
     made.add_argument("path", metavar="RUN", help="the run folder")
     made.add_argument("--method", help="threshold (FairDARTS) or top2 (DARTS); default: by the search's relaxation")
-    made.add_argument("--threshold", type=float, default=0.85, help="least weight of an edge (default: 0.85)")
-    made.add_argument("--max-edges", type=int, default=2, help="most edges into a node (default: 2)")
+    made.add_argument("--threshold", type=float, help="least weight of an edge (default: 0.85)")
+    made.add_argument("--max-edges", type=int, help="most edges into a node (default: 2)")
+    made.add_argument("--pick", type=int, metavar="N", help="another candidate of a strategy than the one it took")
     made = command("evaluate", _evaluate_command, "stage 4: train and compare")
     _add_option(made.add_argument, RunConfig, "seeds", **seeds)
     _add_settings(made)

@@ -31,8 +31,8 @@ ROOMS = {
     "inference": "core data models plots training experiment",
     "reports": "core data models plots training inference",
     "widgets": "core data models nas plots reports experiment",
-    "stages": "core config experiment data models plots sessions training nas inference reports",
-    "cli": "core config experiment data models plots sessions training nas inference reports stages",
+    "stages": "core config experiment data models plots sessions training nas strategies inference reports",
+    "cli": "core config experiment data models plots sessions training nas strategies inference reports stages",
 }
 SIGNPOSTS = {"core.using"}  # old names that point to where things are now
 PUBLIC = (

@@ -135,6 +135,8 @@ def status_text(run) -> str:
     made = ", ".join(f"{name} {run.config[name]}" for name in ("preset", "seed") if name in run.config)
     lines = [f"{run.path}{made and f' ({made})'}: {format_size(status['bytes'])}"]
     lines.append(f"finished: {', '.join(status['finished']) or 'nothing yet'}")
+    if scored := sum(1 for _ in (run.path / "candidates").glob("*.json")) * (not run.finished("search")):
+        lines.append(f"under way: search, {scored} candidates scored")
     for stage, at in status["open"].items():
         epochs, steps = (f" of {at[name]}" if name in at else "" for name in ("epochs", "steps_per_epoch"))
         lines.append(f"under way: {stage}, epoch {at['epoch'] + 1}{epochs}, {at['step']}{steps} steps of it done")

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['assemble_report', 'differences', 'models_table', 'constant_answer', 'differences_table', 'recall_table',
-           'settings_groups', 'recipe_description', 'data_description', 'report_notes', 'picture_descriptions',
-           'report_view', 'write_report']
+           'settings_groups', 'recipe_description', 'data_description', 'search_table', 'report_notes',
+           'picture_descriptions', 'report_view', 'write_report']
 
 # %% ../../nbs/reports/06_build.ipynb #e2f5e972
 import platform
@@ -34,6 +34,23 @@ def _without_places(settings):
     return {name: Path(value).name if name in places and value else value for name, value in settings.items()}
 
 
+_SIZES = {"parameters": "parameters", "macs": "M MACs", "memory": "MB of activations", "latency": "ms"}
+
+
+def _search_of(run) -> dict:
+    "What a report keeps of a search by a strategy: how, the front, what was taken and why; nothing of other searches."
+    found = run.load_json("search.json")
+    if "pick" not in found:
+        return {}
+    rows, keys = {row["number"]: row for row in found["candidates"]}, ("number", "score", *_SIZES)
+    taken = run.facts("derivation").get("pick", found["pick"]["number"])
+    shown = dict.fromkeys([*found["front"], taken])
+    front = [{key: rows[number][key] for key in keys if key in rows[number]} for number in shown]
+    derived = run.load_json("derivation.json")["why"] if run.has("derivation.json") else found["why"]
+    facts = {name: found[name] for name in ("space", "strategy", "score", "budgets")}
+    return facts | {"candidates": len(rows), "front": front, "taken": taken, "why": derived}
+
+
 def assemble_report(run, data, config, models) -> dict:
     "The report of one seed as a dictionary for JSON: models, curves, data, settings, seconds, versions, device."
     seconds = {stage: run.facts(stage).get("seconds", 0.0) for stage in ("search", "derivation")}
@@ -54,7 +71,7 @@ def assemble_report(run, data, config, models) -> dict:
         | {"data": _without_places(data.settings)}
         | {"search": run.load_json("search.json")["settings"]}
         | {"evaluation": as_stored(config)},
-        "seeds": [config.seed], "searched_once": False, "recipe": config.recipe,
+        "search": _search_of(run), "seeds": [config.seed], "searched_once": False, "recipe": config.recipe,
         "seconds": round(sum(seconds.values()), 2), "stage_seconds": seconds,
         "versions": {"ssnas_colab": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "device": str(choose_engine(config.device, config.precision).device), "threads": torch.get_num_threads(),
@@ -199,6 +216,26 @@ def data_description(data) -> tuple:
         description += f" How they were read: {read}."
     return description, ["split", "images in the smallest class", "images in the largest class"], rows
 
+# %% ../../nbs/reports/06_build.ipynb #9c074aad
+def search_table(report):
+    "(sentences, head, rows): how candidates were searched, and a table of those that none beats; empty without such."
+    found = report.get("search")
+    if not found:
+        return "", [], []
+    known = [name for name in _SIZES if all(name in row for row in found["front"])]
+    rows = []
+    for row in sorted(found["front"], key=lambda row: (row["macs"], row["number"])):
+        sizes = [f"{row[n]:,}" if n == "parameters" else f"{row[n] / 1e6 ** (n != 'latency'):.2f}" for n in known]
+        name = f"{row['number']} (taken)" * (row["number"] == found["taken"]) or str(row["number"])
+        rows.append([name, "–" if row["score"] is None else f"{row['score']:.4g}", *sizes])
+    text = (
+        f"{found['candidates']} candidates of the space {found['space']} were scored, proposed by the strategy "
+        f"{found['strategy']}. {found['why']} The table has those that no other one beats at as little work; "
+        "`ssnas derive RUN --pick N` takes another."
+    )
+    head = ["candidate", found["score"], *(_SIZES[n] for n in known)]
+    return text, head, rows
+
 # %% ../../nbs/reports/06_build.ipynb #b03de621
 def report_notes(report) -> dict:
     "The sentences beside the tables, by their names in `report_view`; empty where there is nothing to say."
@@ -264,12 +301,14 @@ def report_view(report) -> SimpleNamespace:
     picture shows, in words}; numbers: the report itself, for what is drawn.
     """
     differences, (data, *class_sizes) = differences_table(report), data_description(report["data"])
-    most = report["settings"].get("evaluation", {}).get("max_parameters") or 413_850
+    search, *front = search_table(report)
+    most = report["settings"].get("evaluation", {}).get("max_parameters", 413_850)
+    most = f", of at most {words.size_text(most)} parameters," if most else ""
     return SimpleNamespace(
         title=f"{report['data']['name']}: a searched network and its controls",
-        claim=f"A network found without any label, of at most {words.size_text(most)} parameters, is as good as or "
-        "better than hand-made networks with up to 27 times more parameters, also where the classes are of very uneven "
-        "size (Timofeev, Chrysos and Cevher 2021, arXiv 2109.08580).",
+        claim=f"A network found without any label{most} is as good as or better than hand-made networks with up to 27 "
+        "times more parameters, also where the classes are of very uneven size (Timofeev, Chrysos and Cevher 2021, "
+        "arXiv 2109.08580).",
         verdict=words.verdict_sentences(report),
         measure=deciding(report)[1],
         names={name: display_name(name) for name in report["models"]},
@@ -280,6 +319,8 @@ def report_view(report) -> SimpleNamespace:
         differences_note="Searched minus the other, paired by seed and test image; the intervals are from resampling "
         "both, and are not corrected for the number of comparisons." * bool(differences[1]),
         recall=recall_table(report),
+        search=search,
+        front=tuple(front),
         data=data,
         class_sizes=tuple(class_sizes),
         settings=settings_groups(report["settings"]),

@@ -11,11 +11,12 @@ import warnings
 import torch
 
 from ..core.basics import UserError
-from ..models.genotype import Genotype
+from ..models.genotype import genotype_from_json
 from ..nas.derive import derive_quietly
 from ..nas.monitor import decided_share
 from ..nas.relaxations import relaxation_of
 from ..plots.genotype import plot_genotype
+from ..strategies.runner import take
 
 # %% ../../nbs/03_derivation.ipynb #47ef7da1
 def _weights_of(alphas, relaxation):
@@ -42,51 +43,84 @@ def unchanged_since(genotypes) -> int:
     return 1 + max((i for i, genotype in enumerate(genotypes) if genotype != genotypes[-1]), default=-1)
 
 # %% ../../nbs/03_derivation.ipynb #fb27cff0
-def derive_stage(run, *, method=None, threshold=0.85, max_edges=2) -> Genotype:
-    """The genotype of a finished search, from the last row of its alphas; see `derive` for the settings.
+def _stored(run, settings):
+    "The genotype that was derived with these settings, None where it has to be derived; `UserError` where it may not."
+    if not run.finished("derivation"):
+        return None
+    facts = run.facts("derivation")
+    changes = [f"{n}: {facts.get(n)} -> {value}" for n, value in settings.items() if facts.get(n) != value]
+    if not changes:
+        return genotype_from_json(run.load_text("genotype.json"))
+    built = {*run.finished_stages(), *run.status()["open"]} - {"data", "search", "derivation"}
+    if built:
+        raise UserError(
+            f"The genotype of the run at {run.path} was derived with other settings ({'; '.join(changes)}) and "
+            f"{sorted(built)[0]} is built on it: keep the settings or name another folder; nothing was changed"
+        )
+    return None
 
-    method: None for that of the search's relaxation ("threshold" for "fair", "top2" for all others). Where the search
-    stopped because it collapsed, the alphas of its best epoch stand for the last ones.
-    Reads `alphas.npz` and `search.json` of the run; leaves `genotype.json`, `genotype.png` and `derivation.json`
-    (settings, epoch, share of decided weights, used edges of each cell, the epoch since which it is unchanged,
-    warnings). Repeated with the same settings it returns the stored genotype. Its warnings are `derive`'s. `UserError`
-    where the search is missing or not finished, for a setting out of range, or for other settings once a network has
-    been trained.
-    """
-    if method is None and run.finished("derivation") and not run.has("search.json"):
-        method = run.facts("derivation").get("method")
-    method = method or relaxation_of(run.load_json("search.json")["relaxation"]).derivation
-    settings = {"method": method, "threshold": threshold, "max_edges": max_edges}
-    if run.finished("derivation"):
-        before = {name: run.facts("derivation").get(name) for name in settings}
-        if before == settings:
-            return Genotype.from_json(run.load_text("genotype.json"))
-        built = {*run.finished_stages(), *run.status()["open"]} - {"data", "search", "derivation"}
-        if built:
-            changes = [f"{name}: {old} -> {settings[name]}" for name, old in before.items() if old != settings[name]]
-            raise UserError(
-                f"The genotype of the run at {run.path} was derived with other settings ({'; '.join(changes)}) and "
-                f"{sorted(built)[0]} is built on it: keep the settings or name another folder; nothing was changed"
-            )
-    facts, alphas = run.load_json("search.json"), run.load_arrays("alphas.npz")
-    options = {**settings, "nodes": facts["nodes"]}
-    epoch = facts.get("epoch", len(alphas["normal"]) - 1)
+
+def _from_alphas(run, searched, settings):
+    "The genotype of the last alphas that count, and what is to be known of it."
+    alphas = run.load_arrays("alphas.npz")
+    options = {**settings, "nodes": searched["nodes"]}
+    epoch = searched.get("epoch", len(alphas["normal"]) - 1)
     alphas = {kind: rows[: epoch + 1] for kind, rows in alphas.items()}
-    weights = _weights_of({kind: rows[-1] for kind, rows in alphas.items()}, facts["relaxation"])
+    weights = _weights_of({kind: rows[-1] for kind, rows in alphas.items()}, searched["relaxation"])
     try:
         genotype, said = derive_quietly(weights, **options)
-        story = genotype_over_time(alphas, relaxation=facts["relaxation"], **options)
+        story = genotype_over_time(alphas, relaxation=searched["relaxation"], **options)
     except ValueError as error:
         raise UserError(f"No genotype for the run at {run.path}: {error}") from None
     used = {kind: len(genotype.used(kind)[0]) for kind in ("normal", "reduce")}
-    watched = {row["epoch"] + 1: row.get("decided") for row in facts.get("history", [])}
+    watched = {row["epoch"] + 1: row.get("decided") for row in searched.get("history", [])}
     decided = watched.get(len(story) - 1) or decided_share(weights)
     facts = {**settings, "epoch": len(story) - 1, "decided": decided, "edges": used}
-    facts |= {"unchanged_since": unchanged_since(story), "warnings": said}
+    return genotype, facts | {"unchanged_since": unchanged_since(story), "warnings": said}
+
+
+def derive_stage(run, *, method=None, threshold=None, max_edges=None, pick=None):
+    """The genotype of a finished search: from the last row of its alphas (see `derive`), or a candidate of a strategy.
+
+    method: None for that of the search's relaxation ("threshold" for "fair", "top2" for all others); threshold: 0.85;
+    max_edges: 2. Where the search stopped because it collapsed, the alphas of its best epoch stand for the last ones.
+    pick: the number of a candidate; None: the one that the search took.
+    Reads `alphas.npz` and `search.json` of the run; leaves `genotype.json`, `genotype.png` and `derivation.json`: of
+    alphas the settings, epoch, share of decided weights, used edges of each cell, the epoch since which it is
+    unchanged and warnings; of candidates the pick, and why. Repeated with the same settings it returns the stored
+    genotype. Its warnings are `derive`'s. `UserError` where the search is missing or not finished, for a setting out of
+    range or of the other kind of search, or for other settings once a network has been trained.
+    """
+    given = {"method": method, "threshold": threshold, "max_edges": max_edges, "pick": pick}
+    given = {name: value for name, value in given.items() if value is not None}
+    known = run.facts("derivation")
+    kept = known and not run.has("search.json")  # an archive, or a run that was lent its genotype
+    searched = {} if kept else run.load_json("search.json")
+    candidates = "pick" in (known if kept else searched)
+    names = ("pick",) if candidates else ("method", "threshold", "max_edges")
+    if wrong := [name for name in given if name not in names]:
+        way = "candidates: a number for pick takes another one" if candidates else "a supernet, which has no candidates"
+        raise UserError(f"The run at {run.path} was searched by {way}, so leave {wrong[0]} out")
+    if kept:
+        settings = {name: known.get(name) for name in names}
+    elif candidates:
+        settings = {"pick": searched["pick"]["number"]}
+    else:
+        method = method or relaxation_of(searched["relaxation"]).derivation
+        settings = {"method": method, "threshold": 0.85, "max_edges": 2}
+    settings |= given
+    if genotype := _stored(run, settings):
+        return genotype
+    if candidates:
+        genotype, number = take(searched, settings["pick"]), settings["pick"]
+        own = number == searched["pick"]["number"]
+        facts = settings | {"why": searched["why"] if own else f"Candidate {number} was taken by hand.", "warnings": []}
+    else:
+        genotype, facts = _from_alphas(run, searched, settings)
     run.save_text("genotype.json", genotype.to_json() + "\n")
     run.save_figure("genotype.png", plot_genotype(genotype))
     run.save_json("derivation.json", facts)
     run.finish("derivation", **settings)  # last: whoever reads it finds all the others
-    for text in said:
+    for text in facts["warnings"]:
         warnings.warn(text, stacklevel=2)
     return genotype

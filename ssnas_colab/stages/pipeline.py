@@ -59,14 +59,18 @@ _OF_STAGE = {
 def fork_run(path, new_path, config) -> Run:
     """A new run at `new_path` with the settings `config`, and of the run at `path` what does not depend on the change.
 
-    The images must be the same; with the same settings of the search, the search and the genotype are kept, where they
-    are finished. `UserError` where nothing could be kept, or `new_path` exists.
+    The images must be the same; with the same settings of the search (where it was by a strategy, the same budgets
+    too), the search and the genotype are kept, where they are finished. `UserError` where nothing could be kept, or
+    `new_path` exists.
     """
     old = Run.open(path, complete=complete)
     changed = [key for key in ("data", "seed") if old.config.get(key) != config[key]]
     if changed:
         raise UserError(f"Nothing of {path} holds with another {' and '.join(changed)}: start a new run instead")
-    stages = ["data"] + ["search", "derivation"] * (old.config.get("search") == config["search"])
+    same = old.config.get("search") == config["search"]
+    if same and config["search"]["strategy"]:
+        same = evaluation_config(old.config["evaluation"]).budgets == evaluation_config(config["evaluation"]).budgets
+    stages = ["data"] + ["search", "derivation"] * same
     done = [stage for stage in stages if stage == "data" or old.finished(stage)]
     keep = [name for stage in done for name in _OF_STAGE[stage] if old.has(name) or old.finished(name)]
     return Run.fork(path, new_path, config, keep)
@@ -119,7 +123,7 @@ def known_report(path, config, seeds, data, **places):
 # %% ../../nbs/06_pipeline.ipynb #732b06e6
 def stage_parts(run, data, seeds) -> list:
     "The `StageCost`s of all that a run has ahead: a search for each seed, then every network for each."
-    found = run.facts("search") or search_estimate(data, run.config["search"])
+    found = run.facts("search") or search_estimate(data, run.config["search"], run=run)
     inner = [f"seed_{extra}/" * bool(extra) for extra in range(seeds)]
     parts = [StageCost(f"{prefix}search", found["steps"], found["seconds"]) for prefix in inner]
     if data.task == "unlabelled":

@@ -1,0 +1,226 @@
+"A search by a strategy, from the command to the report: what it keeps, what goes on, what is taken, what is refused."
+
+import io
+import json
+from contextlib import redirect_stderr, redirect_stdout
+
+import pytest
+from refusal import refused
+
+from ssnas_colab.cli import main
+from ssnas_colab.config import evaluation_config, pipeline_config, search_config
+from ssnas_colab.core.basics import UserError
+from ssnas_colab.experiment.forecast import status_text
+from ssnas_colab.experiment.run import Run
+from ssnas_colab.models.genotype import Genotype, load_genotype
+from ssnas_colab.models.network import Network, count_macs, count_parameters
+from ssnas_colab.models.stages import StageGenotype
+from ssnas_colab.stages.derivation import derive_stage
+from ssnas_colab.stages.evaluation import compared, random_rivals
+from ssnas_colab.stages.loader import load_data
+from ssnas_colab.stages.pipeline import fork_run
+from ssnas_colab.stages.search import describe_search, search, search_estimate
+
+FEW = {"candidates": 4, "score_steps": 2, "device": "cpu"}
+MACS, PARAMETERS = 150_000, 60_000
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_data("digits", imbalance_factor=10)
+
+
+@pytest.fixture(scope="module")
+def searched(digits, tmp_path_factory):
+    "A finished search of stages; its settings are those of a command that was never given."
+    config = pipeline_config(
+        "digits", space="stages", max_macs=MACS, max_parameters=PARAMETERS, device="cpu",
+        search={"candidates": 4, "score_steps": 2},
+    )  # fmt: skip
+    run = Run.open(tmp_path_factory.mktemp("searched") / "run", config)
+    search(digits, run, config["search"], quiet=True)
+    return run
+
+
+def copy_of(run, path):
+    "A run with the files of another."
+    for file in run.path.rglob("*"):
+        if file.is_file():
+            (path / file.relative_to(run.path)).parent.mkdir(parents=True, exist_ok=True)
+            (path / file.relative_to(run.path)).write_bytes(file.read_bytes())
+    return Run.open(path)
+
+
+def test_every_candidate_is_within_the_budgets_and_kept(searched, digits):
+    found = searched.load_json("search.json")
+    assert len(found["candidates"]) == 4 and found["strategy"] == "evolution" and found["seconds"] > 0
+    assert found["settings"]["candidates"] == 4 and "warmup" not in found["settings"]
+    for row in found["candidates"]:
+        genotype = load_genotype_text(row["genotype"])
+        net = Network(genotype, 10, in_channels=1, width=row["width"])
+        assert (count_parameters(net), count_macs(net, (1, 8, 8))) == (row["parameters"], row["macs"])
+        assert row["parameters"] <= PARAMETERS and row["macs"] <= MACS
+        assert max(row["parameters"] / PARAMETERS, row["macs"] / MACS) >= 0.85
+    assert searched.facts("search")["steps"] == 4 * 2 + 2 * 2 * 8  # the finalists twice, four times as long
+    assert (searched.path / "search.png").read_bytes().startswith(b"\x89PNG")
+
+
+def load_genotype_text(parts):
+    return StageGenotype.from_json(json.dumps(parts))
+
+
+def test_a_search_that_was_killed_goes_on_to_the_same(searched, digits, tmp_path):
+    found = searched.load_json("search.json")
+    again = copy_of(searched, tmp_path / "again")
+    for name in ("finished/search.json", "search.json", "candidates/2.json", "finalists/1.json"):
+        (again.path / name).unlink()
+    kept = (again.path / "candidates/0.json").stat().st_mtime_ns
+    assert "search, 3 candidates scored" in status_text(again)
+    made = search(digits, again, again.config["search"], quiet=True)
+    same = ("candidates", "front", "pick", "why")
+    assert {name: made[name] for name in same} == {name: found[name] for name in same}
+    assert (again.path / "candidates/0.json").stat().st_mtime_ns == kept
+
+
+def test_the_pick_or_another(searched, tmp_path):
+    found, run = searched.load_json("search.json"), copy_of(searched, tmp_path / "run")
+    taken = found["pick"]["number"]
+    genotype = derive_stage(run)
+    assert genotype == load_genotype(run.path) == load_genotype_text(found["candidates"][taken]["genotype"])
+    assert run.load_json("derivation.json") == {"pick": taken, "why": found["why"], "warnings": []}
+    assert (run.path / "genotype.png").is_file() and derive_stage(run) == genotype
+    other = next(row["number"] for row in found["candidates"] if row["number"] != taken)
+    assert derive_stage(run, pick=other) == load_genotype_text(found["candidates"][other]["genotype"])
+    assert "by hand" in run.load_json("derivation.json")["why"]
+    for options in ({"method": "top2"}, {"threshold": 0.5}, {"max_edges": 2}):
+        refused(next(iter(options)), "candidates", act=lambda options=options: derive_stage(run, **options))
+    refused("no candidate 99", act=lambda: derive_stage(run, pick=99))
+    run.finish("pretrain/searched")
+    refused("pick", "pretrain/searched", act=lambda: derive_stage(run, pick=taken))
+
+
+def test_a_supernet_has_no_candidates(tmp_path):
+    run = Run.open(tmp_path / "run", {})
+    run.save_json("search.json", {"relaxation": "fair", "nodes": 4})
+    refused("pick", "supernet", act=lambda: derive_stage(run, pick=0))
+
+
+def test_cells_are_searched_by_strategies_too(digits, tmp_path):
+    run, options = Run.open(tmp_path / "run", {}), {"space": "cells", "strategy": "random", "depth": 3}
+    found = search(digits, run, search_config(FEW | options), budgets={"parameters": 20_000}, quiet=True)
+    assert found["depth"] == 3 and isinstance(derive_stage(run), Genotype)
+
+
+def test_random_networks_fill_the_budgets_as_candidates_do(searched, digits):
+    config = evaluation_config(searched.config["evaluation"], random_genotypes=3)
+    genotype = load_genotype_text(searched.load_json("search.json")["candidates"][0]["genotype"])
+    drawn = random_rivals(genotype, digits, config, 8)
+    assert list(drawn) == ["random_0", "random_1", "random_2"] and len(set(map(str, drawn.values()))) == 3
+    made = compared(genotype, digits, config, 8)
+    for name in drawn:
+        net = made[name]()
+        macs, parameters = count_macs(net, (1, 8, 8)), count_parameters(net)
+        assert macs <= MACS and parameters <= PARAMETERS and max(macs / MACS, parameters / PARAMETERS) >= 0.85
+    assert random_rivals(genotype, digits, config, 8) == drawn
+
+
+def test_without_a_budget_of_parameters_no_network_is_narrowed_to_it(searched, digits):
+    config = evaluation_config(searched.config["evaluation"], max_parameters=None, published=())
+    genotype = load_genotype_text(searched.load_json("search.json")["candidates"][0]["genotype"])
+    made = compared(genotype, digits, config, 8)
+    assert "resnet_small" not in made and count_macs(made["searched"](), (1, 8, 8)) <= MACS
+
+
+def test_widths_that_were_measured_are_kept(searched, digits, tmp_path, monkeypatch):
+    from ssnas_colab.models import network
+    from ssnas_colab.stages import evaluation
+
+    pace = [1.0]
+    monkeypatch.setattr(network, "latency", lambda net, *_, **__: pace[0] * net.width)
+    run, genotype = copy_of(searched, tmp_path / "run"), derive_stage(copy_of(searched, tmp_path / "other"))
+    config = evaluation_config(searched.config["evaluation"], max_latency=5.5, equal_macs=(), published=())
+    first = evaluation._widths(run, genotype, digits, config, 8)
+    assert first["searched"] == 5 and first["random_0"] <= 5
+    pace[0] = 2.0  # another machine, or a busy one
+    assert evaluation._widths(run, genotype, digits, config, 8) == first
+    assert compared(genotype, digits, config, 8, first)["searched"]().width == 5
+    assert evaluation._widths(run, genotype, digits, evaluation_config(config, max_latency=None), 8) == {}
+
+
+def test_a_fork_keeps_a_search_of_the_same_budgets_alone(searched, tmp_path):
+    def settings(**changes):
+        return searched.config | {"evaluation": searched.config["evaluation"] | changes}
+
+    kept = fork_run(searched.path, tmp_path / "kept", settings(loss="cross_entropy"))
+    assert kept.finished("search") and kept.load_json("search.json") == searched.load_json("search.json")
+    anew = fork_run(searched.path, tmp_path / "anew", settings(max_macs=MACS // 2))
+    assert not anew.finished("search")
+
+
+def test_what_it_would_take(digits):
+    found = search_estimate(digits, space="stages", budgets={"parameters": 20_000}, **FEW)
+    assert found["steps"] == 4 * 2 + 2 * 2 * 8 and found["seconds"] > 0
+    assert "4 candidates by evolution" in describe_search(found)
+
+
+def test_a_budget_that_nothing_fits(digits, tmp_path):
+    run = Run.open(tmp_path / "run", {})
+    act = lambda: search(digits, run, space="stages", budgets={"macs": 100}, quiet=True, **FEW)  # noqa: E731
+    refused("MACs", "max_macs", act=act)
+
+
+def test_too_few_images_for_a_score(tmp_path, digits):
+    run = Run.open(tmp_path / "run", {})
+    few = digits.images["train"][:40]
+    refused("64", act=lambda: search(few, run, space="stages", budgets={"parameters": 9000}, quiet=True, **FEW))
+
+
+def say(*arguments):
+    "The command: its exit code, what it printed, what it complained of."
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main([str(one) for one in arguments])
+    return code, out.getvalue(), err.getvalue()
+
+
+@pytest.mark.parametrize("options, words", [
+    (["--space", "stage"], ("space", "stages")),
+    (["--strategy", "evolve"], ("strategy", "evolution")),
+    (["--space", "stages", "--relaxation", "fair"], ("fair", "cells")),
+    (["--space", "stages", "--strategy", "darts"], ("darts", "cells")),
+    (["--strategy", "random", "--relaxation", "fair"], ("random", "fair")),
+    (["--relaxation", "fair", "--candidates", "5"], ("candidates",)),
+    (["--space", "stages", "--set", "search.warmup=0.5"], ("warmup",)),
+    (["--space", "stages", "--set", "search.depth=5"], ("depth",)),
+    (["--space", "stages", "--score", "nasvot"], ("score", "naswot")),
+    (["--space", "stages", "--max-macs", "lots"], ("max_macs",)),
+    (["--space", "stages", "--max-parameters", "none"], ("max_parameters", "max_macs")),
+    (["--space", "stages", "--candidates", "1"], ("candidates", "from 2 to")),
+])  # fmt: skip
+def test_what_does_not_go_together_is_one_sentence(tmp_path, options, words):
+    code, _, said = say("search", "--out", tmp_path / "run", *options)
+    assert code == 2 and said.count("\n") == 1 and said.startswith("ssnas: ") and not (tmp_path / "run").exists()
+    for word in words:
+        assert word in said, said
+
+
+def test_the_whole_way_by_the_command(tmp_path):
+    few = ["--set", "evaluation.pretrain_steps=0", "--set", "evaluation.finetune_steps=4"]
+    few += ["--set", "evaluation.resnet18=false", "--set", "evaluation.mobilenet=false"]
+    command = ["--space", "stages", "--strategy", "random", "--candidates", "3", "--score-steps", "1", "--max-macs"]
+    command += ["0.15M", "--max-parameters", "60k", "--max-memory", "1", "--device", "cpu", "--quiet", *few]
+    code, said, complaint = say("run", "--out", tmp_path / "run", *command)
+    assert code == 0, complaint
+    assert "## The search" in said and "candidates of the space stages" in said and "(taken)" in said
+    report = json.loads((tmp_path / "run/report.json").read_text())
+    own = report["models"]["searched"]
+    assert own["macs"] <= 150_000 and own["parameters"] <= 60_000 and report["search"]["candidates"] == 3
+    assert "(taken)" in (tmp_path / "run/report.html").read_text()
+    code, again, _ = say("run", "--out", tmp_path / "run", *command)
+    assert code == 0 and said.endswith(again)  # it is finished: the report again
+    code, said, _ = say("show", tmp_path / "run")
+    assert code == 0 and '"space": "stages"' in said
+    run = Run.open(tmp_path / "run")
+    with pytest.raises(UserError, match="is built on it"):
+        number = report["search"]["taken"]
+        derive_stage(run, pick=(number + 1) % 3)
