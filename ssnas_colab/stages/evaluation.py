@@ -24,7 +24,7 @@ from ..experiment.run import Run
 from ..models.baselines import MobileNet, narrow_resnet, random_genotype, resnet18, within_macs
 from ..models.genotype import GENOTYPES, genotype_from_json
 from ..models.network import Network, count_macs, count_parameters, latency
-from ..models.stages import StageGenotype, random_stages
+from ..models.stages import StageGenotype, random_stages, stem_stride_for
 from ..reports.build import assemble_report, differences, write_report
 from ..reports.compare import aggregate
 from ..strategies.runner import choose
@@ -180,11 +180,16 @@ def tuned_rate(family, made, data, run, config, quiet=False):
 
 # %% ../../nbs/04_evaluation.ipynb #d9c60942
 def _widths(run, genotype, data, config, depth) -> dict:
-    "Widths that were measured once and are kept in the run, where latency has a budget: no two measurements agree."
+    """Widths that were measured once and are kept in the run, where latency has a budget: no two measurements agree.
+
+    The searched network is as wide as its candidate was.
+    """
     if config.max_latency is None:
         return {}
     if not run.has("widths.json"):
-        made = compared(genotype, data, config, depth)
+        rows = run.load_json("search.json").get("candidates", [])
+        taken = [row for row in rows if row["number"] == run.facts("derivation").get("pick") and "width" in row]
+        made = compared(genotype, data, config, depth, {"searched": taken[0]["width"]} if taken else {})
         run.save_json("widths.json", {n: make().width for n, make in made.items() if family_of(n) == "searched"})
     return run.load_json("widths.json")
 
@@ -226,8 +231,10 @@ def evaluation_parts(data, run, config, seeds=1) -> list:
     genotype = genotype_from_json(run.load_text("genotype.json")) if known else None
     settings = run.load_json("search.json") if known else run.config["search"]
     if genotype is None:
-        drawn = settings.get("space") == "stages"
-        genotype = random_stages(config.seed) if drawn else random_genotype(config.seed, nodes=settings["nodes"])
+        if settings.get("space") == "stages":
+            genotype = random_stages(config.seed, stem_stride_for(data.size))
+        else:
+            genotype = random_genotype(config.seed, nodes=settings["nodes"])
     parts = network_parts(compared(genotype, data, config, config.depth or settings["depth"]), data, config)
     inner = [f"seed_{extra}/" * bool(extra) for extra in range(seeds)]
     return [dataclasses.replace(part, stage=prefix + part.stage) for prefix in inner for part in parts]

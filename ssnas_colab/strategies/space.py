@@ -34,6 +34,7 @@ from ssnas_colab.models.stages import (
     StageGenotype,
     mutate_stages,
     random_stages,
+    stem_stride_for,
 )
 from ..nas.scores import check_images, find_score, network_scores
 
@@ -184,6 +185,7 @@ class CellSpace:
 class StageSpace:
     """Networks of stages, those of `models.stages.random_stages`, as a space. fits: as of `CellSpace`.
 
+    Where `fits` has a `shape`, (channels, height, width), the stem steps as `stem_stride_for` says of such images.
     The decisions are the draw's: 3 or 4 stages, the first halved or not, and for each stage block, expansion, whether
     it weighs its channels, depth and, after the first, growth of the width; `build` reaches what a draw reaches, no
     more (a basic block has no expansion, and three stages no fourth: such decisions are then without effect).
@@ -191,12 +193,13 @@ class StageSpace:
 
     def __init__(self, fits):
         self.fits = fits
+        self.stem_stride = stem_stride_for(fits.shape[1:]) if hasattr(fits, "shape") else 1
         first = [len(DRAWN_BLOCKS), len(DRAWN_EXPANSIONS), 2, len(DRAWN_DEPTHS)]
         self.options = [2, 2, *first, *[*first, len(GROWTHS)] * 3]
 
     def draw(self, seed):
         "A genotype drawn from the wide space."
-        return random_stages(seed)
+        return random_stages(seed, self.stem_stride)
 
     def mutate(self, genotype, seed):
         "One thing of one stage becomes another: see `mutate_stages`."
@@ -216,7 +219,7 @@ class StageSpace:
                 growth, *left = left
                 width *= GROWTHS[growth]
             made.append(Stage((block,) * DRAWN_DEPTHS[depth], width, 2 if i else 1 + halved))
-        return StageGenotype(tuple(made))
+        return StageGenotype(tuple(made), self.stem_stride)
 
     def moves(self, genotype):
         "(grown, trimmed): a stage with a block more, or with the next larger expansion or kernel; and the other way."

@@ -68,16 +68,19 @@ def read_source(what):
 class Sizes:
     "Parameters and MACs of genotypes, each counted once; options as in `explore`."
 
-    def __init__(self, num_classes=10, in_channels=3, size=(32, 32), depth=8, width=16, max_parameters=413_850):
+    def __init__(
+        self, num_classes=10, in_channels=3, size=(32, 32), depth=8, width=16, max_parameters=413_850, max_macs=None
+    ):  # fmt: skip
         self.num_classes, self.in_channels, self.size = num_classes, in_channels, tuple(size)
-        self.depth, self.width, self.max_parameters, self.known = depth, width, max_parameters, {}
+        self.depth, self.width, self.known = depth, width, {}
+        self.budgets = {"max_parameters": max_parameters, "max_macs": max_macs}
 
     def of(self, genotype) -> dict:
         "{'within': ..., 'fixed': ...}, each width, parameters, macs for one image; `UserError` if none can be built."
         if genotype not in self.known:
             options, image = {"depth": self.depth, "in_channels": self.in_channels}, (self.in_channels, *self.size)
             with torch.device("meta"):
-                within = Network.within(genotype, self.num_classes, max_parameters=self.max_parameters, **options)
+                within = Network.within(genotype, self.num_classes, input_size=self.size, **self.budgets, **options)
                 fixed = Network(genotype, self.num_classes, width=self.width, **options)
                 self.known[genotype] = {
                     name: {"width": net.width, "parameters": count_parameters(net), "macs": count_macs(net, image)}
@@ -107,7 +110,8 @@ class Sizes:
         blocks = isinstance(genotype, StageGenotype) and sum(len(stage.blocks) for stage in genotype.stages)
         deep = f"{blocks} blocks" if blocks else f"depth {self.depth}"
         budget = f"({deep}, {self.num_classes} classes, an image of {image})"
-        return f"Widest within {self.max_parameters:,} parameters: {widest}. At a fixed {fixed} {budget}."
+        most = [f"{n:,} {name[4:].replace('macs', 'MACs')}" for name, n in self.budgets.items() if n is not None]
+        return f"Widest within {' and '.join(most)}: {widest}. At a fixed {fixed} {budget}."
 
 # %% ../../nbs/05_explorer.ipynb #64e35262
 class Explorer:
@@ -124,6 +128,9 @@ class Explorer:
         data, rule = self._json("data.json"), self._json("derivation.json")
         known = {name: data[key] for name, key in (("in_channels", "channels"), ("size", "size")) if key in data}
         known |= {"num_classes": len(data["class_names"])} if data.get("class_names") else {}
+        evaluation = (self.run and self.run.config.get("evaluation")) or {}
+        budgets = {name: evaluation[name] for name in ("max_parameters", "max_macs") if name in evaluation}
+        known |= budgets if any(budgets.values()) else {}
         self.sizes = Sizes(**{"depth": self.depth, **known, **options})
         self.method, self.threshold = rule.get("method", "threshold"), rule.get("threshold", 0.85)
         self.max_edges = rule.get("max_edges", 2)
@@ -437,8 +444,8 @@ def explore(run_or_genotype, *, clicks=True, **options) -> ExplorerPanel:
 
     run_or_genotype: a `Run` (also one whose search is still running) or its folder, a genotype of cells or of stages,
     the name of a known one, or a JSON file. options of the networks whose size is told: num_classes, in_channels, size
-    (height, width), depth, width (of the fixed one), max_parameters (of the widest); by default as the run's data and
-    search.
+    (height, width), depth, width (of the fixed one), max_parameters and max_macs (of the widest); by default as the
+    run says.
     clicks=False: without the part that makes the pictures clickable, for pages that cannot load anywidget.
     Saved files go to the current folder under names that are not taken. `UserError` for anything else.
     """

@@ -4,6 +4,7 @@ import io
 import json
 from contextlib import redirect_stderr, redirect_stdout
 
+import numpy as np
 import pytest
 from refusal import refused
 
@@ -138,13 +139,26 @@ def test_widths_that_were_measured_are_kept(searched, digits, tmp_path, monkeypa
     pace = [1.0]
     monkeypatch.setattr(network, "latency", lambda net, *_, **__: pace[0] * net.width)
     run, genotype = copy_of(searched, tmp_path / "run"), derive_stage(copy_of(searched, tmp_path / "other"))
-    config = evaluation_config(searched.config["evaluation"], max_latency=5.5, equal_macs=(), published=())
+    config = evaluation_config(
+        searched.config["evaluation"], max_latency=5.5, equal_macs=(), published=("SNAS",), random_genotypes=0
+    )
     first = evaluation._widths(run, genotype, digits, config, 8)
-    assert first["searched"] == 5 and first["random_0"] <= 5
+    assert first["searched"] == 5 and first["SNAS"] <= 5
     pace[0] = 2.0  # another machine, or a busy one
+    monkeypatch.setattr(network, "_LATENCIES", {})
     assert evaluation._widths(run, genotype, digits, config, 8) == first
     assert compared(genotype, digits, config, 8, first)["searched"]().width == 5
     assert evaluation._widths(run, genotype, digits, evaluation_config(config, max_latency=None), 8) == {}
+
+
+def test_large_images_come_in_through_a_stem_that_steps(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (64, 3, 64, 64), np.uint8)
+    run = Run.open(tmp_path / "run", {})
+    for strategy in ("random", "controller"):
+        options = {"space": "stages", "strategy": strategy, "score": "macs", "candidates": 2, "device": "cpu"}
+        run = Run.open(tmp_path / strategy, {})
+        found = search(images, run, budgets={"macs": 2e6}, quiet=True, **options)
+        assert {row["genotype"]["stem_stride"] for row in found["candidates"]} == {2}
 
 
 def test_a_fork_keeps_a_search_of_the_same_budgets_alone(searched, tmp_path):
