@@ -416,8 +416,9 @@ def plot_candidates(result: dict):
         best = max(rows, key=lambda row: (row["steps"], row["score"]))
         draw([best], axes.scatter, s=200, facecolors="none", edgecolors="grey", label="best so far")
     axes.set(xlabel="MACs (M)", ylabel="score")
-    axes.set_title(f"{len(by_number)} candidates, dark the first, large those scored for longer", fontsize=9)
+    longer = ", large those scored for longer" * (len({row["steps"] for row in rows}) > 1)
+    axes.set_title(f"{len(by_number)} candidates, dark the first{longer}", fontsize=9)
     if rows:
-        axes.legend()
+        figure.legend(loc="outside lower center", ncol=2, frameon=False)
     pyplot.close(figure)  # shown once, where it is returned
     return figure
