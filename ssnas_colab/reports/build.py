@@ -60,7 +60,7 @@ def assemble_report(run, data, config, models) -> dict:
     known += ["known", "policy", "window", "fit", "decisions"]
     curves = {"pretraining_loss": ("pretraining", "loss"), "finetuning_loss": ("finetuning", "loss")}
     curves["validation"] = "finetuning", "balanced_accuracy"
-    return {
+    report = {
         "models": {n: {k: v for k, v in m.items() if k not in histories} for n, m in models.items()},
         "curves": {
             name: {curve: [row[key] for row in model.get(part, [])] for curve, (part, key) in curves.items()}
@@ -71,11 +71,13 @@ def assemble_report(run, data, config, models) -> dict:
         | {"data": _without_places(data.settings)}
         | {"search": run.load_json("search.json")["settings"]}
         | {"evaluation": as_stored(config)},
-        "search": _search_of(run), "seeds": [config.seed], "searched_once": False, "recipe": config.recipe,
+        "seeds": [config.seed], "searched_once": False, "recipe": config.recipe,
         "seconds": round(sum(seconds.values()), 2), "stage_seconds": seconds,
         "versions": {"ssnas_colab": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "device": str(choose_engine(config.device, config.precision).device), "threads": torch.get_num_threads(),
     }  # fmt: skip
+    search = _search_of(run)
+    return report | ({"search": search} if search else {})
 
 # %% ../../nbs/reports/06_build.ipynb #0fe4e18a
 def differences(data, runs, names) -> dict:

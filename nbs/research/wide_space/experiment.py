@@ -1,0 +1,206 @@
+"""Does a search by the label-free score earn its keep? Against random networks, rules of thumb, hand-made ones, time.
+
+python nbs/research/wide_space/experiment.py DATA                   all jobs that are not done yet, in order
+python nbs/research/wide_space/experiment.py DATA --part 0 2        every second one, for two processes side by side
+python nbs/research/wide_space/experiment.py DATA --report          only the tables, from what is done
+
+Data sets, budgets, images and recipe as in regime.py: CIFAR-10 at a long tail of factor 100 and PneumoniaMNIST 9:1, 16
+pixels, at most 413,850 parameters and 9 M MACs, 200 steps without labels and 300 with them, batches of 64. For each of
+the seeds 10, 11, 12 (regime.py saw 0 to 2) and each data set:
+
+searched          the network that the search of the package takes, by the choice that regime.py decided on
+random_0 to _7    networks of the same space, drawn anew until they fill a budget to 85 %, as the search draws
+best_of_random    what the same score takes of as many random candidates, the same way
+most_macs         of 300 drawn, the one with the most MACs in the budgets; deepest: with the most blocks
+uniform           inverted residuals of kernel 3 and expansion 3, two in each of three stages that double
+resnet_macs, mobilenet_v3_macs, shufflenet_v2_macs    hand-made ones as wide as the searched network's MACs allow
+DARTS_V2, FairDARTS_b    published cells (5 of them deep) within the parameters, at twice the MACs and more
+resnet18          whole, at 27 times the parameters
+resnet_small_time, resnet18_time    trained for as many steps as take as long as search and training together
+NAME@RATE         the rates 3 times and a third of the recipe's, for one network of each family: chosen on validation
+
+A job is one network; it leaves its JSON in nbs/research/wide_space/experiment/SET/ when it is done, so that the same
+command goes on after any interruption. One thread. Seconds are CPU seconds.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from regime import BUDGETS, RECIPE, SETS, drawn, load, trained
+
+from ssnas_colab.config import search_config
+from ssnas_colab.core.files import write_atomically
+from ssnas_colab.core.seeding import derived_seed
+from ssnas_colab.experiment.run import Run
+from ssnas_colab.models.baselines import narrow_resnet, resnet18, within_macs
+from ssnas_colab.models.genotype import GENOTYPES, genotype_from_json
+from ssnas_colab.models.network import Network
+from ssnas_colab.models.stages import Block, Stage, StageGenotype
+from ssnas_colab.stages.search import search
+from ssnas_colab.strategies.runner import take
+
+OUT = Path(__file__).parent / "experiment"
+CHOICE = {"space": "stages", "strategy": "evolution", "candidates": 40, "score": "barlow_twins", "score_steps": 50}
+SEEDS, RANDOM, RATES = (10, 11, 12), 8, (6e-3, 7e-4)
+UNIFORM = StageGenotype(tuple(Stage((Block(),) * 2, 2.0**i, 2 if i else 1) for i in range(3)))
+warnings.simplefilter("ignore")
+
+
+def jobs():
+    "(data set, seed, name) in the order in which they matter."
+    groups = [
+        ["searched"],
+        [f"random_{i}" for i in range(RANDOM)],
+        ["best_of_random", "most_macs", "deepest", "uniform"],
+    ]
+    groups += [["resnet_macs", "mobilenet_v3_macs", "shufflenet_v2_macs", "DARTS_V2", "FairDARTS_b", "resnet18"]]
+    groups += [["resnet_small_time", "resnet18_time"]]
+    for names in groups:
+        for seed in SEEDS:
+            for name in names:
+                for data in SETS:
+                    yield data, seed, name
+    for name in ("searched", "resnet_macs", "mobilenet_v3_macs", "shufflenet_v2_macs"):
+        for rate in RATES:
+            for data in SETS:
+                yield data, SEEDS[0], f"{name}@{rate:g}"
+
+
+def path_of(data, seed, name):
+    return OUT / data / f"{name}_seed_{seed}.json"
+
+
+def done(data, seed, name):
+    return json.loads(path_of(data, seed, name).read_text())
+
+
+def searched(data, seed, strategy):
+    "Genotype, width and facts of a search by the package, of the images alone."
+    config = search_config(CHOICE | {"strategy": strategy, "seed": seed, "device": "cpu", "processes": 1})
+    budgets = {name.removeprefix("max_"): most for name, most in BUDGETS.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        begin = time.process_time()
+        found = search(data, Run.open(Path(folder) / "run", {}), config, budgets=budgets, quiet=True)
+        facts = {"search_cpu_seconds": round(time.process_time() - begin, 1), "search": found}
+    number = found["pick"]["number"]
+    return take(found, number), {row["number"]: row for row in found["candidates"]}[number]["width"], facts
+
+
+def extreme(data, seed, by):
+    "Of 300 drawn within the budgets the one with the most MACs or blocks."
+    best = None
+    for number in range(300):
+        genotype, make = drawn(number, data, seed=derived_seed(seed, "rules of thumb"))
+        with torch.device("meta"):
+            worth = by(genotype, make)
+        if best is None or worth > best[0]:
+            best = worth, genotype, make
+    return best[1:]
+
+
+def contestant(data, name, seed, set_name):
+    "(a function that makes the network, facts, changes of the recipe) of a name."
+    from ssnas_colab.models.network import count_macs
+
+    name, _, rate = name.partition("@")
+    changes = {"finetune_rate": float(rate)} if rate else {}
+    sizes = {"in_channels": data.channels}
+    shape = (data.channels, *data.size)
+    if name in ("searched", "best_of_random"):
+        if rate:
+            known = done(set_name, seed, name)
+            genotype, width, facts = genotype_from_json(json.dumps(known["genotype"])), known["width"], {}
+        else:
+            strategy = CHOICE["strategy"] if name == "searched" else "random"
+            genotype, width, facts = searched(data, seed, strategy)
+        facts |= {"genotype": genotype.to_dict()}
+        return lambda: Network(genotype, data.num_classes, width=width, **sizes), facts, changes
+    if name.startswith("random_"):
+        genotype, make = drawn(int(name.removeprefix("random_")), data, seed=seed)
+        return make, {"genotype": genotype.to_dict()}, changes
+    if name in ("most_macs", "deepest"):
+        blocks = lambda g, make: sum(len(stage.blocks) for stage in g.stages)  # noqa: E731
+        genotype, make = extreme(
+            data, seed, (lambda g, make: count_macs(make(), shape)) if name == "most_macs" else blocks
+        )
+        return make, {"genotype": genotype.to_dict()}, changes
+    if name == "uniform":
+        return lambda: Network.within(UNIFORM, data.num_classes, input_size=data.size, **sizes, **BUDGETS), {}, changes
+    if name in GENOTYPES:
+        own = {"max_parameters": BUDGETS["max_parameters"], "depth": 5}
+        return lambda: Network.within(GENOTYPES[name], data.num_classes, **sizes, **own), {}, changes
+    if name.endswith("_macs"):
+        macs = {"max_macs": done(set_name, seed, "searched")["macs"], "input_size": data.size}
+        return lambda: within_macs(name.removesuffix("_macs"), data.num_classes, data.channels, **macs), {}, changes
+    if name.startswith("resnet18"):
+        make = lambda: resnet18(data.num_classes, data.channels)  # noqa: E731
+    else:
+        make = lambda: narrow_resnet(data.num_classes, data.channels, BUDGETS["max_parameters"])  # noqa: E731
+    if name.endswith("_time"):  # as long as search and training together: one short training tells the pace
+        own = done(set_name, seed, "searched")
+        few = trained(name, make, data, seed, pretrain_steps=20, finetune_steps=30)["cpu_seconds"] / 50
+        times = (own["search_cpu_seconds"] + own["cpu_seconds"]) / (few * 500)
+        changes |= {key: max(1, round(RECIPE[key] * times)) for key in ("pretrain_steps", "finetune_steps")}
+    return make, {}, changes
+
+
+def report():
+    "The tables: each arm's mean and spread over networks and seeds, and the searched network's lead."
+    rows = []
+    for data in SETS:
+        files = sorted((OUT / data).glob("*.json"))
+        found = [json.loads(path.read_text()) | {"file": path.stem} for path in files]
+        arms = {}
+        for row in found:
+            arms.setdefault("random" if row["name"].startswith("random_") else row["name"], []).append(row)
+        for arm, own in arms.items():
+            values = np.array([row["balanced_accuracy"] for row in own])
+            line = {"set": data, "arm": arm, "count": len(own), "balanced_accuracy": round(float(values.mean()), 4)}
+            line |= {"sd": round(float(values.std(ddof=1)), 4) if len(own) > 1 else None}
+            for key in ("macro_auc", "macs", "parameters", "cpu_seconds", "validation"):
+                line[key] = round(float(np.mean([row[key] for row in own])), 4)
+            rows.append(line)
+            told = f"{100 * values.mean():6.2f} % sd {100 * (line['sd'] or 0):5.2f}"
+            told += f", macro AUC {line['macro_auc']:.4f}, {line['macs'] / 1e6:6.2f} M MACs"
+            told += f", {line['parameters']:12,.0f} parameters, {line['cpu_seconds']:6.0f} s"
+            print(f"{data:16}{arm:24}{len(own):3} {told}")
+    write_atomically(OUT.with_suffix(".json"), (json.dumps(rows, indent=1) + "\n").encode())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help="every N-th job from I")
+    parser.add_argument("--report", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.report:
+        return report()
+    loaded = {}
+    for job in list(jobs())[options.part[0] :: options.part[1]]:
+        data, seed, name = job
+        path = path_of(*job)
+        if path.is_file():
+            continue
+        needs = name.endswith(("_macs", "_time")) or "@" in name
+        if needs and name != "most_macs" and not path_of(data, seed, "searched").is_file():
+            print(f"{data} {name} {seed} waits for the search", flush=True)
+            continue
+        if data not in loaded:
+            loaded[data] = load(options.data, data)
+        begin = time.perf_counter()
+        make, facts, changes = contestant(loaded[data], name, seed, data)
+        row = {"name": name} | facts | trained(name.partition("@")[0], make, loaded[data], seed, **changes)
+        write_atomically(path, (json.dumps(row, default=float) + "\n").encode())
+        print(f"{data} {name} {seed}: {time.perf_counter() - begin:.0f} s", flush=True)
+    return report()
+
+
+if __name__ == "__main__":
+    main()
