@@ -159,7 +159,7 @@ def test_a_genotype_of_stages_is_evaluated_reported_and_exported(digits, tmp_pat
     assert parse_genotype(report["models"]["searched"]["genotype"]) == genotype
     assert isinstance(parse_genotype(report["models"]["random_0"]["genotype"]), StageGenotype)
     assert report["models"]["searched"]["parameters"] <= 9_000
-    assert "2x basic3" in (run.path / "report.html").read_text()
+    assert "block 2 of 2: basic 3x3" in (run.path / "report.html").read_text()
     answered, model = run.load_arrays("models/searched.npz")["answers"], load_model(run)
     assert (model.scores(digits.images["test"]).argmax(1) == answered).mean() > 0.99
     export_run(run, tmp_path / "x.zip")

@@ -236,5 +236,5 @@ def test_a_terminal_hears_of_each_tenth_and_a_notebook_sees_it(tmp_path, mine, c
 
     monkeypatch.setattr(runner, "LivePicture", Picture)
     toy(mine, tmp_path / "seen", quiet=False)
-    assert len(drawn) > 9 and "taken" in str([text.get_text() for text in drawn[-1].axes[0].get_legend().get_texts()])
+    assert len(drawn) > 9 and "taken" in str([text.get_text() for text in drawn[-1].legends[0].get_texts()])
     assert "scored" not in capsys.readouterr().out.splitlines()[0][:20]
