@@ -12,7 +12,17 @@ import numpy as np
 
 from ..core.basics import UserError, flatten
 from .pages import table
-from .verdict import METRICS, deciding, display_name, number, with_spread
+from ssnas_colab.reports.verdict import (
+    METRICS,
+    SYMBOLS,
+    deciding,
+    display_name,
+    mark_best,
+    number,
+    significance,
+    with_interval,
+    with_spread,
+)
 
 # %% ../../nbs/reports/04_compare.ipynb #b206e2b2
 def _checked(report, name):
@@ -163,24 +173,49 @@ def _group(reports):
     return tables
 
 # %% ../../nbs/reports/04_compare.ipynb #5df6b6b4
+def _control(report, name, key):
+    "What a control has by the measure `key`, and the sign that the searched network's interval against it gives."
+    sign = SYMBOLS.get(significance((report.get("differences") or {}).get(name)))
+    if name == "random":
+        values = [m[key] for n, m in report["models"].items() if n.startswith("random_") and m.get(key) is not None]
+        text = f"{number(key, float(np.mean(values)))} (mean of {len(values)})" if values else "–"
+    else:
+        text = with_spread(key, report["models"].get(name, {}))
+    return f"{text} {sign}" if sign and text != "–" else text
+
+
+def _seeds_text(report):
+    "'seed 4', or '3: 0, 1, 2'."
+    seeds = seeds_of(report)
+    return f"{len(seeds)}: {', '.join(map(str, seeds))}" if seeds[1:] else f"seed {seeds[0]}"
+
+
 def _numbers_table(rows):
-    "A row a run or group of runs: the searched network's metrics, then what each control has by the deciding measure."
+    """A row a run or group of runs: the searched network's metrics and costs, then what each control has.
+
+    Seeds are told only where they say something: where a row has several, or two rows have others.
+    """
     key, measure = deciding(rows[0][1])
-    own = dict.fromkeys([key, "balanced_accuracy", "accuracy", "macro_auc", "macro_f1", "expected_calibration_error"])
-    own = [k for k in own if any(r["models"].get("searched", {}).get(k) is not None for _, r in rows)]
+    others = "balanced_accuracy", "accuracy", "macro_auc", "macro_f1", "expected_calibration_error"
+    found = [report["models"].get("searched", {}) for _, report in rows]
+    own = [k for k in dict.fromkeys([key, "few_shot_accuracy", *others]) if any(m.get(k) is not None for m in found)]
     names = dict.fromkeys(n for _, r in rows for n in r["models"] if n != "searched" and not n.startswith("random_"))
-    drawn = any(n.startswith("random_") for _, r in rows for n in r["models"])
-    head = ["run", "seeds", "parameters", *map(METRICS.get, own), *[f"{display_name(n)}: {measure}" for n in names]]
-    lines = []
-    for runs, report in rows:
-        models, searched = report["models"], report["models"].get("searched", {})
-        size = f"{searched['parameters']:,}" if "parameters" in searched else "–"
-        line = [runs, ", ".join(map(str, seeds_of(report))), size, *[with_spread(k, searched) for k in own]]
-        line += [with_spread(key, models.get(n, {})) for n in names]
-        values = [m[key] for n, m in models.items() if n.startswith("random_") and m.get(key) is not None]
-        mean = f"{number(key, float(np.mean(values)))} (mean of {len(values)})" if values else "–"
-        lines.append(line + [mean] * drawn)
-    return table(head + [f"random genotypes: {measure}"] * drawn, lines)
+    names |= {"random": None} if any(n.startswith("random_") for _, r in rows for n in r["models"]) else {}
+    metrics = {}
+    for k in own:
+        values = [None if m.get(k) is None or k in m.get("counted", {}) else round(m[k], 3) for m in found]
+        metrics[k] = mark_best([with_interval(k, m) for m in found], values, k == "expected_calibration_error")
+    first = [k for k in own if k in (key, "few_shot_accuracy")]
+    columns = {METRICS[k]: metrics.pop(k) for k in first}
+    macs = [None if m.get("macs") is None else round(m["macs"] / 1e6, 2) for m in found]
+    sizes = [m.get("parameters") for m in found]
+    columns["MACs (M)"] = mark_best(["–" if v is None else f"{v:.2f}" for v in macs], macs, least=True)
+    columns["parameters"] = mark_best(["–" if v is None else f"{v:,}" for v in sizes], sizes, least=True)
+    columns |= {METRICS[k]: texts for k, texts in metrics.items()}
+    columns |= {f"{display_name(n)}: {measure}": [_control(r, n, key) for _, r in rows] for n in names}
+    if len({tuple(seeds_of(report)) for _, report in rows}) > 1 or any(seeds_of(report)[1:] for _, report in rows):
+        columns["seeds"] = [_seeds_text(report) for _, report in rows]
+    return table(["run", *columns], [[row[0], *cells] for row, *cells in zip(rows, *columns.values(), strict=True)])
 
 
 def _settings_table(rows):
@@ -196,12 +231,19 @@ def _settings_table(rows):
     return f"Settings that differ:\n\n{table(['setting', *(runs for runs, _ in rows)], lines)}"
 
 
+_SIGNS = (
+    "After a control: ✓ the searched network is better, – the two cannot be told apart, ✗ it is worse, by the 95 % "
+    "interval of the paired difference; no sign: there is no interval."
+)
+
+
 def compare(reports) -> str:
     """Runs in Markdown tables, one for each data set, and the settings that differ between them.
 
-    reports: {name of the run: dictionary of its `report.json`}. Columns: parameters and metrics of the searched network
-    (mean ± standard deviation over seeds), then the deciding measure of each control. Runs that differ by seeds alone
-    share a row. `UserError` where there is no report, or what is no report.
+    reports: {name of the run: dictionary of its `report.json`}. Columns: metrics and costs of the searched network
+    (mean ± standard deviation over seeds, the best of a column bold), then the deciding measure of each control, with
+    the sign of its paired interval. Runs that differ by seeds alone share a row, without signs. `UserError` where there
+    is no report, or what is no report.
     """
     if not reports:
         raise UserError("There is no report to compare: name at least one run that was evaluated")
@@ -215,6 +257,7 @@ def compare(reports) -> str:
         imbalance = "" if factor is None else f"; imbalance factor {factor:.4g}"
         description = f"{len(data['class_names'])} classes; {sizes} images{imbalance}."
         parts += [f"## {data['name']}", description, _numbers_table(rows), _settings_table(rows)]
-        if any(len(seeds_of(report)) > 1 for _, report in rows):
-            parts.append("Over several seeds: mean ± sample standard deviation.")
+        notes = [_SIGNS] * any(f" {sign} |" in parts[-2] for sign in SYMBOLS.values())
+        notes += ["Over several seeds: mean ± sample standard deviation."] * any(seeds_of(r)[1:] for _, r in rows)
+        parts.append(" ".join(notes))
     return "\n\n".join(part for part in parts if part) + "\n"
