@@ -32,6 +32,7 @@ from ssnas_colab.config import (
 from .core.basics import UserError, did_you_mean
 from .experiment.interrupts import Stopped, parse_duration
 from .models.genotype import GENOTYPES, PUBLISHED_SIZES, load_genotype
+from .models.stages import StageGenotype
 
 # %% ../nbs/07_cli.ipynb #a16e51d0
 _STAGES = {"data": DataConfig, "search": SearchConfig, "evaluation": EvaluationConfig}
@@ -86,7 +87,19 @@ def _config(options) -> dict:
 
 
 def _out(options):
-    return Path(options.out or default_path(options.data))
+    "The run folder that is meant: RUN, or --out, which named it until there was RUN."
+    run = getattr(options, "run", None)
+    if run and options.out and Path(run) != Path(options.out):
+        raise UserError(f"The run is {run} and, by --out, {options.out}: name it once")
+    return Path(run or options.out or default_path(options.data))
+
+
+def _refuse(options, names, why):
+    "`UserError` where an option was given that counts for nothing."
+    usual = {"preset": "quick", "device": "auto"}
+    for name in names:
+        if getattr(options, name, None) not in (None, False, usual.get(name)):
+            raise UserError(f"--{name.replace('_', '-')} counts for nothing {why}: leave it out")
 
 
 def _places(options):
@@ -135,6 +148,11 @@ def _seeds(options):
     return check_fields(RunConfig, "The run", {"seeds": read_value(field, options.seeds)})["seeds"]
 
 # %% ../nbs/07_cli.ipynb #2b9fef60
+def _tell(options, facts, text):
+    "Print what is asked for: with --json one document of what `facts` gives, else what `text` gives."
+    print(json.dumps(facts(), default=float) if options.json else text())
+
+
 def _run_command(options):
     out, seeds, config = _out(options), _seeds(options), _config(options)
 
@@ -154,6 +172,9 @@ def _run_command(options):
 
 def _data_command(options):
     options.data = options.path or options.data
+    if not options.out:
+        later = *_OPTIONS["search"], *_OPTIONS["evaluation"], "preset", "set", "device", "fork", "time_budget", "quiet"
+        _refuse(options, later, "where no run is kept; --out names one")
     if options.out:
         with _opened(options) as (run, data):
             pass
@@ -162,21 +183,28 @@ def _data_command(options):
 
     from ssnas_colab.data.summary import data_facts
 
-    print(json.dumps(data_facts(data)) if options.json else data.describe())
+    _tell(options, lambda: data_facts(data), data.describe)
     if run and not options.json:
         kept = "data.json, indices.npz, class_counts.png, examples.png, views.png"
         print(f"Kept in {run.path}: {kept}" + (", set_aside.txt" if data.set_aside else ""))
 
 # %% ../nbs/07_cli.ipynb #8a32b51f
 def _search_command(options):
+    if options.json and not options.dry_run:
+        raise UserError("--json counts for nothing without --dry-run: what a search found is told by `ssnas show RUN`")
     if options.dry_run:
+        budgets = [name for name in _OPTIONS["evaluation"] if name.startswith("max_")]
+        strategy = _config(options)["search"]["strategy"]
+        unused = set(_OPTIONS["evaluation"]) - (set(budgets) if strategy else set())
+        _refuse(options, [*sorted(unused), "fork", "time_budget"], "in a dry run of this search")
         data, config = _load(options)
 
         from ssnas_colab.config import evaluation_config
         from ssnas_colab.stages.search import describe_search, search_estimate
 
         budgets = evaluation_config(config["evaluation"]).budgets
-        print(describe_search(search_estimate(data, config["search"], budgets=budgets)))
+        found = search_estimate(data, config["search"], budgets=budgets)
+        _tell(options, lambda: found, lambda: describe_search(found))
         return
     with _opened(options) as (run, data):
         from ssnas_colab.stages.search import search
@@ -213,56 +241,118 @@ def _evaluate_command(options):
     print(run.load_text("report.md"))
 
 # %% ../nbs/07_cli.ipynb #c835dfcc
-def _sizes(what, genotype):
-    "Parameters and MACs of a genotype in words."
-    run = Path(what)
-    if what in PUBLISHED_SIZES:
-        parameters, macs = PUBLISHED_SIZES[what]
-    elif (run / "report.json").is_file():
-        from ssnas_colab.experiment.run import Run
+def _built(genotype, classes, channels, size, **options):
+    "What a network costs that is built to be counted: at one width, or the widest within the budgets."
+    from ssnas_colab.models.network import Network, count_macs, count_parameters
 
-        report = Run.open(run).load_json("report.json")
-        found, data = report["models"]["searched"], report["data"]
-        size, classes = " x ".join(map(str, data["size"])), len(data["class_names"])
-        of = f"At width {found['width']} and depth {found['depth']}, {classes} classes: {found['parameters']:,.0f}"
-        return f"{of} parameters, {found['macs'] / 1e6:.2f} M MACs for an image of {size} pixels"
+    if options.keys() == {"depth", "width"}:
+        net = Network(genotype, classes, in_channels=channels, **options)
     else:
-        from ssnas_colab.models.network import Network, count_macs, count_parameters
+        net = Network.within(genotype, classes, in_channels=channels, input_size=tuple(size), **options)
+    return {"parameters": count_parameters(net), "macs": count_macs(net, (channels, *size)), "width": net.width}
 
-        net = Network(genotype, 10)
-        parameters, macs = count_parameters(net), count_macs(net)
-    of = f"At width 36 and depth 20, 10 classes: {parameters:,} parameters"
-    return f"{of}, {macs / 1e6:.2f} M MACs for an image of 32 x 32 pixels"
+
+def _own_network(run, genotype):
+    "The network of a run as its evaluation measured it, its search sized it, or its evaluation is going to build it."
+    keys = "parameters", "macs", "width", "depth"
+    report = run.load_json("report.json") if run.has("report.json") else {"models": {}}
+    if found := report["models"].get("searched"):
+        return {key: found.get(key) for key in keys}, report["data"]
+    data = run.load_json("data.json") if run.has("data.json") else None
+    if not data or not run.has("search.json"):
+        return None, None
+    searched = run.load_json("search.json")
+    taken = run.facts("derivation").get("pick")
+    rows = [row for row in searched.get("candidates", []) if row["number"] == taken and "width" in row]
+    if rows:
+        return {key: rows[0].get(key, searched["depth"]) for key in keys}, data
+    config = complete(run.config)["evaluation"]
+    depth = config.get("depth") or searched["depth"]
+    budgets = {name: config.get(name) for name in ("max_parameters", "max_macs", "max_latency", "max_memory")}
+    budgets["max_memory"] = budgets["max_memory"] and budgets["max_memory"] * 1e6
+    classes = len(data["class_names"]) or 10
+    return {"depth": depth} | _built(genotype, classes, data["channels"], data["size"], depth=depth, **budgets), data
+
+
+def _network(what, genotype, run):
+    "What the network of a genotype costs: parameters, macs, width, depth, classes, size, channels."
+    found, data = _own_network(run, genotype) if run else (None, None)
+    if found:
+        return found | {"classes": len(data["class_names"]), "size": list(data["size"]), "channels": data["channels"]}
+    found = {"width": 36, "depth": 20, "classes": 10, "size": [32, 32], "channels": 3}
+    if what in PUBLISHED_SIZES:
+        return found | dict(zip(("parameters", "macs"), PUBLISHED_SIZES[what], strict=True))
+    return found | _built(genotype, 10, 3, (32, 32), width=36, depth=20)
+
+
+def _network_text(found, genotype):
+    "What `_network` found, in words; stages have no depth of cells."
+    names = ("width",) if isinstance(genotype, StageGenotype) else ("width", "depth")
+    at = " and ".join(f"{name} {found[name]}" for name in names if found[name] is not None)
+    size = " x ".join(map(str, found["size"]))
+    cost = f"{found['parameters']:,} parameters, {found['macs'] / 1e6:.2f} M MACs for an image of {size} pixels"
+    return f"{f'At {at}, ' if at else 'At '}{found['classes']} classes: {cost}"
+
+
+def _front(run):
+    "Of a finished search by a strategy: how, how many candidates, those on the front, the one taken; else None."
+    searched = run.load_json("search.json") if run and run.has("search.json") else {}
+    if "pick" not in searched:
+        return None
+    rows, keys = {row["number"]: row for row in searched["candidates"]}, ("number", "score", "parameters", "macs")
+    front = [{key: rows[number].get(key) for key in keys} for number in searched["front"]]
+    facts = {key: searched[key] for key in ("space", "strategy", "score")} | {"candidates": len(rows), "front": front}
+    return facts | {"taken": run.facts("derivation").get("pick", searched["pick"]["number"])}
+
+
+def _front_text(found):
+    "What `_front` found, a line a candidate."
+    lines = [f"The front of {found['candidates']} candidates by {found['strategy']}, scored by {found['score']}:"]
+    for row in found["front"]:
+        cost = f"{row['parameters']:,} parameters, {row['macs'] / 1e6:.2f} M MACs"
+        lines.append(f"  {row['number']}: {row['score']:.4g}, {cost}{', taken' * (row['number'] == found['taken'])}")
+    return "\n".join(lines)
 
 
 def _show_command(options):
     what = options.what
     if what not in GENOTYPES and not Path(what).exists():
         raise UserError(f"There is no genotype at {what}: name a run, a file or one of {', '.join(GENOTYPES)}")
-    genotype = GENOTYPES[what] if what in GENOTYPES else load_genotype(what)
-    print(genotype)
-    print(_sizes(what, genotype))
+    genotype, run = GENOTYPES[what] if what in GENOTYPES else load_genotype(what), None
+    if (Path(what) / "run.json").is_file():
+        from ssnas_colab.experiment.run import Run
+
+        run = Run.open(what)
+    network, front, report = _network(what, genotype, run), _front(run), Path(what) / "report.md"
     if options.png:
         from ssnas_colab.core.files import write_figure
         from ssnas_colab.plots.genotype import plot_genotype
 
         write_figure(options.png, plot_genotype(genotype, what))
-        print(f"The picture is {options.png}")
-    report = Path(what) / "report.md"
-    if report.is_file():
-        print(f"\n{report.read_text(encoding='utf-8')}")
+
+    def facts():
+        made = {"genotype": json.loads(genotype.to_json()), "text": str(genotype), "network": network, "search": front}
+        return made | {"report": str(report) if report.is_file() else None}
+
+    def text():
+        parts = [str(genotype), _network_text(network, genotype)]
+        parts += [f"The picture is {options.png}"] * bool(options.png) + ([_front_text(front)] if front else [])
+        return "\n".join([*parts, *([f"\n{report.read_text(encoding='utf-8')}"] if report.is_file() else [])])
+
+    _tell(options, facts, text)
 
 
 def _status_command(options):
-    from ssnas_colab.experiment.forecast import status_text
+    from ssnas_colab.experiment.forecast import run_status, status_text
     from ssnas_colab.experiment.run import Run
 
-    print(status_text(Run.open(options.path)))
+    run = Run.open(options.path)
+    _tell(options, lambda: run_status(run), lambda: status_text(run))
 
 # %% ../nbs/07_cli.ipynb #4014387f
 def _compare_command(options):
     from ssnas_colab.experiment.run import Run
-    from ssnas_colab.reports.compare import compare
+    from ssnas_colab.reports.compare import compare, compare_facts
 
     reports = {}
     for path in map(Path, options.paths):
@@ -273,7 +363,7 @@ def _compare_command(options):
             reports[str(path)] = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             raise UserError(f"{path} is not a report: name run folders or their report.json") from None
-    print(compare(reports))
+    _tell(options, lambda: compare_facts(reports), lambda: compare(reports))
 
 
 def _predict_command(options):
@@ -300,8 +390,8 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}: see `{self.prog} --help`")
 
 
-def _add_option(add, kind, name, **more):
-    "An option for the setting `name` of `kind`."
+def _add_option(add, kind, name, hidden=False, **more):
+    "An option for the setting `name` of `kind`; hidden: it is taken, and the help is silent about it."
     field = fields_of(kind)[name]
     default = "" if field.default is None else f"; default: {field.default}"
     text = f"{field.metadata['text']} ({range_of(field).removesuffix(', or none')}{default})"
@@ -310,27 +400,50 @@ def _add_option(add, kind, name, **more):
         text = field.metadata["text"]
     else:
         more["metavar"] = name.rpartition("_")[2].upper()
-    add(f"--{name.replace('_', '-')}", help=text.replace("%", "%%"), **more)
+    add(f"--{name.replace('_', '-')}", help=argparse.SUPPRESS if hidden else text.replace("%", "%%"), **more)
 
 
-def _add_settings(parser, out_help="the run folder (default: runs/NAME)"):
-    add = parser.add_argument
+_ALL = "data", "search", "evaluation"
+
+
+def _counts(stage, name, shown):
+    "Whether a setting of `stage` counts for a command of the stages `shown`: budgets do for strategies, too."
+    return stage in shown or ("search" in shown and name.startswith("max_"))
+
+
+def _add_settings(parser, shown=_ALL):
+    """The options of a command of the stages `shown`; those of others are taken, for a run keeps all its settings from
+    its beginning on, and are not in the help."""
+    add, alone = parser.add_argument, shown == ("data",)
+    if alone:
+        add("--out", help="keep the choice of images in this run")
+    else:
+        add("run", nargs="?", metavar="RUN", help="the run folder (default: runs/NAME)")
+        add("--out", help="the run folder, instead of RUN")
     add("--data", default="digits", help=fields_of(RunConfig)["data"].metadata["text"] + " (default: digits)")
-    _add_option(add, RunConfig, "preset", default="quick")
-    add("--out", help=out_help)
+    _add_option(add, RunConfig, "preset", hidden=alone, default="quick")
     _add_option(add, RunConfig, "seed", default="0")
     for stage, names in _OPTIONS.items():
         for name in names:
-            _add_option(add, _STAGES[stage], name)
+            _add_option(add, _STAGES[stage], name, hidden=not _counts(stage, name, shown))
     add("--source", help="where covid_xray lies: a Drive link or id, an address, a zip or a folder")
     add("--images", help="the folder or zip of the images that a CSV names")
     for role, text in _COLUMNS.items():
         add(f"--{role}", metavar="COLUMN", help=text, action="append" if role in ("label", "group") else "store")
-    add("--set", action="append", metavar="STAGE.NAME=VALUE", help="any other setting, say search.width=8 (repeatable)")
-    add("--device", default="auto", help=fields_of(SearchConfig)["device"].metadata["text"])
-    add("--fork", metavar="RUN", help="begin with what still holds of this run; --out names the new one")
-    add("--time-budget", metavar="TIME", help=fields_of(RunConfig)["time_budget"].metadata["text"] + " (exit code 75)")
-    add("--quiet", action="store_true", help="no progress")
+
+    def later(text):
+        return argparse.SUPPRESS if alone else text
+
+    text = "any other setting, say search.width=8 (repeatable)"
+    add("--set", action="append", metavar="STAGE.NAME=VALUE", help=later(text))
+    add("--device", default="auto", help=later(fields_of(SearchConfig)["device"].metadata["text"]))
+    add("--fork", metavar="RUN", help=later("begin with what still holds of this run; the run named is the new one"))
+    text = fields_of(RunConfig)["time_budget"].metadata["text"] + " (exit code 75)"
+    add("--time-budget", metavar="TIME", help=later(text))
+    add("--quiet", action="store_true", help=later("no progress"))
+    if shown != _ALL:
+        parser.epilog = "A run keeps all its settings from its beginning on, so the options of other stages, which "
+        parser.epilog += "`ssnas run --help` lists, are taken here, too."
 
 # %% ../nbs/07_cli.ipynb #88bf5d2c
 def command_parser() -> argparse.ArgumentParser:
@@ -346,17 +459,21 @@ def command_parser() -> argparse.ArgumentParser:
         made.set_defaults(command=function)
         return made
 
+    def as_json(made):
+        made.add_argument("--json", action="store_true", help="print all facts as one JSON document")
+
     seeds = {"default": "1"}
     made = command("run", _run_command, "all stages: images in, a searched network and a report out")
     _add_option(made.add_argument, RunConfig, "seeds", **seeds)
     _add_settings(made)
     made = command("data", _data_command, "stage 1: what the images are")
     made.add_argument("path", nargs="?", metavar="DATA", help="a name or path, instead of --data")
-    made.add_argument("--json", action="store_true", help="print all facts as JSON")
-    _add_settings(made, "keep the choice of images in this run")
+    as_json(made)
+    _add_settings(made, ("data",))
     made = command("search", _search_command, "stage 2: search without labels")
     made.add_argument("--dry-run", action="store_true", help="only say what it would take in time and memory")
-    _add_settings(made)
+    as_json(made)
+    _add_settings(made, ("data", "search"))
     made = command("derive", _derive_command, "stage 3: from a search to a genotype")
     made.add_argument("path", metavar="RUN", help="the run folder")
     made.add_argument("--method", help="threshold (FairDARTS) or top2 (DARTS); default: by the search's relaxation")
@@ -365,14 +482,17 @@ def command_parser() -> argparse.ArgumentParser:
     made.add_argument("--pick", type=int, metavar="N", help="another candidate of a strategy than the one it took")
     made = command("evaluate", _evaluate_command, "stage 4: train and compare")
     _add_option(made.add_argument, RunConfig, "seeds", **seeds)
-    _add_settings(made)
+    _add_settings(made, ("data", "evaluation"))
     made = command("show", _show_command, "a genotype, published or found, and a run's report")
     made.add_argument("what", metavar="WHAT", help=f"a run, a genotype file, or one of {', '.join(GENOTYPES)}")
     made.add_argument("--png", metavar="FILE", help="write its picture to this file")
-    made = command("status", _status_command, "where a run stands")
+    as_json(made)
+    made = command("status", _status_command, "where a run stands, what is next, and where its report is")
     made.add_argument("path", metavar="RUN", help="the run folder")
+    as_json(made)
     made = command("compare", _compare_command, "several runs in one table")
     made.add_argument("paths", nargs="+", metavar="RUN", help="run folders, or their report.json")
+    as_json(made)
     made = command("predict", _predict_command, "what a trained network says of images")
     made.add_argument("path", metavar="RUN", help="the run folder, or an exported zip")
     made.add_argument("images", nargs="+", metavar="IMAGE", help="image files, folders or zips")

@@ -1,9 +1,12 @@
 """The `ssnas` command as a person types it: exit codes, sentences, and nothing overwritten."""
 
 import io
+import json
+import re
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +14,8 @@ from PIL import Image
 
 import ssnas_colab
 from ssnas_colab.cli import main
+from ssnas_colab.models.genotype import GENOTYPES, PUBLISHED_SIZES, load_genotype
+from ssnas_colab.models.network import Network, count_macs, count_parameters
 
 
 def picture(size=(16, 16), mode="RGB", seed=0):
@@ -132,15 +137,30 @@ def test_a_reader_that_has_seen_enough_is_no_mistake():
     assert "Traceback" not in said and "BrokenPipe" not in said and process.returncode == 0
 
 
-def test_a_time_budget_ends_with_75_and_the_same_command_goes_on(say, tmp_path):
-    arguments = ["search", "--out", tmp_path / "run", "--quiet", "--device", "cpu", "--set", "search.width=2"]
+def told(capsys, *arguments):
+    "The one JSON document that the command prints."
+    capsys.readouterr()
+    assert main([*map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_time_budget_ends_with_75_and_the_same_command_goes_on(say, capsys, tmp_path):
+    arguments = ["search", tmp_path / "run", "--quiet", "--device", "cpu", "--set", "search.width=2"]
     for setting in ("depth=3", "nodes=2", "steps=40", "embedding=16"):
         arguments += ["--set", f"search.{setting}"]
     code, said = say(*arguments, "--time-budget", "1s")
     assert code == 75 and not (tmp_path / "run" / "search.json").exists()
     one_sentence(said, "time budget", "repeat the command")
+    assert told(capsys, "status", tmp_path / "run")["next"].startswith("search")  # perhaps before its first step
     assert say(*arguments)[0] == 0 and (tmp_path / "run" / "search.json").is_file()
     one_sentence(say(*arguments, "--time-budget", "soon")[1], "soon")
+    assert say("derive", tmp_path / "run")[0] == 0
+    status = told(capsys, "status", tmp_path / "run")
+    assert status["next"] == "evaluation" and status["report"] is None and status["genotype"].endswith("genotype.json")
+    shown = told(capsys, "show", tmp_path / "run")
+    net = Network(load_genotype(tmp_path / "run"), 10, in_channels=1, depth=3, width=shown["network"]["width"])
+    assert shown["network"]["parameters"] == count_parameters(net) <= 413_850 and shown["search"] is None
+    assert shown["network"]["macs"] == count_macs(net, (1, 8, 8)) and shown["network"]["size"] == [8, 8]
 
 
 def test_a_setting_by_name_and_a_wrong_one(say, tmp_path):
@@ -194,6 +214,58 @@ def test_every_way_to_call_it_returns_a_code(capsys):
     for wrong in (["serach"], ["show"], ["--nonsense"], ["compare"], ["derive", "x", "--threshold", "high"]):
         assert main(wrong) == 2
         one_sentence(capsys.readouterr().err, "--help")
+
+
+def options_in(capsys, command):
+    "The options that a command's help lists."
+    capsys.readouterr()
+    assert main([command, "--help"]) == 0
+    return set(re.findall(r"^  (--[a-z-]+)", capsys.readouterr().out, re.M))
+
+
+def test_each_help_lists_only_what_counts_there(capsys):
+    run, data, search, evaluate = (options_in(capsys, name) for name in ("run", "data", "search", "evaluate"))
+    budgets = {"--max-parameters", "--max-macs", "--max-latency", "--max-memory"}
+    of_search = {"--space", "--strategy", "--relaxation", "--objective", "--candidates", "--score", "--score-steps"}
+    of_evaluation = {"--recipe", "--loss", "--sampler", "--tune-rates"} | budgets
+    assert run & (of_search | of_evaluation) == of_search | of_evaluation and "--imbalance-factor" in data
+    assert not data & (of_search | of_evaluation | {"--preset", "--set", "--device", "--fork", "--quiet"})
+    assert search & (of_search | of_evaluation) == of_search | budgets
+    assert evaluate & (of_search | of_evaluation) == of_evaluation
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["data", "--loss", "focal"], ["--loss counts for nothing where no run is kept"]),
+        (["data", "--quiet"], ["--quiet"]),
+        (["search", "--dry-run", "--loss", "focal"], ["--loss counts for nothing in a dry run"]),
+        (["search", "--dry-run", "--max-macs", "100000"], ["--max-macs"]),
+        (["search", "--score-steps", "3"], ["score_steps", "a relaxation has none"]),
+        (["search", "--strategy", "random", "--relaxation", "fair"], ["relaxation fair", "strategy random"]),
+        (["search", "--json"], ["--json", "--dry-run"]),
+        (["run", "here", "--out", "there"], ["here", "there", "name it once"]),
+    ],
+)
+def test_an_option_that_counts_for_nothing_is_refused(say, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    code, said = say(*arguments)
+    assert code == 2 and not [*tmp_path.iterdir()]
+    one_sentence(said, *words)
+
+
+def test_what_is_shown_is_to_be_had_as_one_document(say, capsys, tmp_path):
+    shown = told(capsys, "show", "DARTS_V2")
+    assert shown["text"] == str(GENOTYPES["DARTS_V2"]) and shown["report"] is None and shown["search"] is None
+    assert (shown["network"]["parameters"], shown["network"]["macs"]) == PUBLISHED_SIZES["DARTS_V2"]
+    assert told(capsys, "data")["class_names"] == list("0123456789")
+    assert told(capsys, "search", "--dry-run", "--set", "search.steps=4", "--device", "cpu")["seconds"] > 0
+    runs = Path(__file__).parents[1] / "nbs/research/does_it_hold"
+    names = [str(runs / name / "report.json") for name in ("cifar10_lt100", "covid")]
+    compared = told(capsys, "compare", *names)
+    assert compared[names[0]]["seeds"] == [0, 1, 2] and compared[names[0]]["models"]["searched"]["parameters"] > 0
+    words = {name: found["searched_is"] for name, found in compared[names[0]]["differences"].items()}
+    assert words["resnet18"] == "better" and words["random"] == "cannot be told apart"
 
 
 def test_it_starts_without_the_heavy_libraries(tmp_path):

@@ -163,8 +163,8 @@ DRAWINGS = {
         ["g:search\n2 min 30 s taken", ">", "b:pretraining, half done\n30 s, so 30 s more", ">", "k:waiting\n10 min estimated,\ntimes the pace of its kind"],
         ["-known before the first step, and better with every one"],
     ]),
-    "verdict": ("Where the interval lies decides the sentence", [
-        ["-interval", "g:[+1, +5]", ">", "g:shown: better"], ["-interval", "k:[-2, +4]", ">", "k:nothing was shown"], ["-interval", "o:[-6, -1]", ">", "o:shown: worse"],
+    "verdict": ("Where the interval lies decides the word", [
+        ["-interval", "g:[+1, +5]", ">", "g:✓ better"], ["-interval", "k:[-2, +4]", ">", "k:– cannot be told apart"], ["-interval", "o:[-6, -1]", ">", "o:✗ worse"],
     ]),
     "figures": ("Four questions, four pictures", [
         ["k:report.json", ">", "b:better at its size?", "b:for whom?", "b:taken for what?", "b:trained long enough?"],

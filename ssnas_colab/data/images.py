@@ -433,7 +433,7 @@ def by_reason(set_aside) -> dict:
 
 def _each(files, names, what, act):
     "Do `act(i, image)` for each file; {i: reason} of those that failed. More than 5 % failing is a `UserError`."
-    bar = tqdm(names, desc=what, unit="image", mininterval=1, disable=len(names) < 5000)
+    bar = tqdm(names, desc=what, unit="image", mininterval=1, dynamic_ncols=True, disable=len(names) < 5000)
     broken = {i: told for i, name in enumerate(bar) if (told := problem_with(files, name, partial(act, i)))}
     if len(broken) > 0.05 * len(names):
         listed = sorted((names[i], reason) for i, reason in broken.items())

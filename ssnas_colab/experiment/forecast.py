@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['current_forecast', 'StageCost', 'Forecast', 'foreseen', 'use_forecast', 'seconds_after_stage', 'print_forecast',
-           'status_text']
+           'run_status', 'status_text']
 
 # %% ../../nbs/experiment/04_forecast.ipynb #57b55822
 import contextlib
@@ -125,18 +125,43 @@ def print_forecast(forecast, budget):
         print(told[0].upper() + told[1:])
 
 # %% ../../nbs/experiment/04_forecast.ipynb #8c6b51c7
+def _next(run, status):
+    "The stage that comes next, or is under way; None where all is done, or no label says that there is more."
+    stages = "search", "derivation", "evaluation"
+    stage = next((stage for stage in stages if not run.finished(stage)), None)
+    if stage == "evaluation" and run.has("data.json") and not run.load_json("data.json").get("class_names"):
+        return None
+    ours = {name for name in (*status["open"], *status["finished"]) if name not in ("data", "derivation")}
+    began = status["candidates"] or ours if stage == "search" else ours - {"search"}
+    return f"{stage} (under way)" if began and stage in ("search", "evaluation") else stage
+
+
+def run_status(run) -> dict:
+    """Where a `Run` stands, for JSON: what `Run.status` gives, and more.
+
+    "path", "preset", "seed"; "candidates" (scored by a search that is not over); "next" (a stage, "search (under way)",
+    or None); "genotype" and "report" (paths, or None), "left_seconds" by part of the forecast.
+    """
+    status = run.status() | {"path": str(run.path), "preset": run.config.get("preset"), "seed": run.config.get("seed")}
+    scored = 0 if run.finished("search") else sum(1 for _ in (run.path / "candidates").glob("*.json"))
+    status |= {"candidates": scored, "left_seconds": Forecast(run).left()}
+    places = {"genotype": run.path / "genotype.json", "report": run.path / "report.html"}
+    status |= {name: str(path) if path.is_file() else None for name, path in places.items()}
+    return status | {"next": _next(run, status)}
+
+
 def status_text(run) -> str:
     "Where a `Run`, or the run at a path, stands, and what its forecast says is left; or that there is none."
     if not isinstance(run, Run):
         if not (Path(run) / "run.json").is_file():
             return f"There is no run at {run} yet"
         run = Run.open(run)
-    status, left = run.status(("search", "derivation", "evaluation")), Forecast(run).describe()
+    status, left = run_status(run), Forecast(run).describe()
     made = ", ".join(f"{name} {run.config[name]}" for name in ("preset", "seed") if name in run.config)
     lines = [f"{run.path}{made and f' ({made})'}: {format_size(status['bytes'])}"]
     lines.append(f"finished: {', '.join(status['finished']) or 'nothing yet'}")
-    if scored := sum(1 for _ in (run.path / "candidates").glob("*.json")) * (not run.finished("search")):
-        lines.append(f"under way: search, {scored} candidates scored")
+    if status["candidates"]:
+        lines.append(f"under way: search, {status['candidates']} candidates scored")
     for stage, at in status["open"].items():
         epochs, steps = (f" of {at[name]}" if name in at else "" for name in ("epochs", "steps_per_epoch"))
         lines.append(f"under way: {stage}, epoch {at['epoch'] + 1}{epochs}, {at['step']}{steps} steps of it done")
@@ -146,4 +171,5 @@ def status_text(run) -> str:
         lines.append(f"last checkpoint: {at['name']}, {format_size(at['bytes'])}, {format_duration(at['age'])} ago")
     ahead = f"; next: {status['next']}" if status["next"] else ""
     lines.append(f"trained for {format_duration(status['seconds'])} over all sessions{ahead}")
+    lines += [f"the report is {status['report']}"] if status["report"] else []
     return "\n".join([*lines, left] if left else lines)

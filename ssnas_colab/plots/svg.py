@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['paint', 'css_variables', 'theme_sheet', 'svg_document', 'svg_text', 'Bar', 'shorten', 'axis', 'draw_bars', 'shade_of',
-           'confusion_sentence', 'draw_confusion', 'first_number', 'sort_rows', 'draw_table']
+           'confusion_sentence', 'draw_confusion', 'first_number', 'sort_rows', 'Best', 'draw_table']
 
 # %% ../../nbs/plots/02_svg.ipynb #f636071a
 import math
@@ -209,10 +209,17 @@ def sort_rows(rows, column, descending=False) -> list:
     return known + [row for row, key in zip(rows, keys) if key is None]
 
 
+class Best(str):
+    "A cell of a table whose value is the best of its column: shown in bold."
+
+    __slots__ = ()
+
+
 def draw_table(head, rows, title, *, column=None, descending=False, marked=None, theme="auto", clickable=False) -> str:
     """An HTML table of texts; sorted by nothing itself: `column` and `descending` say how the rows are sorted.
 
-    marked: the first cell of the row that is marked; clickable: headings that can be chosen ('sort 2').
+    rows: of texts, what is `Best` bold; marked: the first cell of the row that is marked; clickable: headings that can
+    be chosen ('sort 2').
     """
     css = paint(theme)
     line = f"border-bottom: 1px solid {css['faint']}; padding: 3px 10px; white-space: nowrap"
@@ -225,9 +232,12 @@ def draw_table(head, rows, title, *, column=None, descending=False, marked=None,
         cells.append(f'<th scope="col" aria-sort="{order}" style="{line}; text-align: {aligned}">{inner}</th>')
     body = []
     for row in rows:
-        look = f"background: {css['panel']}; font-weight: bold" if row[0] == marked else "background: transparent"
+        mark = f"background: {css['panel']}; box-shadow: inset 3px 0 {css['chosen']}"
+        look = mark if row[0] == marked else "background: transparent"
         first = f'<th scope="row" style="{line}; text-align: left; font-weight: inherit">{escape(row[0])}</th>'
-        rest = "".join(f'<td style="{line}; text-align: right">{escape(str(cell))}</td>' for cell in row[1:])
+        bold = ["; font-weight: bold" * isinstance(cell, Best) for cell in row[1:]]
+        pairs = zip(row[1:], bold, strict=True)
+        rest = "".join(f'<td style="{line}; text-align: right{b}">{escape(str(cell))}</td>' for cell, b in pairs)
         body.append(f'<tr style="{look}">{first}{rest}</tr>')
     page = f"background: {css['paper']}; color: {css['ink']}; font: 13px Arial, Helvetica, sans-serif; line-height: 1.4"
     look = f"text-align: left; padding: 4px 10px; font-weight: bold; color: {css['ink']}"

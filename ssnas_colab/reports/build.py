@@ -20,11 +20,12 @@ from ..core.basics import as_stored, flatten, format_duration
 from ..core.device import choose_engine
 from ..data.summary import data_facts, members
 from ..inference.predict import load_model
+from ..plots.svg import first_number
 from . import verdict as words
 from .figures import plot_report
 from .gradcam import plot_maps
 from .pages import report_markdown, report_page, report_pictures
-from .verdict import METRICS, deciding, display_name, number, with_spread
+from .verdict import METRICS, OURS, deciding, display_name, mark_best, number, with_spread
 from ..training.metrics import macro_auc, paired_difference_seeds
 
 # %% ../../nbs/reports/06_build.ipynb #37838cf4
@@ -107,19 +108,32 @@ def differences(data, runs, names) -> dict:
 
 # %% ../../nbs/reports/06_build.ipynb #6961db88
 def models_table(report) -> tuple:
-    "(head, rows): a row a model with size, cost, metrics (± standard deviation over seeds) and time, as text."
-    models, columns = report["models"], dict(METRICS)
-    always = {"accuracy", "balanced_accuracy", "macro_auc", "macro_f1", "mean_average_precision"}
-    if report["data"]["task"] != "multi-label":
-        del columns["mean_average_precision"]
-    columns = {k: n for k, n in columns.items() if k in always or any(m.get(k) is not None for m in models.values())}
-    timed = any(m.get("latency_ms") is not None for m in models.values())
-    rows = []
-    for name, m in models.items():
-        cost = [f"{m['parameters']:,}", f"{m['macs'] / 1e6:.2f}"]
-        cost += ["–" if m.get("latency_ms") is None else f"{m['latency_ms']:.1f}"] * timed
-        rows.append([display_name(name), *cost, *[with_spread(key, m) for key in columns], f"{m['seconds']:.0f}"])
-    return ["model", "parameters", "MACs (M)", *["latency (ms)"] * timed, *columns.values(), "seconds"], rows
+    """(head, rows): a row a model as text, the best value of a column as `verdict.Best`.
+
+    The measure that decides comes first, with its interval over the test images, or its standard deviation over seeds;
+    then what the classes with few images got, what a network costs, and the other metrics.
+    """
+    models, always = list(report["models"].values()), {"accuracy", "balanced_accuracy", "macro_auc", "macro_f1"}
+    multiple = report["data"]["task"] == "multi-label"
+    always |= {"mean_average_precision"} if multiple else set()
+    kept = [k for k in METRICS if k in always or any(m.get(k) is not None for m in models)]
+    kept = [k for k in kept if multiple or k != "mean_average_precision"]
+    metrics = {}
+    for key in kept:
+        values = [None if m.get(key) is None or key in m.get("counted", {}) else round(m[key], 3) for m in models]
+        texts = [words.with_interval(key, m) for m in models]
+        metrics[key] = mark_best(texts, values, least=key == "expected_calibration_error")
+    costs = {"MACs (M)": [f"{m['macs'] / 1e6:.2f}" for m in models]}
+    costs["parameters"] = [f"{m['parameters']:,}" for m in models]
+    if any(m.get("latency_ms") is not None for m in models):
+        costs["latency (ms)"] = ["–" if m.get("latency_ms") is None else f"{m['latency_ms']:.1f}" for m in models]
+    for name, texts in costs.items():
+        costs[name] = mark_best(texts, [first_number(text) for text in texts], least=True)
+    first = [key for key in (deciding(report)[0], "few_shot_accuracy") if key in metrics]
+    columns = {METRICS[key]: metrics.pop(key) for key in first} | costs | {METRICS[k]: v for k, v in metrics.items()}
+    columns["seconds"] = [f"{m['seconds']:.0f}" for m in models]
+    names = [OURS * (name == "searched") + display_name(name) for name in report["models"]]
+    return ["model", *columns], [list(row) for row in zip(names, *columns.values(), strict=True)]
 
 
 def constant_answer(data) -> str:
@@ -140,12 +154,14 @@ def constant_answer(data) -> str:
 # %% ../../nbs/reports/06_build.ipynb #81626aa4
 def differences_table(report) -> tuple:
     "(head, rows): a row for each paired difference of the report: the other, difference, interval, what it shows."
-    shown, rows = {1: "better", -1: "worse", 0: "not shown", None: "no interval"}, []
+    rows = []
     for name, found in (report.get("differences") or {}).items():
         if found.get("difference") is not None:
             difference, interval = words.difference_text(found).split(" [", 1)
-            rows.append([display_name(name), difference, f"[{interval}", shown[words.significance(found)]])
-    return ["against", "difference", "95 % interval", "the searched network is"], rows
+            sign = words.significance(found)
+            word = words.JUDGED[sign] if sign is None else f"{words.SYMBOLS[sign]} {words.JUDGED[sign]}"
+            rows.append([display_name(name), word, difference, f"[{interval}"])
+    return ["against", "the searched network is", "difference", "95 % interval"], rows
 
 # %% ../../nbs/reports/06_build.ipynb #81698404
 def _recall(model, k):
@@ -260,8 +276,11 @@ def report_notes(report) -> dict:
     facts = [f"{key} {searched[key]}" for key in ("width", "depth") if searched.get(key) is not None]
     facts += ["that of the first seed"] * (len({s.get("genotype") for s in searched.get("seeds", [])}) > 1)
     genotype = "The searched network's genotype" + (f" ({', '.join(facts)}):" if facts else ":")
+    alone = any(words.balanced_interval(m) for m in models.values())
+    notes = [spread] * several + ["In brackets: the 95 % interval over the test images."] * alone
+    notes += ["Bold: the best value of a column, which alone judges nothing."] * (len(models) > 1)
     return {
-        "models_notes": [spread] * several + [note for word, note in explained.items() if word in head],
+        "models_notes": notes + [note for word, note in explained.items() if word in head],
         "recall_note": brackets * any(model.get("recall_interval_per_class") for model in models.values()),
         "settings_note": "These are the settings of the first seed; the others differ by the seed alone." * several,
         "genotype_note": genotype * bool(searched.get("genotype")),

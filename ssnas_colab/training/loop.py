@@ -260,7 +260,7 @@ def _take_steps(training, step, on_epoch, describe, quiet):
     "Take steps until all are done, or a `Stopped` says why they are not."
     total = training.epochs * training.steps_per_epoch
     lively = sys.stderr.isatty() or "ipykernel" in sys.modules  # a terminal or a notebook: it can show a bar
-    options = {"unit": "step", "mininterval": 1, "disable": quiet or not lively}
+    options = {"unit": "step", "mininterval": 1, "dynamic_ncols": True, "disable": quiet or not lively}
     bar = tqdm(total=total, initial=training.done, desc=training.stage, **options)
     with bar, stopping() as stop, stop.between_steps():
         while not training.over:

@@ -18,7 +18,8 @@ from ..experiment.run import Run
 from ..plots.style import THEMES
 from ..plots.svg import Bar, confusion_sentence, draw_bars, draw_confusion, draw_table, sort_rows
 from ..reports.build import report_view
-from ..reports.verdict import number
+from ..reports.pages import sign_line
+from ..reports.verdict import OURS, number
 from .form_controls import Board, as_html, button, chooser, in_rows, picture, small_images
 
 # %% ../../nbs/widgets/02_boards.ipynb #9f13bb9d
@@ -166,17 +167,18 @@ class ReportBoard(Board):
         self.model = chooser("Model", names, names[0][1])
         self.other = chooser("Compare with", [("nothing", ""), *names], "")
         self.chosen = chooser("Class", classes, -1)
-        self.table, self.bars, self.confusion = (ipywidgets.HTML() for _ in range(3))
+        self.sign, self.table, self.bars, self.confusion = (ipywidgets.HTML() for _ in range(4))
         above, below = [self.sort, self.order, self.theme], [self.model, self.other, self.chosen]
         rows = in_rows([self.hear(*above), self.hear(*below)])
-        return [rows[0], self.table, rows[1], self.text, self.bars, self.confusion]
+        return [self.sign, rows[0], self.table, rows[1], self.text, self.bars, self.confusion]
 
     def draw(self):
         name, other, chosen = self.model.value, self.other.value, self.chosen.value
         data, shown, (head, rows) = self.report["data"], self.view.names, self.view.models
         column, falling = self.sort.value, self.order.value == "largest first"
         looks = {"theme": self.theme.value, "clickable": self.listener is not None}
-        marks, rows = {"marked": shown[name], "column": column, "descending": falling}, sort_rows(rows, column, falling)
+        row = OURS * (name == "searched") + shown[name]
+        marks, rows = {"marked": row, "column": column, "descending": falling}, sort_rows(rows, column, falling)
         self.table.value = draw_table(head, rows, f"{data['name']}: all models", **marks, **looks)
         beside = f" (diamonds: {shown[other]})" if other else ""
         title = f"{shown[name]}: recall by class, the largest in training first{beside}"
@@ -192,7 +194,8 @@ class ReportBoard(Board):
                 also = "" if bar.other is None else f", {shown[other]} {number('recall', bar.other)}"
                 sentences = [f"{bar.name} training images: {shown[name]} finds {bar.text}{also}."]
                 sentences += [confusion_sentence(*counts, bar.key)] if counts else []
-        self.text.value = as_html([" ".join(self.view.verdict), *sentences])
+        self.sign.value = sign_line(self.view.verdict[0])
+        self.text.value = as_html([" ".join(self.view.verdict[1:]), *sentences])
 
     def pick(self, words):
         "A heading or a bar was clicked: sort by it, or the other way round; choose the class, or none."

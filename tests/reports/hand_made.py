@@ -34,7 +34,7 @@ def report(searched=0.8, small=0.7, large=0.75, randoms=(0.6, 0.7), task="single
             "images": {split: sum(n) for split, n in counts.items()}, "size": [28, 30], "channels": 1,
             "imbalance_factor": 4.0, "policy": "medical", "set_aside": 3,
         },
-        "settings": {"preset": "quick", "seed": 5, "search": {"epochs": 20, "weight": {"zero_one": 2.5}}},
+        "settings": {"preset": "cpu", "seed": 5, "search": {"epochs": 20, "weight": {"zero_one": 2.5}}},
         "seconds": 240.0, "stage_seconds": {"search": 90.0, "searched": 30.0},
         "versions": {"ssnas_colab": "0.1.0", "torch": "2.14.1", "python": "3.11"}, "device": "cpu",
     }  # fmt: skip

@@ -51,7 +51,7 @@ def _network(i, name, scores, data, training):
 
 
 def _report(data, models, curves, seed):
-    settings = {"preset": "quick", "seed": seed, "search": {"epochs": 20, "width": 8, "seed": seed}}
+    settings = {"preset": "cpu", "seed": seed, "search": {"epochs": 20, "width": 8, "seed": seed}}
     settings["evaluation"] = {"depth": 5, "loss": "logit_adjustment", "seed": seed}
     return {
         "models": models, "curves": curves, "data": data, "settings": settings, "seeds": [seed], "searched_once": False,

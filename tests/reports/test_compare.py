@@ -137,10 +137,19 @@ def cells(text, first):
 def test_runs_that_differ_by_the_seed_alone_share_a_row():
     wider = changed(report(0.9, 1), "settings", "search", "steps", to=20)
     text = compare({"a": report(0.5), "b": report(0.7, 1), "long": wider})
-    assert cells(text, "a, b")[:3] == ["0, 1", "400,000", "60.0 ± 14.1 %"] and cells(text, "long")[2] == "90.0 %"
-    assert cells(text, "a, b")[-1] == "50.0 ± 14.1 %" and "different sets" not in text
+    assert cells(text, "a, b")[:3] == ["60.0 ± 14.1 %", "**5.00**", "**400,000**"]
+    assert cells(text, "long")[0] == "**90.0 % [80.0, 100.0]**" and cells(text, "long")[-1] == "seed 1"
+    assert cells(text, "a, b")[-2:] == ["50.0 ± 14.1 %", "2: 0, 1"] and "different sets" not in text
     assert cells(text, "search.steps") == ["10", "20"] and "search.seed" not in text
-    assert "| run | seeds | parameters | balanced accuracy | accuracy |" in text
+    assert "| run | balanced accuracy | MACs (M) | parameters | accuracy |" in text
+
+
+def test_the_sign_of_the_interval_stands_beside_a_control_and_seeds_only_where_they_tell_something():
+    apart = {"metric": "balanced_accuracy", "difference": 0.1, "low": 0.02, "high": 0.2}
+    text = compare({"a": report() | {"differences": {"resnet18": apart}}, "b": report(0.6)})
+    assert cells(text, "a")[-1] == "40.0 % ✓" and cells(text, "b")[-1] == "50.0 %"
+    assert "✓ the searched network is better" in text and "seed" not in text
+    assert "no sign" not in compare({"a": report(), "b": report(0.6)})
 
 
 def test_repetitions_and_runs_with_other_models_are_rows_of_their_own():
@@ -149,7 +158,8 @@ def test_repetitions_and_runs_with_other_models_are_rows_of_their_own():
     models = {"searched": model(0.6), "random_0": model(0.2), "random_1": model(0.4)}
     fewer = changed(report(0.6, 1), "models", to=models)
     text = compare({"a": report(0.5), "b": fewer})
-    assert cells(text, "a")[-2:] == ["40.0 %", "–"] and cells(text, "b")[-2:] == ["–", "30.0 % (mean of 2)"]
+    assert cells(text, "a")[-3:-1] == ["40.0 %", "–"]
+    assert cells(text, "b")[-3:] == ["–", "30.0 % (mean of 2)", "seed 1"]
 
 
 def test_data_sets_are_not_mixed():
@@ -170,6 +180,10 @@ def test_versions_and_devices_that_differ_are_listed():
 def test_reports_of_several_seeds_and_old_ones_compare():
     several = example_report(classes=3, seeds=2, task="multi-label")
     text = compare({"several": several, "third": example_report(classes=3, seed=2, task="multi-label")})
-    assert cells(text, "several, third")[0] == "0, 1, 2" and "| parameters | macro AUC | balanced accuracy |" in text
+    assert cells(text, "several, third")[-1] == "3: 0, 1, 2" and "| run | macro AUC | few-shot recall | MACs" in text
     old = {path.parent.name: json.loads(path.read_text()) for path in FIRST_RUNS}
-    assert "None" not in compare(old) and [seeds_of(made) for made in old.values()] == [[0], [0]]
+    assert (
+        "None" not in compare(old)
+        and "seed" not in compare(old)
+        and [seeds_of(made) for made in old.values()] == [[0], [0]]
+    )

@@ -13,9 +13,10 @@ import pytest
 from ssnas_colab.core.basics import UserError
 from ssnas_colab.models.network import Network, count_parameters
 from ssnas_colab.models.stages import random_stages
+from ssnas_colab.plots.style import THEMES, contrast
 from ssnas_colab.reports.build import report_view
-from ssnas_colab.reports.pages import Html, report_page, report_pictures, tag
-from ssnas_colab.reports.verdict import verdict
+from ssnas_colab.reports.pages import Html, report_page, report_pictures, sign_line, tag
+from ssnas_colab.reports.verdict import SYMBOLS, verdict
 
 from .made_up import example_report
 
@@ -66,7 +67,8 @@ def test_elements_are_escaped_unless_they_are_html():
 def test_the_page_has_every_part(made):
     pictures = dict.fromkeys(("size", "recall", "confusion", "curves", "maps", "my own"), PNG)
     read = Read(report_page(report_view(made), pictures))
-    assert verdict(made) in read.text and "arXiv 2109.08580" in read.text
+    first, _, rest = verdict(made).partition(". ")
+    assert f"{first}." in read.text and rest in read.text and "arXiv 2109.08580" in read.text
     for text in ("Models", "Differences", "Recall per class", "Training", "The genotype", "Settings", "my own"):
         assert text in read.text, text
     for text in ("409,834", "loss logit_adjustment", "torch 2.14.1", "normal=[('sep_conv_3x3'"):
@@ -76,6 +78,16 @@ def test_the_page_has_every_part(made):
     assert read.all("html") == [{"lang": "en"}]
     assert "viewport" in [meta.get("name") for meta in read.all("meta")]
     assert [row for row in read.all("tr") if row.get("class") == "own"]
+    [sign] = [line for line in read.all("p") if (line.get("class") or "").startswith("sign ")]
+    kind = {"✓": "good", "–": "even", "✗": "bad"}[verdict(made)[0]]
+    assert sign["class"] == f"sign {kind}" and len(read.all("b")) > 5
+
+
+def test_the_colour_of_the_sign_stands_out_from_both_themes_and_holds_its_white_form():
+    for sign in SYMBOLS.values():
+        colour = re.search("background: (#[0-9A-F]{6})", sign_line(f"{sign} text"))[1]
+        assert contrast(colour, "#FFFFFF") >= 4.5 and all(contrast(colour, t["panel"]) > 2.5 for t in THEMES.values())
+        assert all(contrast(colour, theme["paper"]) >= 3 for theme in THEMES.values())
 
 
 def test_a_genotype_of_stages_is_drawn_with_what_it_costs(made):

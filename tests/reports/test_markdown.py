@@ -10,7 +10,7 @@ import pytest
 
 from ssnas_colab.core.basics import UserError
 from ssnas_colab.reports.figures import confusion_picture, plot_curves, plot_report
-from ssnas_colab.reports.verdict import significance, verdict
+from ssnas_colab.reports.verdict import JUDGED, SYMBOLS, significance, verdict_sentences
 
 from .hand_made import as_markdown, drawn, report
 from .made_up import example_report
@@ -27,8 +27,8 @@ def test_over_seeds_the_tables_have_spread_and_intervals():
     low, high = np.mean([seed["recall_interval_per_class"][0] for seed in own["seeds"]], axis=0)
     assert f" [{100 * low:.1f}, {100 * high:.1f}] |" in page and "means over the seeds" in page
     assert "| calibration error |" in page and "| latency (ms) |" in page and "over 3 seeds (0, 1, 2)" in page
-    words = {1: "better", -1: "worse", 0: "not shown"}
-    assert re.search(rf"\| all random genotypes \| .* \| {words[significance(made['differences']['random'])]} \|", page)
+    sign = significance(made["differences"]["random"])
+    assert re.search(rf"\| all random genotypes \| {SYMBOLS[sign]} {JUDGED[sign]} \|", page)
     assert "the same recipe, pretrain+finetune:" in page and "read once for each seed" in page
     own["counted"] = {"macro_auc": 2}
     assert f"{own['macro_auc']:.3f} ± {own['spread']['macro_auc']:.3f} (2 of 3 seeds)" in as_markdown(made)
@@ -50,16 +50,18 @@ def test_the_page_holds_what_a_reader_needs():
     before = copy.deepcopy(made)
     page = as_markdown(made)
     assert made == before
-    assert page.split("\n\n")[:2] == ["# hand-made: a searched network and its controls", verdict(made)]
+    first, *rest = verdict_sentences(made)
+    title = "# hand-made: a searched network and its controls"
+    assert page.split("\n\n")[:3] == [title, f"**{first}**", " ".join(rest)]
     for text in (
         "](report.png)",
-        "| ResNet, narrowed | 410,000 | 50.00 | 70.0 % | 70.0 % | 0.900 | 0.700 | 70.0 % | 12 |",
+        "| ResNet, narrowed | 70.0 % | **50.00** | 410,000 | 70.0 % | **0.900** | 0.700 | 70.0 % | 12 |",
         "| c0 | 400 | 25 | 80.0 % | 75.0 % | 70.0 % | 60.0 % | 70.0 % |",
         "28 x 30 pixels, 1 channel;",
         "set aside as unreadable: 3",
         "always answers “c0”, the largest class in training, would have an accuracy of 25.0 %",
         "1,000 training, 20 validation, 100 test",
-        "- run: preset quick, seed 5",
+        "- run: preset cpu, seed 5",
         "- search: epochs 20, weight.zero_one 2.5",
         "4 min 0 s in all on cpu (search 1 min 30 s, searched 30 s)",
         "ssnas_colab 0.1.0, torch 2.14.1, python 3.11",
@@ -68,7 +70,7 @@ def test_the_page_holds_what_a_reader_needs():
         "Imbalance factor in training (largest class / smallest): 4.",
     ):
         assert text in page, text
-    assert "few-shot accuracy" not in page and "None" not in page
+    assert "few-shot recall" not in page and "None" not in page
 
 
 def test_classes_are_listed_from_the_largest_and_cut_in_the_middle():

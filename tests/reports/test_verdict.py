@@ -1,61 +1,115 @@
-"What is said of a run: each way a comparison can end, with nothing missing made up."
+"What is said of a run: each way a comparison can end, by the interval alone, with nothing missing made up."
 
+import json
 import math
 import re
+from pathlib import Path
 
 import pytest
 
-from ssnas_colab.reports.verdict import verdict
+from ssnas_colab.reports.build import differences_table, models_table
+from ssnas_colab.reports.verdict import JUDGED, Best, balanced_interval, mark_best, significance, verdict
+from ssnas_colab.reports.verdict import verdict_sentences as sentences
 
 from .hand_made import as_markdown, difference, model, of_seeds, report
+from .made_up import example_report
+
+LONG_RUNS = sorted((Path(__file__).parents[2] / "nbs/research/does_it_hold").glob("*/report.json"))
 
 
-def test_a_win_is_said_with_all_numbers():
-    said = verdict(report())
-    assert "\n" not in said
-    assert "searched network (0.40 M parameters) has a balanced accuracy of 80.0 %" in said
-    assert "higher than the narrowed ResNet's 70.0 % (0.41 M parameters)" in said
-    assert "better than 2 of 2 random genotypes (0: 60.0 %, 1: 70.0 %; mean 65.0 %, range 60.0 % to 70.0 %)" in said
-    assert "ResNet-18 has 75.0 %, lower than" in said and "28 times fewer parameters (0.40 M against 11.20 M)" in said
-    assert "Not measured" not in said and "at random" not in said
+def judged(made, **differences):
+    "The report with paired intervals: resnet18=(0.05, 0.01, 0.09)."
+    return made | {"differences": {name: difference(*three) for name, three in differences.items()}}
 
 
-def test_a_loss_is_said_plainly():
-    said = verdict(report(0.5, 0.7, 0.75, (0.6, 0.4)))
-    assert "lower than the narrowed ResNet's 70.0 %" in said and "ResNet-18 has 75.0 %, higher than" in said
-    assert "better than 1 of 2" in said
-    assert "Random genotype 0 does better: here drawing at random did no worse than searching." in said
-    said = verdict(report(0.5, randoms=(0.5, 0.6, 0.7)))
-    assert "better than 0 of 3" in said
-    assert "Random genotype 0 does as well and random genotypes 1 and 2 do better: here" in said
+BETTER, ALIKE, WORSE = B, S, W = (0.1, 0.02, 0.2), (0.1, -0.02, 0.2), (-0.1, -0.2, -0.02)
 
 
-@pytest.mark.parametrize("value, words", [(0.6, "better"), (0.8, "not better"), (0.9, "not better")])
-def test_one_random_genotype(value, words):
-    said = verdict(report(0.8, randoms=(value,)))
-    assert f"It is {words} than the one random genotype measured (0: {100 * value:.1f} %)" in said
-    assert ("drawing at random" in said) == (value >= 0.8) and "range" not in said
+@pytest.mark.parametrize(
+    "resnet18, small, random, first",
+    [
+        (B, B, B, "✓ Take the searched network: it is better than A, B and R"),
+        (S, B, S, "✓ Take the searched network: it is better than B, and cannot be told apart from A and R"),
+        (S, S, S, "– Choose by size and work: the searched network cannot be told apart from A, B and R"),
+        (W, B, S, "– Take the searched network where 0.40 M parameters must do, else A: the searched network "
+         "is better than B and worse than A, and cannot be told apart from R"),
+        (B, W, S, "✗ Take B: the searched network is better than A and worse than B, and cannot be told "
+         "apart from R"),
+        (B, B, W, "✗ Take a random genotype, which costs no search: the searched network is better than A "
+         "and B and worse than R"),
+    ],
+)  # fmt: skip
+def test_the_first_sentence_is_one_to_act_on(resnet18, small, random, first):
+    made = judged(report(), resnet18=resnet18, resnet_small=small, random=random)
+    for letter, name in (("A", "ResNet-18"), ("B", "the narrowed ResNet"), ("R", "the random genotypes")):
+        first = re.sub(rf"\b{letter}\b", name, first)
+    first += " (balanced accuracy)."
+    assert sentences(made)[0] == first and as_markdown(made).split("\n\n")[1] == f"**{first}**"
+    quick = made | {"settings": {"preset": "quick"}}
+    assert sentences(quick)[0].startswith("– The quick preset shows the whole way and proves nothing: before you")
+    assert sentences(quick)[1].startswith("In this try the searched network ")
 
 
-def test_values_that_print_alike_are_ties():
-    said = verdict(report(0.8, 0.80004, 0.79996, (0.80001, 0.7)))
-    assert "the same as the narrowed ResNet's 80.0 %" in said and "80.0 %, the same as the searched" in said
-    assert "better than 1 of 2" in said and "Random genotype 0 does as well" in said
+@pytest.mark.parametrize("make", [report, lambda: report(0.5), lambda: of_seeds(report(), {})])
+def test_without_an_interval_there_are_numbers_and_no_judgement(make):
+    made = make()
+    said = verdict(made)
+    assert said.startswith("– Nothing is judged: no difference from a control has an interval, and numbers alone")
+    assert not re.search("better|worse|higher|lower|told apart|beat|too narrow", said)
+    assert "Without an interval, and so not judged: ResNet-18 75.0 % (11.20 M parameters), the narrowed ResNet" in said
+    assert verdict(made | {"differences": {"resnet18": difference(0.05, None, None)}}) == said
+
+
+@pytest.mark.parametrize("path", LONG_RUNS, ids=lambda path: path.parent.name)
+def test_the_words_are_those_of_the_table(path):
+    made = json.loads(path.read_text())
+    said = " ".join(sentences(made)[:2])
+    for (name, found), row in zip(made["differences"].items(), differences_table(made)[1], strict=True):
+        assert row[1].endswith(JUDGED[significance(found)]), name
+    for sign, word in ((1, "better than"), (-1, "worse than"), (0, "told apart")):
+        signs = {n: significance(d) for n, d in made["differences"].items() if not n.startswith("random_")}
+        assert (word in said) == (sign in signs.values())
+
+
+def test_the_best_of_a_column_is_bold_whoever_has_it_and_ties_are():
+    made = report(0.7, 0.8, 0.8, (0.6, None))
+    head, rows = models_table(made)
+    assert head[:4] == ["model", "balanced accuracy", "MACs (M)", "parameters"] and rows[0][0] == "▸ searched"
+    bold = {name: [row[0] for row in rows if isinstance(row[head.index(name)], Best)] for name in head}
+    assert bold["balanced accuracy"] == ["ResNet-18", "ResNet, narrowed"]
+    assert bold["parameters"] == ["random genotype 0", "random genotype 1"] and not bold["seconds"]
+    assert "| **80.0 %** |" in as_markdown(made) and "| 70.0 % |" in as_markdown(made)
+    made["models"]["resnet18"] |= {"balanced_accuracy": 0.9, "counted": {"balanced_accuracy": 1}, "seeds": [{}, {}]}
+    rows = models_table(made)[1]
+    assert [row[0] for row in rows if isinstance(row[1], Best)] == ["ResNet, narrowed"]  # 0.9 is of fewer seeds
+    assert not any(isinstance(text, Best) for text in mark_best(["a", "–"], [1, None]))
+    head, rows = models_table(example_report(classes=4))
+    assert head[1:3] == ["balanced accuracy", "few-shot recall"] and all(row[1].endswith("]") for row in rows)
+
+
+def test_the_interval_of_a_balanced_accuracy_is_that_of_its_recalls():
+    own = {"balanced_accuracy": 0.6, "recall_per_class": [0.9, 0.3, None]}
+    own["recall_interval_per_class"] = [[0.8, 0.95], [0.1, 0.6], None]
+    low, high = balanced_interval(own)
+    assert low == pytest.approx(0.6 - math.hypot(0.1, 0.2) / 2)
+    assert high == pytest.approx(0.6 + math.hypot(0.05, 0.3) / 2)
+    for other in ({"balanced_accuracy": 0.7}, {"seeds": [{}, {}]}, {"recall_interval_per_class": None}):
+        assert balanced_interval(own | other) is None  # of labels; over seeds; old
 
 
 @pytest.mark.parametrize("gone", ["absent", None])
 def test_a_control_that_is_missing_or_not_measured_is_not_beaten(gone):
     said = verdict(report(small=gone, large=gone, randoms=()))
     assert "Not measured, and so not compared: the narrowed ResNet, random genotypes, ResNet-18." in said
-    assert not re.search("higher|lower|better|times fewer", said)
-    said = verdict(report(randoms=(0.6, None)))
-    assert "one random genotype measured (0: 60.0 %)" in said and "not compared: random genotype 1." in said
+    assert said.startswith("– Nothing is judged: no control was measured") and not re.search("better|times fewer", said)
+    said = verdict(judged(report(randoms=(0.6, None)), random=BETTER))
+    assert "not compared: random genotype 1." in said and "better than the random genotypes" in said
 
 
 def test_nothing_is_said_of_a_searched_network_without_a_measure():
     for empty in (report(None), report() | {"models": {"resnet18": model(0.7)}}):
-        said = verdict(empty)
-        assert said == "The searched network has no balanced accuracy on the test set, so nothing can be said about it."
+        said = "– The searched network has no balanced accuracy on the test set, so nothing can be said about it."
+        assert verdict(empty) == said
 
 
 def test_the_uncertainty_is_binomial_per_class():
@@ -63,8 +117,7 @@ def test_the_uncertainty_is_binomial_per_class():
     own = made["models"]["searched"]
     own["recall_per_class"], own["count_per_class"] = [0.9, 0.5, None, 1.0], [100, 10, 0, 7]
     error = math.sqrt(0.09 / 100 + 0.25 / 10 + 0) / 3
-    assert f"(about ±{100 * error:.1f} points" in verdict(made)
-    assert verdict(made).startswith("On the test set") and "This is one seed: " in verdict(made).split(". ")[-1]
+    assert f"(about ±{100 * error:.1f} points" in verdict(made) and "This is one seed: " in sentences(made)[-1]
     own["recall_per_class"] = [1.0, 0.0, None, 1.0]
     assert "±" not in verdict(made) and verdict(made).endswith("means nothing.")
 
@@ -78,77 +131,49 @@ def test_differences_within_the_uncertainty_are_named():
 
 
 def test_one_seed_gives_intervals_where_there_are_some():
-    apart = {"resnet18": difference(0.05, 0.01, 0.09), "resnet_small": difference(0.1, -0.02, 0.2)}
-    said = verdict(report() | {"differences": apart | {"random": difference(0.15, 0.1, 0.2)}})
-    assert said.startswith("On the test set the searched network") and "±" not in said
+    said = verdict(judged(report(), resnet18=(0.05, 0.01, 0.09), resnet_small=ALIKE, random=(0.15, 0.1, 0.2)))
+    assert "±" not in said and "Searching beat drawing at random." in said
     assert "ResNet-18 +5.0 points [+1.0, +9.0], the narrowed ResNet +10.0 points [−2.0, +20.0], the random" in said
-    assert "Not shown, since the interval holds 0: any difference from the narrowed ResNet." in said
-    assert said.endswith("This is one seed: the intervals know the luck of the test images, not that of training.")
-    undefined = {"resnet18": difference(0.05, None, None)}
-    assert verdict(report() | {"differences": undefined}) == verdict(report())
-
-
-def test_several_seeds_begin_with_what_was_shown():
-    found = {
-        "resnet18": difference(0.05, -0.01, 0.09), "resnet_small": difference(0.1, 0.05, 0.2),
-        "random": difference(0.15, 0.1, 0.2), "random_0": difference(0.1, -0.1, 0.2),
-    }  # fmt: skip
-    said = verdict(of_seeds(report(), found))
-    assert said.startswith(
-        "Shown over 3 seeds: the searched network (0.40 M parameters) has a higher balanced accuracy than the narrowed "
-        "ResNet and the random genotypes. Not shown: any difference from ResNet-18."
-    )
-    assert "has 80.0 ± 1.2 % (mean ± standard deviation)" in said and "Random genotype" not in said
     assert "28 times fewer parameters than ResNet-18 (0.40 M against 11.20 M)" in said
+    assert said.endswith("This is one seed: the intervals know the luck of the test images, not that of training.")
+
+
+def test_several_seeds_tell_their_spread_and_what_they_cannot_know():
+    found = {"resnet18": difference(*ALIKE), "random": difference(0.15, 0.0004, 0.2), "random_0": difference(*BETTER)}
+    said = verdict(of_seeds(report(), found))  # an end that prints as 0.0 is 0
+    assert said.startswith("– Choose by size and work: the searched network cannot be told apart from ResNet-18 and")
+    assert "accuracy of 80.0 ± 1.2 %, mean ± standard deviation over 3 seeds." in said
+    assert "That searching beats drawing at random is not shown." in said and "random genotype 0" not in said
+    assert "not judged: the narrowed ResNet 70.0 %" in said
     assert said.endswith("Every seed searched anew; with 3 seeds intervals are, if anything, too narrow.")
     once = verdict(of_seeds(report(), found, 8, searched_once=True))
     assert once.endswith("One search served all seeds, so the luck of the search is not in the intervals.")
-
-
-def test_a_higher_mean_without_an_interval_is_not_a_result():
-    found = {"resnet18": difference(0.05, -0.01, 0.1), "resnet_small": difference(0.1, -0.001, 0.2)}
-    found["random"] = difference(0.15, 0.0004, 0.2)  # prints as 0.0
-    said = verdict(of_seeds(report(), found))
-    assert said.startswith("Nothing was shown over 3 seeds: any difference in balanced accuracy between the searched")
-    assert "ResNet-18, the narrowed ResNet and the random genotypes may be chance." in said
-    assert "That searching beats drawing at random is not shown." in said and "higher" not in said
-    assert verdict(of_seeds(report(), {})).startswith("Nothing was shown over 3 seeds: there is no interval")
-    assert "without an interval: ResNet-18" in verdict(of_seeds(report(), {"resnet_small": difference(0.1, 0.05, 0.2)}))
-
-
-def test_random_genotypes_that_do_as_well_are_said_plainly_over_seeds():
-    found = {"random": difference(-0.02, -0.05, 0.02)}
-    said = verdict(of_seeds(report(0.7, randoms=(0.72, 0.71)), found))
-    assert "The random genotypes do as well (they have 71.5 % on average): drawing at random did no worse" in said
-    said = verdict(of_seeds(report(0.7, randoms=(0.8, 0.78)), {"random": difference(-0.1, -0.15, -0.05)}))
-    assert said.split(". ")[0].endswith("has a lower balanced accuracy than the random genotypes")
-    assert "drawing at random beat searching" in said
-    said = verdict(of_seeds(report(0.7, randoms=(0.75, 0.5)), {"random": difference(0.07, 0.05, 0.1)}))
-    assert "Random genotype 0 does better by the mean over the seeds." in said and "is not shown" not in said
+    said = verdict(of_seeds(report(), {"random": difference(*WORSE)}))
+    assert said.startswith("✗ Take a random genotype") and "Drawing at random beat searching." in said
 
 
 def test_the_other_controls_are_named():
     made = report()
     made["models"] |= {"mobilenet_v3_small": model(0.9, 1_500_000), "DARTS_V2": model(0.6), "FairDARTS_b": model(None)}
-    said = verdict(made)
-    assert "MobileNetV3-small has 90.0 % (1.50 M parameters), higher than the searched network; the published" in said
-    assert "genotype DARTS_V2 has 60.0 % (0.40 M parameters), lower than the searched network." in said
+    said = verdict(judged(made, mobilenet_v3_small=WORSE, DARTS_V2=BETTER))
+    assert "better than the published genotype DARTS_V2 and worse than MobileNetV3-small (balanced accuracy)" in said
     assert "not compared: the published genotype FairDARTS_b." in said
-    assert "| DARTS_V2 (published) | 400,000 |" in as_markdown(made)
+    assert re.search(r"\| DARTS_V2 \(published\) \| 60.0 % .*\| \*?\*?50.00", as_markdown(made))
 
 
 def test_multi_label_is_judged_by_macro_auc():
     made = report(0.1, task="multi-label")
     made["models"]["searched"]["macro_auc"] = 0.95
+    made["differences"] = {"resnet_small": difference(0.05, 0.01, 0.08, "macro_auc")}
     said = verdict(made)
-    assert "macro AUC of 0.950" in said and "higher than the narrowed ResNet's 0.900" in said
-    assert "better than 2 of 2" in said
-    assert "±" not in said and "balanced" not in said
+    assert "macro AUC of 0.950" in said and "it is better than the narrowed ResNet (macro AUC)" in said
+    assert "the narrowed ResNet +0.050 [+0.010, +0.080]" in said and "balanced" not in said
     page = as_markdown(made)
-    assert "| mean average precision |" in page and "“no” to every label would have an accuracy of 75.0 %" in page
+    assert "| model | macro AUC |" in page and "| mean average precision |" in page
+    assert "“no” to every label would have an accuracy of 75.0 %" in page
 
 
 def test_more_parameters_than_resnet18_is_said_so():
     made = report()
     made["models"]["searched"]["parameters"] = 22_400_000
-    assert "2.0 times more parameters (22.40 M against 11.20 M)" in verdict(made)
+    assert "2.0 times more parameters than ResNet-18 (22.40 M against 11.20 M)" in verdict(made)

@@ -76,7 +76,7 @@ def test_a_search_that_was_killed_goes_on_to_the_same(searched, digits, tmp_path
     for name in ("finished/search.json", "search.json", "candidates/2.json", "finalists/1.json"):
         (again.path / name).unlink()
     kept = (again.path / "candidates/0.json").stat().st_mtime_ns
-    assert "search, 3 candidates scored" in status_text(again)
+    assert "search, 3 candidates scored" in status_text(again) and "next: search (under way)" in status_text(again)
     made = search(digits, again, again.config["search"], quiet=True)
     same = ("candidates", "front", "pick", "why")
     assert {name: made[name] for name in same} == {name: found[name] for name in same}
@@ -90,6 +90,14 @@ def test_the_pick_or_another(searched, tmp_path):
     assert genotype == load_genotype(run.path) == load_genotype_text(found["candidates"][taken]["genotype"])
     assert run.load_json("derivation.json") == {"pick": taken, "why": found["why"], "warnings": []}
     assert (run.path / "genotype.png").is_file() and derive_stage(run) == genotype
+    run.save_json("data.json", {"class_names": [*"0123456789"], "size": [8, 8], "channels": 1})
+    code, shown, _ = say("show", str(run.path), "--json")
+    shown, row = json.loads(shown), found["candidates"][taken]
+    assert code == 0 and {name: shown["network"][name] for name in ("parameters", "macs", "width")} == {
+        name: row[name] for name in ("parameters", "macs", "width")
+    }
+    assert [one["number"] for one in shown["search"]["front"]] == found["front"] and shown["search"]["taken"] == taken
+    assert f"  {taken}: " in (told := say("show", str(run.path))[1]) and f"{row['parameters']:,} parameters" in told
     other = next(row["number"] for row in found["candidates"] if row["number"] != taken)
     assert derive_stage(run, pick=other) == load_genotype_text(found["candidates"][other]["genotype"])
     assert "by hand" in run.load_json("derivation.json")["why"]
