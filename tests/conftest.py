@@ -25,6 +25,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "colab: all notebooks as Colab runs them; `pytest -m colab tests/sessions`")
+    config.addinivalue_line("markers", "gpu: on CUDA, skipped where there is none; `pytest tests/gpu`")
     config.addinivalue_line("markers", "soak: a hundred kills, a quarter of an hour; run with `pytest -m soak`")
 
 

@@ -80,13 +80,12 @@ def choose_engine(device="auto", precision="auto", *, depthwise=True) -> Engine:
     """The engine for `device` ('auto', 'cpu', 'cuda', ...) and `precision` ('auto', 'float32', 'bfloat16', 'float16').
 
     `depthwise`: whether the model consists of depthwise convolutions, which decides the layout on a CPU. `UserError`
-    for a device that is not there.
+    for a device that is not there. The engine's device has its number: what lies on "cuda" says "cuda:0".
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(device)
-        torch.empty(1, device=device)
+        device = torch.empty(1, device=device).device
     except (RuntimeError, AssertionError):
         raise UserError(f"The device {device!s} is not available here: choose 'auto' or 'cpu'") from None
     if precision == "auto":
@@ -108,9 +107,9 @@ class HeldImages:
     def __init__(self, images, device, free=None):
         self.device, size = torch.device(device), images.size * images.itemsize
         elsewhere = self.device.type != "cpu" or free is not None
-        fits = not elsewhere or 3 * size <= (free_memory(self.device) if free is None else free)
+        self.fits = not elsewhere or 3 * size <= (free_memory(self.device) if free is None else free)
         self.images = torch.from_numpy(np.ascontiguousarray(images))  # a file that is mapped stays one
-        if fits:
+        if self.fits:
             self.images = self.images.to(self.device)
         elif self.device.type == "cuda" and not isinstance(images, np.memmap) and 2 * size < free_memory("cpu"):
             self.images = self.images.pin_memory()
@@ -121,7 +120,7 @@ class HeldImages:
 
     def __getitem__(self, positions):
         found = self.images[positions]
-        if found.device == self.device:
+        if self.fits:  # not: if the devices are equal, for "cuda" is not equal to "cuda:0"
             return found
         pinned = found.pin_memory() if self.device.type == "cuda" else found
         return pinned.to(self.device, non_blocking=True)

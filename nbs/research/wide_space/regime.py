@@ -12,7 +12,7 @@ images (all, where there are fewer): by Barlow Twins, rank and retrieval after 2
 seed after 20 and 50, by SimCLR and VICReg after 20 and 50, and by what needs no training. Then they are trained with
 two more seeds, for the luck of one training hides what a score can know. A job is one network and one
 of these; it leaves its JSON in nbs/research/wide_space/regime/SET/ when it is done, so that the same command goes on
-after any interruption. One thread.
+after any interruption. One thread, float32; --device cuda: the same on a GPU, which its rows say.
 """
 
 import argparse
@@ -90,14 +90,14 @@ def drawn(number, data, budgets=BUDGETS, seed=SEED):
     return genotype, lambda: Network(genotype, data.num_classes, in_channels=data.channels, width=width)
 
 
-def trained(name, make, data, seed, **changes):
-    "What a network scores after the recipe, and what that took."
-    config = evaluation_config(RECIPE | changes, seed=seed, device="cpu")
+def trained(name, make, data, seed, device="cpu", **changes):
+    "What a network scores after the recipe in float32, and what that took."
+    config = evaluation_config(RECIPE | changes, seed=seed, device=device, precision="float32")
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(name, make, data, Run.open(Path(folder) / "run", {}), config, quiet=True)
-        begin = time.process_time()
+        begin, clock = time.process_time(), time.perf_counter()
         trainer.run()
-        seconds = time.process_time() - begin
+        seconds, lasted = time.process_time() - begin, time.perf_counter() - clock
     scores, net = trainer.metrics("test"), trainer.net
     return {
         "parameters": count_parameters(net), "macs": count_macs(net, (data.channels, *data.size)),
@@ -105,6 +105,7 @@ def trained(name, make, data, seed, **changes):
         "accuracy": scores["accuracy"], "macro_auc": scores["macro_auc"],
         "validation": trainer.metrics("val")["balanced_accuracy"], "best_epoch": trainer.best.epoch + 1,
         "cpu_seconds": round(seconds, 1), "seed": seed, "recipe": RECIPE | changes, "torch": torch.__version__,
+        "seconds": round(lasted, 1), "device": str(trainer.engine.device),
     }  # fmt: skip
 
 
@@ -114,19 +115,20 @@ def some(images, count=IMAGES):
     return images[np.sort(order[:count])]
 
 
-def run(job, data, path):
+def run(job, data, path, device):
     "Do a job, (kind, number), and write what was found."
     kind, number = job
     genotype, make = drawn(number, data)
     row = {"number": number, "kind": kind, "genotype": genotype.to_dict()}
     if kind.startswith("train"):
-        row |= trained(f"random_{number}", make, data, JOBS[kind])
+        row |= trained(f"random_{number}", make, data, JOBS[kind], device)
     else:
         scores, steps, seed = JOBS[kind]
         torch.manual_seed(derived_seed(seed, "weights", number))
-        net, begin = make(), time.process_time()
+        net, begin = make().to(device), time.process_time()
         row |= {"scores": network_scores(net, some(data.images["train"]), scores=scores, steps=steps, seed=seed)}
         row |= {"cpu_seconds": round(time.process_time() - begin, 1), "seed": seed, "torch": torch.__version__}
+        row |= {"device": device}
     write_atomically(path, (json.dumps(row, default=float) + "\n").encode())
 
 
@@ -197,6 +199,7 @@ def main():
     parser.add_argument("--set", choices=SETS, nargs="+", default=tuple(SETS))
     parser.add_argument("--kind", choices=JOBS, nargs="+", default=tuple(JOBS))
     parser.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help="every N-th job from I")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--report", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -215,7 +218,7 @@ def main():
         if name not in loaded:
             loaded[name] = load(options.data, name)
         begin = time.perf_counter()
-        run((kind, number), loaded[name], path)
+        run((kind, number), loaded[name], path, options.device)
         print(f"{name} {kind} {number}: {time.perf_counter() - begin:.0f} s", flush=True)
     return report()
 
