@@ -99,12 +99,15 @@ class Trainer:
 
     @torch.no_grad()
     def outputs(self, function, split):
-        "`function` of the network in evaluation, of a split's images with a label, as one float32 tensor on the CPU."
+        """`function` of the network in evaluation, of a split's images with a label, as one float32 tensor on the CPU.
+
+        In float32 whatever training computes in: what is exported does so too, and features may differ by less than
+        half precision can tell.
+        """
         self.net.eval()
         found = []
         for places in torch.from_numpy(self.data.labelled(split)).split(512):
-            with self.engine.autocast():
-                found.append(function(self.inputs(self.images[split][self.at(split, places)])).float().cpu())
+            found.append(function(self.inputs(self.images[split][self.at(split, places)])).cpu())
         return torch.cat(found)
 
     def at(self, split, places):

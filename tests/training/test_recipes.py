@@ -130,6 +130,16 @@ def test_a_training_that_was_killed_ends_with_the_same_bits(digits, tmp_path, mo
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
 
 
+def test_scores_are_those_of_float32_whatever_training_computes_in(digits, tmp_path):
+    "The features of a network that has hardly learned differ by less than bfloat16 can tell."
+    found = []
+    for precision in ("bfloat16", "float32"):  # the second finds all done
+        made = trainer_of(digits, tmp_path / "run", precision=precision, recipe="linear_probe")
+        made.run()
+        found.append(made.scores("test"))
+    np.testing.assert_array_equal(*found)
+
+
 def test_ldam_learns_cosines_and_post_hoc_moves_the_scores(digits, tmp_path):
     made = trainer_of(digits, tmp_path / "ldam", loss="ldam", pretrain_steps=0)
     made.run()
