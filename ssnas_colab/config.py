@@ -586,6 +586,10 @@ class RunConfig:
         "ssnas_colab", "folder on your Google Drive that keeps the run, in Colab only",
         form="Folder on your Google Drive that keeps the run, in Colab only; empty: this machine, which forgets it",
     )  # fmt: skip
+    repository: str = setting(
+        "", "where the notebook's first cell installs the package from",
+        form="Where the package comes from: empty, as a rule; else the address of a repository of it, or of a wheel",
+    )  # fmt: skip
 
 
 def fields_of(kind) -> dict:

@@ -31,7 +31,7 @@ from ssnas_colab.stages.pipeline import pipeline_config
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ["01_loader", "02_search", "03_derivation", "04_evaluation"]
 EVERY = [*STAGES, "05_explorer", "06_pipeline", "07_cli", "index"]
-FIELDS = ["DATA", "IMBALANCE_FACTOR", "PRESET", "SEED", "TIME_BUDGET", "DRIVE_FOLDER"]
+FIELDS = ["DATA", "IMBALANCE_FACTOR", "PRESET", "SEED", "TIME_BUDGET", "DRIVE_FOLDER", "REPOSITORY"]
 COLABS = ["ipywidgets==7.7.1", "ipython==7.34.0", "numpy==2.1.3", "ipykernel==6.29.5", "jupyter_client<8", "setuptools"]
 
 
@@ -103,9 +103,8 @@ def test_head(name):
     assert form.metadata.get("cellView") == "form" and form.source.startswith("#@title")
     fields = [line.split("=")[0].strip() for line in form.source.splitlines() if "#@param" in line]
     assert fields == FIELDS
-    assert "google.colab" in install.source and '"pip", "install -q' in install.source
-    assert install.source.startswith("#| eval: false"), "nothing is installed where the notebooks are tested"
-    used = "\n".join(cell.source for cell in codes[2:])
+    assert install.source.startswith("#@title Install")
+    used = "\n".join(cell.source for cell in codes[1:])
     wanted = set(FIELDS) - ({"TIME_BUDGET"} if name in ("01_loader", "03_derivation") else set())
     assert not [field for field in wanted if field not in used], "a field that nothing reads"
 
