@@ -138,7 +138,15 @@ def _seeds(options):
 def _run_command(options):
     out, seeds, config = _out(options), _seeds(options), _config(options)
 
-    from ssnas_colab.stages.pipeline import known_report, run_stages
+    from ssnas_colab.stages.pipeline import describe_run, known_report, read_images, run_stages
+
+    if options.dry_run:
+        if out.exists():
+            from ssnas_colab.experiment.run import Run
+
+            Run.check(out, config, complete=complete)
+        print(describe_run(read_images(options.data, config, **_places(options)), out, config, seeds))
+        return
 
     report = known_report(out, config, seeds, options.data, **_places(options))
     if not report:
@@ -347,15 +355,17 @@ def command_parser() -> argparse.ArgumentParser:
         return made
 
     seeds = {"default": "1"}
+    dry = {"action": "store_true", "help": "only say what it would take in time and memory"}
     made = command("run", _run_command, "all stages: images in, a searched network and a report out")
     _add_option(made.add_argument, RunConfig, "seeds", **seeds)
+    made.add_argument("--dry-run", **dry)
     _add_settings(made)
     made = command("data", _data_command, "stage 1: what the images are")
     made.add_argument("path", nargs="?", metavar="DATA", help="a name or path, instead of --data")
     made.add_argument("--json", action="store_true", help="print all facts as JSON")
     _add_settings(made, "keep the choice of images in this run")
     made = command("search", _search_command, "stage 2: search without labels")
-    made.add_argument("--dry-run", action="store_true", help="only say what it would take in time and memory")
+    made.add_argument("--dry-run", **dry)
     _add_settings(made)
     made = command("derive", _derive_command, "stage 3: from a search to a genotype")
     made.add_argument("path", metavar="RUN", help="the run folder")
