@@ -570,8 +570,8 @@ class RunConfig:
 
     data: str = setting(
         "digits", "a name (digits, cifar10, ...) or the path of a folder, zip, CSV or npz",
-        form="A name (`digits`, `cifar10`, `pneumoniamnist`), your own folder, zip, npz or CSV, "
-        "a link to a zip on Drive",
+        form="A name (`digits`, `pneumoniamnist`), or your images: `/content/drive/MyDrive/scans.zip`, a link, "
+        "or `upload`",
     )  # fmt: skip
     preset: str = setting(
         "quick", "; ".join(f"{name}: {text}" for name, text in PRESETS.items()), choices=tuple(PRESETS)
