@@ -154,9 +154,20 @@ def _tell(options, facts, text):
 
 
 def _run_command(options):
+    if options.json and not options.dry_run:
+        raise UserError("--json counts for nothing without --dry-run: what a run found is in its report.json")
     out, seeds, config = _out(options), _seeds(options), _config(options)
 
-    from ssnas_colab.stages.pipeline import known_report, run_stages
+    from ssnas_colab.stages.pipeline import describe_run, known_report, read_images, run_estimate, run_stages
+
+    if options.dry_run:
+        if out.exists():
+            from ssnas_colab.experiment.run import Run
+
+            Run.check(out, config, complete=complete)
+        found = run_estimate(read_images(options.data, config, **_places(options)), out, config, seeds)
+        _tell(options, lambda: found, lambda: describe_run(found))
+        return
 
     report = known_report(out, config, seeds, options.data, **_places(options))
     if not report:
@@ -463,15 +474,18 @@ def command_parser() -> argparse.ArgumentParser:
         made.add_argument("--json", action="store_true", help="print all facts as one JSON document")
 
     seeds = {"default": "1"}
+    dry = {"action": "store_true", "help": "only say what it would take in time and memory"}
     made = command("run", _run_command, "all stages: images in, a searched network and a report out")
     _add_option(made.add_argument, RunConfig, "seeds", **seeds)
+    made.add_argument("--dry-run", **dry)
+    as_json(made)
     _add_settings(made)
     made = command("data", _data_command, "stage 1: what the images are")
     made.add_argument("path", nargs="?", metavar="DATA", help="a name or path, instead of --data")
     as_json(made)
     _add_settings(made, ("data",))
     made = command("search", _search_command, "stage 2: search without labels")
-    made.add_argument("--dry-run", action="store_true", help="only say what it would take in time and memory")
+    made.add_argument("--dry-run", **dry)
     as_json(made)
     _add_settings(made, ("data", "search"))
     made = command("derive", _derive_command, "stage 3: from a search to a genotype")

@@ -570,8 +570,8 @@ class RunConfig:
 
     data: str = setting(
         "digits", "a name (digits, cifar10, ...) or the path of a folder, zip, CSV or npz",
-        form="A name (`digits`, `cifar10`, `pneumoniamnist`), your own folder, zip, npz or CSV, "
-        "a link to a zip on Drive",
+        form="A name (`digits`, `pneumoniamnist`), or your images: `/content/drive/MyDrive/scans.zip`, a link, "
+        "or `upload`",
     )  # fmt: skip
     preset: str = setting(
         "quick", "; ".join(f"{name}: {text}" for name, text in PRESETS.items()), choices=tuple(PRESETS)
@@ -585,6 +585,10 @@ class RunConfig:
     drive_folder: str = setting(
         "ssnas_colab", "folder on your Google Drive that keeps the run, in Colab only",
         form="Folder on your Google Drive that keeps the run, in Colab only; empty: this machine, which forgets it",
+    )  # fmt: skip
+    repository: str = setting(
+        "", "where the notebook's first cell installs the package from",
+        form="Where the package comes from: empty, as a rule; else the address of a repository of it, or of a wheel",
     )  # fmt: skip
 
 

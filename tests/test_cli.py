@@ -244,6 +244,7 @@ def test_each_help_lists_only_what_counts_there(capsys):
         (["search", "--score-steps", "3"], ["score_steps", "a relaxation has none"]),
         (["search", "--strategy", "random", "--relaxation", "fair"], ["relaxation fair", "strategy random"]),
         (["search", "--json"], ["--json", "--dry-run"]),
+        (["run", "--json"], ["--json", "--dry-run"]),
         (["run", "here", "--out", "there"], ["here", "there", "name it once"]),
     ],
 )
@@ -302,3 +303,20 @@ def test_a_run_that_another_session_writes_is_refused(say, tmp_path):
     assert code == 2
     one_sentence(said, "is being written by", "s ago")
     assert say("data", "--out", tmp_path / "run")[0] == 0
+
+
+def test_dry_run_tells_of_all_stages_and_writes_nothing(say, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    few = [f"--set=evaluation.{name}" for name in ("random_genotypes=0", "mobilenet=false")]
+    shown = {}
+    for name, kinds in (("labelled", {"cats": 12, "dogs": 12}), ("flat", {"": 12})):
+        folder_of(tmp_path / name, kinds, size=(8, 8))
+        before = sorted(tmp_path.rglob("*"))
+        assert main(["run", "--data", name, "--dry-run", *few]) == 0
+        shown[name] = capsys.readouterr().out
+        assert sorted(tmp_path.rglob("*")) == before
+    for word in ("On ", "search", "pretrain", "finetune", "evaluation", "GB are free"):
+        assert word in shown["labelled"]
+    assert "search" in shown["flat"] and "pretrain" not in shown["flat"]
+    facts = told(capsys, "run", "--data", "labelled", "--dry-run", *few)
+    assert facts["seconds"] == pytest.approx(sum(facts["stages"].values())) and facts["memory"]["searched"] > 0

@@ -31,7 +31,7 @@ from ssnas_colab.stages.pipeline import pipeline_config
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ["01_loader", "02_search", "03_derivation", "04_evaluation"]
 EVERY = [*STAGES, "05_explorer", "06_pipeline", "07_cli", "index"]
-FIELDS = ["DATA", "IMBALANCE_FACTOR", "PRESET", "SEED", "TIME_BUDGET", "DRIVE_FOLDER"]
+FIELDS = ["DATA", "IMBALANCE_FACTOR", "PRESET", "SEED", "TIME_BUDGET", "DRIVE_FOLDER", "REPOSITORY"]
 COLABS = ["ipywidgets==7.7.1", "ipython==7.34.0", "numpy==2.1.3", "ipykernel==6.29.5", "jupyter_client<8", "setuptools"]
 
 
@@ -103,9 +103,8 @@ def test_head(name):
     assert form.metadata.get("cellView") == "form" and form.source.startswith("#@title")
     fields = [line.split("=")[0].strip() for line in form.source.splitlines() if "#@param" in line]
     assert fields == FIELDS
-    assert "google.colab" in install.source and '"pip", "install -q' in install.source
-    assert install.source.startswith("#| eval: false"), "nothing is installed where the notebooks are tested"
-    used = "\n".join(cell.source for cell in codes[2:])
+    assert install.source.startswith("#@title Install")
+    used = "\n".join(cell.source for cell in codes[1:])
     wanted = set(FIELDS) - ({"TIME_BUDGET"} if name in ("01_loader", "03_derivation") else set())
     assert not [field for field in wanted if field not in used], "a field that nothing reads"
 
@@ -141,6 +140,42 @@ def test_settings_that_differ_from_the_run_are_named_in_one_sentence(tmp_path):
     said = shown(made)
     assert "preset: quick -&gt; cpu" in said and "Traceback" not in said and "went on" not in said
     assert not [output for cell in made.cells for output in cell.outputs if output.output_type == "error"]
+
+
+def first_cells(data):
+    "The form, filled in with `data`, and the cell that looks at the machine and the images."
+    codes = [cell.source for cell in read("02_search").cells if cell.cell_type == "code"]
+    [looks] = [source for source in codes if "own_images(DATA)" in source]
+    return codes[0].replace('DATA = "digits"', f'DATA = "{data}"'), looks
+
+
+@pytest.mark.parametrize("names", [["scans.zip"], ["1.png", "2.png"], []])
+def test_images_are_uploaded(tmp_path, monkeypatch, names):
+    machine = Machine(tmp_path)
+    (chosen := tmp_path / "chosen").mkdir()
+    for name in names:
+        (chosen / name).write_bytes(b"as chosen")
+    monkeypatch.setenv("SSNAS_COLAB_UPLOAD", str(chosen))
+    monkeypatch.setenv("SSNAS_CACHE", str(tmp_path / "cache"))
+    made = notebook(*first_cells("upload"), "print('here:', DATA)", first_cells("upload")[1], "print('again:', DATA)")
+    if not names:
+        with pytest.raises(CellExecutionError, match="Nothing was uploaded"):
+            machine.run_all(made)
+        return
+    said, folder = shown(machine.run_all(made)), tmp_path / "cache/uploads"
+    wanted = folder / names[0] if len(names) == 1 else folder
+    assert f"here: {wanted}\n" in said and f"again: {wanted}\n" in said and "no GPU" in said or "GB" in said
+    assert [path.read_bytes() for path in sorted(folder.iterdir())] == [b"as chosen"] * len(names)
+    assert machine.called().count("files.upload") == 1 and not [*machine.content.glob("*.*")]
+
+
+def test_without_drive_it_goes_on_and_says_what_that_costs(tmp_path, monkeypatch):
+    machine = Machine(tmp_path)
+    form, looks = first_cells("digits")
+    refused = "import os; os.environ.pop('SSNAS_COLAB_DRIVE')"
+    said = shown(machine.run_all(notebook(form, refused, looks, looks, "print('went on')")))
+    assert said.count("which forgets it when the session ends") == 1 and "went on" in said
+    assert machine.called() == ["drive.mount /content/drive"], "nobody is asked twice"
 
 
 # The whole set, with Colab's versions

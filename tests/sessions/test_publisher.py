@@ -779,6 +779,7 @@ def colab(monkeypatch, tmp_path):
         monkeypatch.setitem(sys.modules, one.__name__, one)
     monkeypatch.delenv("SSNAS_RUNS", raising=False)
     monkeypatch.setattr(colab_module, "DRIVE", tmp_path / "content" / "drive")
+    monkeypatch.setattr(colab_module, "_REFUSED", [])
     return stub
 
 
@@ -794,12 +795,12 @@ def test_mounting(colab, capfd, monkeypatch, tmp_path):
 
 def test_mounting_is_refused(colab, capfd):
     colab.refuse = ValueError("credential propagation failed, token=ya29.secret")
-    refused("was not mounted (ValueError)", "allow access", act=lambda: run_path("digits"))
-    try:
-        run_path("digits")
-    except ValueError as error:
-        assert "ya29" not in str(error) and error.__suppress_context__
-    assert "ya29" not in "".join(capfd.readouterr())
+    assert run_path("digits") == run_path("digits") == Path("runs/digits") and colab.asked == [{}]
+    said = "".join(capfd.readouterr())
+    assert said.count("was not mounted (ValueError): the run stays on this machine, which forgets it") == 1
+    scans = colab_module.DRIVE / "MyDrive/scans.zip"
+    refused("was not mounted (ValueError)", "allow access", act=lambda: colab_module.own_images(scans))
+    assert "ya29" not in said + "".join(capfd.readouterr())
 
 
 def test_a_mount_that_has_died_is_mounted_again(colab, monkeypatch):
