@@ -11,9 +11,9 @@ __all__ = ['FEW', 'FEATURES_AT_ONCE', 'OBJECTIVES', 'PROJECTOR', 'RATE', 'DECAY'
 # %% ../../nbs/nas/08_scores.ipynb #25a20349
 import contextlib
 import functools
-import importlib
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..core.basics import UserError, did_you_mean
+from ..core.basics import UserError, load_named
 from ..core.device import full_precision
 from ..core.seeding import StepSeed, derived_seed, epoch_order
 from ..data.augment import find_augmentation, normalise, pixel_statistics, two_views
@@ -397,7 +397,7 @@ def depth(held) -> float:
 class Score:
     "function: from a `HeldOut` to a number, higher is better; objective: the loss to train by first (None: none)."
 
-    function: callable
+    function: Callable
     objective: str | None = None
 
 
@@ -416,16 +416,8 @@ def find_score(score) -> Score:
     """
     if isinstance(score, Score):
         return score
-    if isinstance(score, str) and ":" in score:
-        module, _, name = score.partition(":")
-        try:
-            found = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise UserError(f"the score {score!r} is not there ({error}): write it as module:name") from None
-        return found if isinstance(found, Score) else Score(found)
-    if not isinstance(score, str) or score not in SCORES:
-        raise UserError(f"no score is called {score!r}: {did_you_mean(score, SCORES)}")
-    return SCORES[score]
+    found = load_named(str(score), SCORES, "score", (Callable, Score))
+    return found if isinstance(found, Score) else Score(found)
 
 # %% ../../nbs/nas/08_scores.ipynb #7fd5e100
 LEAST = 64  # images

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from ..config import evaluation_config, search_config
-from ..core.basics import UserError, format_duration
+from ..core.basics import UserError, format_duration, load_named
 from ..core.device import choose_engine
 from ..core.seeding import StepSeed, derived_seed
 from ..data.npz import images_of
@@ -31,7 +31,7 @@ from ..nas.derive import derive_quietly
 from ..nas.relaxations import one_hot, relaxation_of, zero_one_loss
 from ..plots.style import OPERATION_COLOURS
 from ..strategies.runner import choose, finals, plot_candidates, run_search
-from ..strategies.space import SPACES, Filled, NetworkScore, draws, load_named
+from ..strategies.space import SPACES, Filled, NetworkScore, draws
 from ..training.loop import Stateful, fit
 
 # %% ../../nbs/02_search.ipynb #dfb6478d
@@ -314,7 +314,7 @@ def _processes(config, device) -> int:
 
 def _space_and_score(data, config, budgets):
     "The space and the score that the settings name, and the images that are scored on; for images of any kind."
-    images, _, _, config = _inputs(data, dataclasses.replace(config, objective="barlow_twins"))
+    images, _, _, config = _inputs(data, config)
     device = choose_engine(config.device, config.precision).device
     classes = getattr(data, "num_classes", 0) or 10  # without labels: of a classifier as large as most
     filled = Filled(classes, budgets, images.shape[1:], depth=config.depth, device=device)

@@ -23,17 +23,18 @@ from concurrent.futures.process import BrokenProcessPool
 
 import torch
 
-from ..core.basics import UserError
+from ..core.basics import UserError, load_named
 from ..core.seeding import derived_seed
 from ..experiment.interrupts import Stopped, stopping
 from ..models.genotype import genotype_from_json
+from ..models.network import SIZES
 from ..nas.monitor import LivePicture
 from .controller import Controller
 from .evolution import Evolution
 from .grow_trim import GrowTrim
 from .halving import Halving
 from .random import Random
-from .space import SIZES, Candidate, finite, load_named
+from .space import Candidate, finite
 
 STRATEGIES = {
     "random": Random, "halving": Halving, "evolution": Evolution, "controller": Controller, "grow_trim": GrowTrim

@@ -476,9 +476,9 @@ class Pair(Small):
     "change, words",
     [
         ({"score": "barlow"}, "barlow_twins"),
-        ({"score": 3}, "no score is called 3"),
-        ({"score": "math:no_such"}, "module:name"),
-        ({"score": "no_such_module:score"}, "module:name"),
+        ({"score": 3}, "There is no score"),
+        ({"score": "math:no_such"}, "module:Name"),
+        ({"score": "no_such_module:score"}, "module:Name"),
         ({"steps": -1}, "steps is -1"),
         ({"steps": 2.5}, "steps is 2.5"),
         ({"seed": "x"}, "seed is 'x'"),

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from ssnas_colab.core.basics import UserError
+from ssnas_colab.core.basics import UserError, load_named
 from ssnas_colab.core.seeding import derived_seed
 from ssnas_colab.experiment.run import Run
 from ssnas_colab.models import network as models
 from ssnas_colab.models.network import Network, activation_bytes, count_macs, count_parameters
 from ssnas_colab.nas.scores import network_scores
 from ssnas_colab.strategies.runner import choose, run_search
-from ssnas_colab.strategies.space import SPACES, Filled, NetworkScore, Proposal, load_named
+from ssnas_colab.strategies.space import SPACES, Filled, NetworkScore, Proposal
 
 SHAPE = (3, 8, 8)
 
@@ -111,7 +111,7 @@ def test_names_of_ones_own_are_looked_for_in_the_folder_and_refused_in_a_sentenc
     (tmp_path / "my_broken_ones.py").write_text("class Climb\n")
     assert load_named("my_strategies:Climb", {}, "strategy").__name__ == "Climb"
     for name in ("my_strategies:Climbs", "my_broken_ones:Climb", "my_missing:Climb", ":Climb", "my_strategies:"):
-        with pytest.raises(UserError, match="cannot be loaded .*: name it as module:Class"):
+        with pytest.raises(UserError, match="cannot be loaded .*: name it as module:Name"):
             load_named(name, {}, "strategy")
     with pytest.raises(UserError, match="is int, which cannot be called"):
         load_named("my_strategies:number", {}, "strategy")
