@@ -46,7 +46,7 @@ from ssnas_colab.stages.search import search
 from ssnas_colab.strategies.runner import take
 
 OUT = Path(__file__).parent / "experiment"
-CHOICE = {"space": "stages", "strategy": "evolution", "candidates": 40, "score": "barlow_twins", "score_steps": 50}
+CHOICE = {"space": "stages", "strategy": "evolution", "candidates": 40, "score": "retrieval", "score_steps": 20}
 SEEDS, RANDOM, RATES = (10, 11, 12), 8, (6e-3, 7e-4)
 UNIFORM = StageGenotype(tuple(Stage((Block(),) * 2, 2.0**i, 2 if i else 1) for i in range(3)))
 warnings.simplefilter("ignore")

@@ -147,6 +147,8 @@ def report():
         seconds = np.array([row["cpu_seconds"] for row in kinds["train"].values()])
         pairs = [(first[n], each[n]) for each in more for n in each.keys() & first.keys()]
         agree = f", trainings agree {spearmanr(*zip(*pairs)).statistic:.3f}" if len(pairs) > 8 else ""
+        own = [(row["validation"], row["balanced_accuracy"]) for row in kinds["train"].values()]
+        agree += f", validation and test of one training agree {spearmanr(*zip(*own)).statistic:.3f}"
         told = f"balanced accuracy {values.mean():.4f} (sd {values.std(ddof=1):.4f}, from {values.min():.4f} to"
         print(f"{name}: {len(truth)} networks, {told} {values.max():.4f}){agree}, training took"
               f" {seconds.mean():.0f} CPU s each")  # fmt: skip
