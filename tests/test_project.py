@@ -99,6 +99,17 @@ def room_of(name):
     return name.split(".")[0]
 
 
+def test_the_stages_import_what_takes_a_second_only_where_it_is_used():
+    code = "import sys, ssnas_colab.stages.pipeline; print([n for n in ('sklearn', 'scipy', 'matplotlib', 'torchvision', "
+    code += "'pandas', 'ipywidgets') if n in sys.modules])"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == "[]"
+
+
+def test_a_citation_is_of_this_version():
+    assert f"version: {ssnas_colab.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
 def test_walls_are_read_from_the_sources():
     "The walls below would hold of anything if `ours` saw nothing."
     by_name = {name_of(path): path for path in MODULES}

@@ -8,9 +8,6 @@ __all__ = ['SHOTS', 'report_metrics', 'shot_accuracy', 'auc_per_class', 'macro_a
 
 # %% ../../nbs/training/05_metrics.ipynb #e9923768
 import numpy as np
-from scipy.integrate import trapezoid
-from scipy.stats import binomtest
-from sklearn import metrics as sk
 
 # %% ../../nbs/training/05_metrics.ipynb #e6bc7f43
 def report_metrics(scores, targets, task="single-label", class_names=None, train_counts=None):
@@ -30,6 +27,8 @@ def report_metrics(scores, targets, task="single-label", class_names=None, train
     undefined because a class is absent is None and left out of the means.
     `ValueError` for shapes that do not fit or scores that are not finite.
     """
+    from sklearn import metrics as sk
+
     scores, targets, names = _check(scores, targets, task, class_names)
     single = task == "single-label"
     truth = targets[:, None] == np.arange(len(names)) if single else targets == 1
@@ -95,6 +94,8 @@ def auc_per_class(labels, scores):
 
 def _area(label, score):
     "The area for one class, whose images are given from the highest score to the lowest."
+    from scipy.integrate import trapezoid
+
     ends = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)  # the last image of each different score
     true = np.cumsum(label)[ends]
     false = 1 + ends - true
@@ -136,6 +137,8 @@ def recall_intervals(truth, chosen, confidence=0.95):
     truth, chosen: (N, K) bool, the classes (labels) that an image has and is given; each is asked of the images that
     have it. (Wilson 1927, doi 10.1080/01621459.1927.10502953, by scipy.stats.binomtest)
     """
+    from scipy.stats import binomtest
+
     pairs = zip((truth & chosen).sum(0).tolist(), truth.sum(0).tolist(), strict=True)
     tests = [binomtest(right, count) if count else None for right, count in pairs]
     found = [test and test.proportion_ci(confidence, method="wilson") for test in tests]

@@ -13,9 +13,6 @@ import time
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.preprocessing import StandardScaler
 
 from ..core.device import HeldImages, choose_engine
 from ..core.seeding import derived_seed, epoch_order
@@ -225,6 +222,8 @@ def learn(trainer, stage, loss, sampler, frozen=False) -> list:
 # %% ../../nbs/training/06_recipes.ipynb #779466f6
 def _regression(features, targets, strength):
     "Weights (K, D) and biases (K,) of a balanced logistic regression; a class or label that never varies: a constant."
+    from sklearn.linear_model import LogisticRegression
+
     several = targets.ndim == 2
     classes = targets.shape[1] if several else int(targets.max()) + 1
     weight, bias = np.zeros((classes, features.shape[1])), np.full(classes, 0.0 if several else -30.0)
@@ -253,6 +252,8 @@ def linear_classifier(features, targets, classes, strength=0.1):
     features: (N, D) float array; targets: (N,) class numbers or (N, L) of 0 and 1, -1 where nobody knows; strength: the
     inverse of the penalty (scikit-learn's C). A class without images is never chosen.
     """
+    from sklearn.preprocessing import StandardScaler
+
     scaler = StandardScaler().fit(features)
     weight, bias = _regression(scaler.transform(features), targets, strength)
     layer = torch.nn.Linear(features.shape[1], classes)
@@ -269,6 +270,8 @@ def knn_classifier(features, targets, classes, count):
     Neighbours are the nearest by cosine, and count by the inverse of the distance. targets: (N,) class numbers or
     (N, L) of 0 and 1, -1 where nobody knows.
     """
+    from sklearn.neighbors import KNeighborsClassifier
+
     marks = targets if targets.ndim == 2 else np.eye(classes, dtype=np.float32)[targets]
     told, known = marks >= 0, np.maximum(marks, 0)
     near = KNeighborsClassifier(min(count, len(features)), metric="cosine").fit(features, np.zeros(len(features)))

@@ -9,7 +9,6 @@ __all__ = ['round_robin', 'sampling_groups', 'sampled_order', 'cluster_images', 
 import math
 
 import numpy as np
-from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 
 from ..config import SAMPLERS
@@ -83,6 +82,8 @@ def cluster_images(embeddings, clusters=None, *keys) -> np.ndarray:
     clusters: how many at most (None: the square root of N / 2, from 2 to 256); keys: numbers and text on which the
     random start depends. `ValueError` for embeddings that are not finite, or fewer than 2 of them. (Sculley 2010)
     """
+    from sklearn.cluster import MiniBatchKMeans
+
     embeddings = np.asarray(embeddings, np.float32)
     if embeddings.ndim != 2 or len(embeddings) < 2 or not np.isfinite(embeddings).all():
         raise ValueError(f"embeddings must be finite, of shape (N, D) with N > 1, not {embeddings.shape}: check them")
