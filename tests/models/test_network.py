@@ -315,7 +315,7 @@ NETWORKS = {
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_counts_are_those_of_the_definition(kind):
     "Depthwise and grouped convolutions, strides, dilation and sizes that do not divide, on the meta device too."
-    for channels, sizes in ((3, ((32, 32), (31, 17), (9, 5), (1, 1))), (1, ((28, 28), (8, 8)))):
+    for channels, sizes in ((3, ((31, 17), (9, 5), (1, 1))), (1, ((8, 8),))):
         network = NETWORKS[kind](channels)
         for size in sizes:
             assert count_macs(network, (channels, *size)) == macs_by_definition(network, (channels, *size))
