@@ -46,6 +46,9 @@ def test_artefacts(tmp_path):
     assert Genotype.from_json((run.path / "genotype.json").read_text()) == genotype
     assert (run.path / "genotype.png").read_bytes().startswith(b"\x89PNG")
     facts = json.loads((run.path / "derivation.json").read_text())
+    kept = facts.pop("kept")
+    assert [row[:4] for row in kept] == [[kind, *edge] for kind in ("normal", "reduce") for edge in CELL]
+    assert all(row[4] == pytest.approx(0.982, abs=1e-3) for row in kept)
     # after one of two epochs the weights are sigmoid(2) = 0.88 and sigmoid(-2) = 0.12: decided, and over the threshold
     assert facts == {
         "method": "threshold", "threshold": 0.85, "max_edges": 2, "epoch": 2, "decided": 1.0,
@@ -62,6 +65,20 @@ def test_sigmoid_and_share_of_decided(tmp_path):
     genotype = derive_stage(run)
     assert Edge("sep_conv_3x3", 0, 2) in genotype.normal and Edge("dil_conv_5x5", 1, 2) not in genotype.normal
     assert run.load_json("derivation.json")["decided"] == pytest.approx(195 / 196)
+
+
+def test_an_edge_that_the_search_made_less_likely_is_kept_with_a_word(tmp_path):
+    "Of two edges into a node the search wants one alone; the second is the best of what it pushed down."
+    alphas = np.zeros((3, 14, 7), np.float32)
+    alphas[-1, 0, 3], alphas[-1, 1, 6] = 5, -0.1  # into node 2: the rest stays as it was, at 0, but lower still
+    alphas[-1, 1, :6] = -0.5
+    alphas[-1, 0, [0, 1, 2, 4, 5, 6]] = -1
+    run = run_with(tmp_path / "run", {"normal": alphas, "reduce": np.zeros_like(alphas)}, relaxation="sampled")
+    with pytest.warns(UserWarning, match="less likely: dil_conv_5x5 from input 1 to node 2 in the normal cell"):
+        derive_stage(run)
+    facts = run.load_json("derivation.json")
+    assert facts["method"] == "top2" and facts["kept"][0][:4] == ["normal", "dil_conv_5x5", 1, 2]
+    assert len(facts["warnings"]) == 1 and facts["warnings"][0].count("from input") == 1
 
 
 def test_repeating_reads_what_is_there(tmp_path):
