@@ -234,15 +234,15 @@ def _show(shell, kind, error, traceback, tb_offset=None):
     display(HTML(as_html(str(error).rstrip("."), notebook)))
 
 # %% ../../nbs/sessions/04_colab.ipynb #283e1415
-def require_artifact(folder, name, notebook=None) -> bool:
+def require_artifact(folder, name, notebook=None, otherwise="there is nothing to go on from") -> bool:
     """Whether the run folder holds the file `name`; where not, it is told which notebook makes it, with the link.
 
-    folder: a path; notebook: the notebook's name (default: see `MADE_BY`).
+    folder: a path; notebook: the notebook's name (default: see `MADE_BY`); otherwise: what follows, in words.
     """
     if (Path(folder) / name).is_file():
         return True
     notebook = notebook or MADE_BY[name]
-    sentence = f"The run {Path(folder).name} has no {name} yet: what follows shows a stand-in"
+    sentence = f"The run {Path(folder).name} has no {name} yet: {otherwise}"
     if notebook_shell() is None:
         print(f"{sentence}; open {notebook}.ipynb first: {colab_link(notebook)}")
     else:
