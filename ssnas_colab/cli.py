@@ -120,7 +120,10 @@ def _opened(options):
     "The run and its images, in a session of its own: nobody else writes, and the time budget counts."
     out, config = _out(options), _config(options)
 
+    from ssnas_colab.experiment.callbacks import callback_classes, use_callbacks
     from ssnas_colab.experiment.run import Run
+
+    log = callback_classes(getattr(options, "log", None))
 
     if out.exists():
         Run.check(out, config, complete=complete)
@@ -131,7 +134,9 @@ def _opened(options):
     if options.fork and not (out / "run.json").is_file():
         fork_run(options.fork, out, config)
     with session(out, options.time_budget) as folder:
-        yield open_with_data(options.data, folder, config, **_places(options))
+        run, data = open_with_data(options.data, folder, config, **_places(options))
+        with use_callbacks(run, log):
+            yield run, data
 
 
 def _load(options):
@@ -170,10 +175,10 @@ def _run_command(options):
         return
 
     report = known_report(out, config, seeds, options.data, **_places(options))
-    if not report:
+    if not report or options.log:
         with _opened(options) as (run, data):
             print(data.describe(), flush=True)
-            report = run_stages(run, data, seeds, options.quiet)
+            report = report or run_stages(run, data, seeds, options.quiet)
     if report:
         print((out / "report.md").read_text(encoding="utf-8"))
         print(f"The report is {out / 'report.html'}, one page to open in a browser; the numbers are beside it.")
@@ -452,6 +457,9 @@ def _add_settings(parser, shown=_ALL):
     text = fields_of(RunConfig)["time_budget"].metadata["text"] + " (exit code 75)"
     add("--time-budget", metavar="TIME", help=later(text))
     add("--quiet", action="store_true", help=later("no progress"))
+    if not alone:
+        text = "where every epoch is told, by commas: csv (history.csv), tensorboard, module:Class (a Callback)"
+        add("--log", help=text)
     if shown != _ALL:
         parser.epilog = "A run keeps all its settings from its beginning on, so the options of other stages, which "
         parser.epilog += "`ssnas run --help` lists, are taken here, too."
