@@ -398,6 +398,21 @@ def _export_command(options):
     else:
         print(f"Written: {export_run(options.path, options.out, options.model)}")
 
+
+def _push_command(options):
+    from ssnas_colab.experiment.run import Run
+    from ssnas_colab.reports.push import push
+    from ssnas_colab.stages.loader import NAMES
+
+    run = Run.open(options.path)
+    data = run.load_json("data.json") if run.has("data.json") else {"name": "", "settings": {}}
+    public = data["name"] in NAMES and data["settings"].get("source") == data["name"]  # not a folder that is called so
+    how = {name: getattr(options, name) for name in ("license", "private", "dry_run")}
+    dataset = options.dataset or (data["name"] if public else None)
+    place = push(run, options.repo, options.model, dataset=dataset, **how)
+    done = f"Written to {place}, and nothing was uploaded: look at it, then leave --dry-run out"
+    print(done if options.dry_run else f"Pushed: {place}")
+
 # %% ../nbs/07_cli.ipynb #42c9b3df
 class _Parser(argparse.ArgumentParser):
     "A parser whose complaints are one sentence."
@@ -524,6 +539,16 @@ def command_parser() -> argparse.ArgumentParser:
     made.add_argument("path", metavar="RUN", help="the run folder")
     made.add_argument("out", metavar="FILE", help="the file to write, ending in .zip or .onnx")
     made.add_argument("--model", default="searched", help="searched, resnet18, ... (default: searched)")
+    made = command("push", _push_command, "a trained network and its model card, to the Hugging Face Hub")
+    made.add_argument("path", metavar="RUN", help="the run folder")
+    made.add_argument("repo", metavar="USER/NAME", help="the repository on the Hub, made if need be")
+    made.add_argument("--model", default="searched", help="searched, resnet18, ... (default: searched)")
+    text = "what the card calls the images (default: the name of a public set, else none: folders' names stay here)"
+    made.add_argument("--dataset", metavar="TEXT", help=text)
+    text = "as the Hub names it: apache-2.0, cc-by-4.0, other, ... (default: unknown)"
+    made.add_argument("--license", default="unknown", metavar="NAME", help=text)
+    made.add_argument("--private", action="store_true", help="for its owner's eyes only")
+    made.add_argument("--dry-run", metavar="FOLDER", help="only write what would be uploaded, into this new folder")
     return parser
 
 # %% ../nbs/07_cli.ipynb #936b7caf
