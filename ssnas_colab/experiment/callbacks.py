@@ -6,7 +6,7 @@
 __all__ = ['CALLBACKS', 'Callback', 'CsvLog', 'TensorBoardLog', 'callback_classes', 'harmless', 'kept_rows', 'candidate_row',
            'use_callbacks', 'tell_callbacks']
 
-# %% ../../nbs/experiment/05_callbacks.ipynb #e5e69884
+# %% ../../nbs/experiment/05_callbacks.ipynb #c45886d8
 import contextlib
 import contextvars
 import copy
@@ -19,7 +19,7 @@ import warnings
 from ..core.basics import UserError, load_named
 from .interrupts import Stopped
 
-# %% ../../nbs/experiment/05_callbacks.ipynb #bd5b54cf
+# %% ../../nbs/experiment/05_callbacks.ipynb #36f043a6
 class Callback:
     """What hears of every epoch of a run. Derive from it what you need, and name it: `--log module:Class`.
 
@@ -41,7 +41,7 @@ class Callback:
     def on_end(self, stage: str):
         "`stage` is finished."
 
-# %% ../../nbs/experiment/05_callbacks.ipynb #ba57b927
+# %% ../../nbs/experiment/05_callbacks.ipynb #c4bcbedd
 class CsvLog(Callback):
     "`history.csv` in the run folder: a line for each epoch of each stage, a column for each name that a row has."
 
@@ -71,7 +71,7 @@ class CsvLog(Callback):
             self.run.save_text(self.name, file.getvalue())
             self.written = file.getvalue()
 
-# %% ../../nbs/experiment/05_callbacks.ipynb #20f6140c
+# %% ../../nbs/experiment/05_callbacks.ipynb #5602b123
 def _summary_writer():
     "The class that writes TensorBoard's files; `UserError` where the package is missing."
     try:
@@ -142,7 +142,7 @@ class TensorBoardLog(Callback):
 
 CALLBACKS = {"csv": CsvLog, "tensorboard": TensorBoardLog}
 
-# %% ../../nbs/experiment/05_callbacks.ipynb #8782665c
+# %% ../../nbs/experiment/05_callbacks.ipynb #d7637e7a
 def callback_classes(log) -> list:
     """The classes that `log` means: None, text ('csv,tensorboard,module:Class'), or a list of names and classes.
 
@@ -152,14 +152,14 @@ def callback_classes(log) -> list:
     for one in [part.strip() for part in log.split(",")] if isinstance(log, str) else log or ():
         kind = load_named(one, CALLBACKS, "log", kinds=type) if isinstance(one, str) else one
         if not (isinstance(kind, type) and issubclass(kind, Callback)):
-            base = f"{Callback.__module__}.{Callback.__name__}"
+            base = "ssnas_colab.experiment.callbacks.Callback"
             raise UserError(f"The log {one!r} is no callback: derive the class from {base}")
         if hasattr(kind, "check"):
             kind.check()
         found.append(kind)
     return list(dict.fromkeys(found))
 
-# %% ../../nbs/experiment/05_callbacks.ipynb #e45ac0d8
+# %% ../../nbs/experiment/05_callbacks.ipynb #6cf1fece
 @contextlib.contextmanager
 def harmless(kind, what):
     "Context of what a callback of the class `kind` does: random numbers are put back, an exception becomes a warning."
@@ -184,7 +184,7 @@ def harmless(kind, what):
                 stacklevel=2,
             )
 
-# %% ../../nbs/experiment/05_callbacks.ipynb #cd05c50b
+# %% ../../nbs/experiment/05_callbacks.ipynb #5f98cc34
 _FOLLOWED = contextvars.ContextVar("callbacks", default=())
 _PARTS = {"pretraining": "pretrain", "finetuning": "finetune", "retraining": "retrain"}
 

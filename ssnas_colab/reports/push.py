@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['carried_report', 'model_card', 'pushed_files', 'push']
 
-# %% ../../nbs/reports/07_push.ipynb #eebb1be5
+# %% ../../nbs/reports/07_push.ipynb #d7221e56
 import json
 import re
 import tempfile
@@ -19,7 +19,7 @@ from .figures import plot_report
 from .pages import table
 from .verdict import METRICS, deciding, display_name
 
-# %% ../../nbs/reports/07_push.ipynb #ce7029c5
+# %% ../../nbs/reports/07_push.ipynb #8b67ddda
 _REPORT = (
     "models", "curves", "seeds", "searched_once", "recipe", "seconds", "stage_seconds", "versions", "device", "threads",
     "differences", "search",
@@ -67,9 +67,10 @@ def carried_report(report, dataset) -> dict:
     "What a push takes along of a report (see `assemble_report`); dataset: what the images are called in it."
     kept = _carried({name: report[name] for name in _REPORT if name in report}, _ours)
     data = _carried({name: report["data"][name] for name in _DATA if name in report["data"]}, _ours)
-    return kept | {"data": data | {"name": dataset}, "settings": _settings(report["settings"])}
+    data |= {"name": dataset, "grouped": any(what == "groups" for what, _ in report["data"].get("decisions", []))}
+    return kept | {"data": data, "settings": _settings(report["settings"])}
 
-# %% ../../nbs/reports/07_push.ipynb #77f4e38e
+# %% ../../nbs/reports/07_push.ipynb #171711b4
 _TAGS = "image-classification", "neural-architecture-search", "self-supervised-learning", "imbalanced", "long-tailed"
 
 
@@ -98,8 +99,10 @@ def _limits(report, facts) -> list:
         f"It knows images like those it was trained on; {data['images']['test']:,} images of the same origin tested "
         "it, and nothing is known of others: other devices, hospitals, populations.",
         "It has not been tested for medical use: no diagnosis or treatment may rest on it.",
-        "Every image is given one of these classes or labels; it has no answer for what is something else.",
+        "It has no answer for an image that shows something else than these classes.",
     ]
+    if not data["grouped"]:
+        found.append("No groups were named in its images: those of one patient, say, may lie in training and in test.")
     if few:
         more = f" and {len(few) - 10} more" if len(few) > 10 else ""
         found.append(f"Expect little of classes with fewer than 20 training images: {', '.join(few[:10])}{more}.")
@@ -169,7 +172,7 @@ def model_card(report, facts, repo, license="unknown") -> str:
         table(*view.recall),
         view.recall_note,
         "## Training data",
-        view.data,
+        view.data + " Images of one group, a patient say, lie in one split." * data["grouped"],
         table(["class", *(f"{name} images" for name in splits.values())], order),
         _CARRIES,
         "## Training",
@@ -182,7 +185,7 @@ def model_card(report, facts, repo, license="unknown") -> str:
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
-# %% ../../nbs/reports/07_push.ipynb #d0566c06
+# %% ../../nbs/reports/07_push.ipynb #c10b6c82
 def pushed_files(run, repo, name="searched", *, dataset=None, license="unknown") -> dict:
     """What a push of the network `name` of a `Run` uploads: file names to bytes.
 
@@ -194,7 +197,7 @@ def pushed_files(run, repo, name="searched", *, dataset=None, license="unknown")
     if not names or len(repo) > 96 or "--" in repo or ".." in repo or repo.endswith(".git"):
         raise UserError(f"{repo!r} is no repository of the Hub: write user/name, of letters, digits and single . _ -")
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", license):
-        raise UserError(f"{license!r} is no license as the Hub names them: write apache-2.0, cc-by-4.0, other, ...")
+        raise UserError(f"{license!r} is no license as the Hub names them: write apache-2.0, cc-by-4.0 or other")
     if not run.has("data.json") or not run.has("report.json"):
         lacks = "no report: evaluate it first" if run.has("data.json") else "no images: run `ssnas run` or `ssnas data`"
         raise UserError(f"The run at {run.path} has {lacks}, then push it")
@@ -211,7 +214,7 @@ def pushed_files(run, repo, name="searched", *, dataset=None, license="unknown")
     members["report.png"] = figure_bytes(plot_report(report))
     return {"README.md": model_card(report, facts, repo, license).encode(), **members}
 
-# %% ../../nbs/reports/07_push.ipynb #1e2367d8
+# %% ../../nbs/reports/07_push.ipynb #00e78cec
 def push(run, repo, name="searched", *, dataset=None, license="unknown", private=False, dry_run=None):
     """Upload the network `name` of a `Run` with its card to the Hub's repository `repo`, 'user/name'.
 
