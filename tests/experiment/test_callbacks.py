@@ -226,7 +226,8 @@ def test_what_is_over_is_told_under_the_names_it_had(tmp_path):
     inner = run.inner("seed_1", {"seed": 1})
     rows = [{"epoch": 0, "loss": 1.0}]
     for one in (run, inner):
-        one.save_json("models/a.json", {"finetune_rate": 0.006, "pretraining": rows, "finetuning": rows, "probing": rows})
+        parts = dict.fromkeys(("pretraining", "finetuning", "probing"), rows)
+        one.save_json("models/a.json", {"finetune_rate": 0.006} | parts)
         one.save_json("search.json", {"history": rows})
         for stage in ("pretrain/a", "finetune/a", "finetune/a@0.006"):
             one.finish(stage)
