@@ -120,7 +120,10 @@ def _opened(options):
     "The run and its images, in a session of its own: nobody else writes, and the time budget counts."
     out, config = _out(options), _config(options)
 
+    from ssnas_colab.experiment.callbacks import callback_classes, use_callbacks
     from ssnas_colab.experiment.run import Run
+
+    log = callback_classes(getattr(options, "log", None))
 
     if out.exists():
         Run.check(out, config, complete=complete)
@@ -131,7 +134,9 @@ def _opened(options):
     if options.fork and not (out / "run.json").is_file():
         fork_run(options.fork, out, config)
     with session(out, options.time_budget) as folder:
-        yield open_with_data(options.data, folder, config, **_places(options))
+        run, data = open_with_data(options.data, folder, config, **_places(options))
+        with use_callbacks(run, log):
+            yield run, data
 
 
 def _load(options):
@@ -170,10 +175,10 @@ def _run_command(options):
         return
 
     report = known_report(out, config, seeds, options.data, **_places(options))
-    if not report:
+    if not report or options.log:
         with _opened(options) as (run, data):
             print(data.describe(), flush=True)
-            report = run_stages(run, data, seeds, options.quiet)
+            report = report or run_stages(run, data, seeds, options.quiet)
     if report:
         print((out / "report.md").read_text(encoding="utf-8"))
         print(f"The report is {out / 'report.html'}, one page to open in a browser; the numbers are beside it.")
@@ -393,6 +398,21 @@ def _export_command(options):
     else:
         print(f"Written: {export_run(options.path, options.out, options.model)}")
 
+
+def _push_command(options):
+    from ssnas_colab.experiment.run import Run
+    from ssnas_colab.reports.push import push
+    from ssnas_colab.stages.loader import NAMES
+
+    run = Run.open(options.path)
+    data = run.load_json("data.json") if run.has("data.json") else {"name": "", "settings": {}}
+    public = data["name"] in NAMES and data["settings"].get("source") == data["name"]  # not a folder that is called so
+    how = {name: getattr(options, name) for name in ("license", "private", "dry_run")}
+    dataset = options.dataset or (data["name"] if public else None)
+    place = push(run, options.repo, options.model, dataset=dataset, **how)
+    done = f"Written to {place}, and nothing was uploaded: look at it, then leave --dry-run out"
+    print(done if options.dry_run else f"Pushed: {place}")
+
 # %% ../nbs/07_cli.ipynb #42c9b3df
 class _Parser(argparse.ArgumentParser):
     "A parser whose complaints are one sentence."
@@ -452,6 +472,9 @@ def _add_settings(parser, shown=_ALL):
     text = fields_of(RunConfig)["time_budget"].metadata["text"] + " (exit code 75)"
     add("--time-budget", metavar="TIME", help=later(text))
     add("--quiet", action="store_true", help=later("no progress"))
+    if not alone:
+        text = "where every epoch is told, by commas: csv (history.csv), tensorboard, module:Class (a Callback)"
+        add("--log", help=text)
     if shown != _ALL:
         parser.epilog = "A run keeps all its settings from its beginning on, so the options of other stages, which "
         parser.epilog += "`ssnas run --help` lists, are taken here, too."
@@ -516,6 +539,16 @@ def command_parser() -> argparse.ArgumentParser:
     made.add_argument("path", metavar="RUN", help="the run folder")
     made.add_argument("out", metavar="FILE", help="the file to write, ending in .zip or .onnx")
     made.add_argument("--model", default="searched", help="searched, resnet18, ... (default: searched)")
+    made = command("push", _push_command, "a trained network and its model card, to the Hugging Face Hub")
+    made.add_argument("path", metavar="RUN", help="the run folder")
+    made.add_argument("repo", metavar="USER/NAME", help="the repository on the Hub, made if need be")
+    made.add_argument("--model", default="searched", help="searched, resnet18, ... (default: searched)")
+    text = "what the card calls the images (default: the name of a public set, else none: folders' names stay here)"
+    made.add_argument("--dataset", metavar="TEXT", help=text)
+    text = "as the Hub names it: apache-2.0, cc-by-4.0, other, ... (default: unknown)"
+    made.add_argument("--license", default="unknown", metavar="NAME", help=text)
+    made.add_argument("--private", action="store_true", help="for its owner's eyes only")
+    made.add_argument("--dry-run", metavar="FOLDER", help="only write what would be uploaded, into this new folder")
     return parser
 
 # %% ../nbs/07_cli.ipynb #936b7caf

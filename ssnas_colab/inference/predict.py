@@ -23,12 +23,13 @@ from .model import FILES, Model, build_network, model_facts, pixels_of_file, tra
 
 # %% ../../nbs/inference/03_predict.ipynb #84427135
 def load_model(run, name="searched") -> Model:
-    """A trained network, ready to `predict`: from a `Run`, the path of one, or an archive that `export_run` wrote.
+    """A trained network, ready to `predict`: from a `Run`, the path of one, or what was exported or pushed.
 
+    An archive is what `export_run` wrote, a folder of its members what `reports.push` uploaded.
     name: which network of the run (an archive has one only, whichever it is): "searched", "resnet18", "random_0", ...
     For a further seed name its folder, `RUN/seed_1`. `UserError` where there is no such network, or it is damaged.
     """
-    if not isinstance(run, Run) and Path(run).is_file():
+    if not isinstance(run, Run) and (Path(run).is_file() or (Path(run) / "model.json").is_file()):
         facts, weights = read_archive(run)
         if name not in ("searched", facts["name"]):
             raise UserError(f"{run} holds the network {facts['name']!r}, not {name!r}: name the archive that does")

@@ -138,10 +138,10 @@ PRIVATE = ".publishing"  # in the local folder: what publishing keeps for itself
 
 
 def is_published(name) -> bool:
-    "Whether the run's file `name` is to be published: not locks, not halves, not what publishing keeps for itself."
+    "Whether the run's file `name` is to be published: not locks, halves, what grows, or what publishing keeps for it."
     first = name.split("/")[0]
     ours = first.startswith((".", "published.")) or (first.startswith("lock") and first.endswith(".json"))
-    return not ours and not name.endswith((".partial", ".damaged", ".newer"))
+    return not ours and not name.endswith((".partial", ".damaged", ".newer", ".open"))
 
 
 def published_files(local) -> list:

@@ -16,6 +16,7 @@ from ..core.basics import UserError
 from ..core.device import choose_engine
 from ..core.environment import free_memory
 from ..data.summary import require_same_images
+from ..experiment.callbacks import callback_classes, use_callbacks
 from ..experiment.forecast import Forecast, StageCost, foreseen, print_forecast, use_forecast
 from ..experiment.interrupts import stopping
 from ..experiment.run import Run
@@ -82,28 +83,30 @@ def fork_run(path, new_path, config) -> Run:
 
 # %% ../../nbs/06_pipeline.ipynb #7a6efb16
 def run_pipeline(
-    data="digits", path=None, preset="quick", *, seeds=1, time_budget=None, quiet=False, source=None, images=None,
-    **settings,
+    data="digits", path=None, preset="quick", *, seeds=1, time_budget=None, quiet=False, log=None, source=None,
+    images=None, **settings,
 ) -> dict:  # fmt: skip
     """Images in, a searched network and a report out; continues from wherever the run at `path` stands.
 
     data: a name, a path, an `ImageData` or what else `load_data` takes (source, images: as there); path: the run folder
     (None: `default_path`); preset: see `PRESETS`; seeds: how many times the whole way is gone, with the same images,
-    from the seed upwards; time_budget: '3h30m', say, after which it stops with everything kept (`Stopped`); settings:
-    see `pipeline_config`. Returns the report, at once where the run is finished and the images are the same. For images
-    without labels the search is all there is: the report is then empty and the run holds a genotype. `UserError` for a
-    user's mistake.
+    from the seed upwards; time_budget: '3h30m', say, after which it stops with everything kept (`Stopped`); log: who is
+    told of every epoch, 'csv,tensorboard' say (see `callback_classes`); settings: see `pipeline_config`. Returns the
+    report, at once where the run is finished and the images are the same. For images without labels the search is all
+    there is: the report is then empty and the run holds a genotype. `UserError` for a user's mistake.
     """
-    path = default_path(data) if path is None else Path(path)
+    path, log = default_path(data) if path is None else Path(path), callback_classes(log)
     config = pipeline_config(data, preset, began=path, **settings)
     places = {"source": source, "images": images}
     known = known_report(path, config, seeds, data, **places)
-    if known:
+    if known and not log:
         return known
     if path.exists():
         Run.check(path, config, complete=complete)
     with session(path, time_budget) as folder:
-        return run_stages(*open_with_data(data, folder, config, **places), seeds, quiet)
+        run, data = open_with_data(data, folder, config, **places)
+        with use_callbacks(run, log):
+            return known or run_stages(run, data, seeds, quiet)
 
 
 def known_report(path, config, seeds, data, **places):

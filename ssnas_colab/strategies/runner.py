@@ -25,6 +25,7 @@ import torch
 
 from ..core.basics import UserError, load_named
 from ..core.seeding import derived_seed
+from ..experiment.callbacks import candidate_row, tell_callbacks
 from ..experiment.interrupts import Stopped, stopping
 from ..models.genotype import genotype_from_json
 from ..models.network import SIZES
@@ -362,9 +363,12 @@ def run_search(
     asked, history, progress = kind(space, candidates, steps, seed, **more), [], Progress(candidates, quiet)
     score = load_named(score, {}, "score") if isinstance(score, str) else score
     with run.writing(), stopping() as stop, Scorer(score, run, stop, processes, progress.scored) as scored:
+        tell_callbacks(run, "on_begin", "search", candidates, [])
         while batch := asked.propose(history):
-            named = _proposed(batch, space, budgets, run, history, steps, seed)
+            named, known = _proposed(batch, space, budgets, run, history, steps, seed), len(history)
             history = [*history, *scored(named)]
+            for one in history[known:]:
+                tell_callbacks(run, "on_epoch", "search", candidate_row(one.row()))
             progress.batch(history)
 
         def score_again(finalists):
@@ -374,6 +378,7 @@ def run_search(
         chosen = pick(history, score_again, steps, seed, budgets=budgets, times=times)
     rows = [one.row() for one in history]
     result = {"candidates": rows, "front": front(history), "pick": chosen, "why": chosen["why"]}
+    tell_callbacks(run, "on_end", "search")
     progress.end(result)
     return result
 

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from ..core.basics import format_duration
 from ..core.seeding import StepSeed, derived_seed
+from ..experiment.callbacks import tell_callbacks
 from ..experiment.forecast import seconds_after_stage
 from ..experiment.interrupts import StageClock, Stopped, stopping
 
@@ -144,6 +145,10 @@ class Fit:
         if self.guard and not self.good:
             self.keep()
 
+    def begin(self):
+        "Tell the callbacks where the stage stands."
+        tell_callbacks(self.run, "on_begin", self.stage, self.epochs, self.history)
+
     def snapshot(self) -> dict:
         "The `state_dict` of everything in the state, by name."
         return {name: member.state_dict() for name, member in self.state.items()}
@@ -185,6 +190,7 @@ class Fit:
             )
         row.update(on_epoch(self.epoch, row) or {} if on_epoch else {})
         self.history.append({"epoch": self.epoch, **row})
+        tell_callbacks(self.run, "on_epoch", self.stage, self.history[-1])
         self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
         if self.guard:
             self.keep()
@@ -199,7 +205,9 @@ class Fit:
         warnings.warn(f"{self.stage}: {complaint}", stacklevel=5)
         self.restore(copy.deepcopy(self.good["states"]))
         self.epoch, self.step, self.sums = self.good["epoch"], 0, {}
-        del self.history[self.epoch :]
+        if self.history[self.epoch :]:
+            del self.history[self.epoch :]
+            self.begin()
         self.keep()
         self.save()
 
@@ -250,9 +258,11 @@ def fit(
     with run.writing():
         training = Fit(run, stage, state, seed, epochs, steps_per_epoch, guard)
         training.load()
+        training.begin()
         if not run.finished(stage):
             _take_steps(training, step, on_epoch, describe, quiet)
             training.finish()
+        tell_callbacks(run, "on_end", stage)
     return training.history
 
 
