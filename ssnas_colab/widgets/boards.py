@@ -20,7 +20,7 @@ from ..plots.svg import Bar, confusion_sentence, draw_bars, draw_confusion, draw
 from ..reports.build import report_view
 from ..reports.pages import sign_line
 from ..reports.verdict import OURS, number
-from .form_controls import Board, as_html, button, chooser, in_rows, picture, small_images
+from .form_controls import Board, as_html, button, chooser, counted, in_rows, picture, small_images
 
 # %% ../../nbs/widgets/02_boards.ipynb #9f13bb9d
 def unevenness(facts, split="train") -> str:
@@ -28,14 +28,14 @@ def unevenness(facts, split="train") -> str:
     counts = facts["counts"].get(split) or []
     present = [count for count in counts if count]
     if not present:
-        return f"{facts['images'].get(split, 0):,} images without labels."
-    description = f"{sum(counts):,} labels" if facts["task"] == "multi-label" else f"{sum(counts):,} images"
+        return f"{counted(facts['images'].get(split, 0), 'image')} without labels."
+    description = counted(sum(counts), "label" if facts["task"] == "multi-label" else "image")
     factor = max(present) / min(present)
-    description += f" in {len(counts)} classes; the largest has {factor:.3g} times as many as the smallest"
+    description += f" in {counted(len(counts), 'class', 'classes')}; the largest has {factor:.3g} times as many as the smallest"
     found = facts.get("imbalance", {}).get(split) or {}
     if "effective_classes" in found:
         description += f"; as uneven as {found['effective_classes']:.1f} equal classes would be"
-        description += f"; {found['few']} have fewer than 20 images" if found["few"] else ""
+        description += f"; {found['few']} ha{'s' if found['few'] == 1 else 've'} fewer than 20 images" if found["few"] else ""
     return f"{description}."
 
 
@@ -59,7 +59,7 @@ def class_pictures(data, chosen, turn=0) -> tuple:
     if turn:
         places = np.random.default_rng([turn, chosen + 1]).permutation(places)
     shown = train[places[:10]]
-    examples = small_images([shown], f"{len(shown)} training image{'s' * (len(shown) > 1)} {name}")
+    examples = small_images([shown], f"{counted(len(shown), 'training image')} {name}")
     description = f"above images, below two views of each ({data.policy})"
     return examples, small_images(with_views(shown[:6], data.policy, turn), description)
 
@@ -107,7 +107,7 @@ class DataBoard(Board):
         if found := facts.get("set_aside"):
             reasons = ", ".join(f"{n} {reason}" for reason, n in (facts.get("set_aside_by_reason") or {}).items())
             more = f"; the first {most}" if len(found) > most else ""
-            title = f"set aside: {len(found)} file{'s' * (len(found) > 1)} ({reasons}){more}"
+            title = f"set aside: {counted(len(found), 'file')} ({reasons}){more}"
             table = draw_table(["file", "reason"], [list(pair) for pair in found[:most]], title, theme=theme)
             self.aside.value = f'<div style="max-height: 260px; overflow-y: auto">{table}</div>'
 
