@@ -40,7 +40,7 @@ def lanes(cell) -> dict:
 
 # %% ../../nbs/plots/03_genotype.ipynb #aa4aa3df
 # Points of the drawing: node to node, lane to lane, a node's radius, a name's half width and half height.
-PITCH, LANE, RADIUS, HALF, TALL = 112, 24, 12, 23, 8.5
+PITCH, LANE, RADIUS, HALF, TALL = 112, 24, 12, 25, 9
 _RISE, _FALL, _LEFT = 28, 32, 62  # from a node's centre to where its edges are in their lanes; where column 1 is
 
 
@@ -167,7 +167,7 @@ def _edge(
     frame = css["chosen"] if chosen else colour
     plate = f"fill: {css['differs' if differs else 'paper']}; stroke: {frame}; stroke-width: {2.5 if chosen else 1}"
     box = f'<rect x="{left:g}" y="{top:g}" width="{right - left:g}" height="{bottom - top:g}" rx="4" style="{plate}"/>'
-    label, size = _label(edge, times), 10.5 - (times > 1)
+    label, size = _label(edge, times), 11.5 - (times > 1)
     name = svg_text((left + right) / 2, y + 0.5, label, css["muted" if grey and not differs else "ink"], size)
     description = f"{edge[0]} from {node_name(edge[1])} to {node_name(edge[2])}{', twice' * (times > 1)}"
     description += "" if weight is None else f", weight {weight:.2f}"
@@ -265,7 +265,7 @@ def draw_genotype(
     return svg_document(len(shown) * width, height, body, theme, ": ".join(filter(None, [title, describe(genotype)])))
 
 # %% ../../nbs/plots/03_genotype.ipynb #2bc599cd
-_ROW, _COLUMN, _LABELS = 17, 46, 100  # height and width of an entry, width of the rows' names
+_ROW, _COLUMN, _LABELS = 17, 48, 116  # height and width of an entry, width of the rows' names
 
 
 def _row(kind, row, pair, numbers, cell, css, *, chosen, clickable):
@@ -301,7 +301,7 @@ def draw_weights(weights, genotype: Genotype = None, *, chosen=None, kind=None, 
         cell, table, drawn = set(getattr(genotype, each, ())), weights[each], ""
         for column, op in enumerate(PRIMITIVES):
             x = _LABELS + (column + 0.5) * _COLUMN
-            name = svg_text(x, -10, short_name(op), css["ink"])
+            name = svg_text(x, -10, short_name(op), css["ink"], 10)
             drawn += f'<g class="head">{name}<title>{EXPLANATIONS[op]}</title></g>'
         for row, (pair, numbers) in enumerate(_rows(table).items()):
             drawn += _row(each, row, pair, numbers, cell, css, chosen=chosen, clickable=clickable)

@@ -30,12 +30,13 @@ def unevenness(facts, split="train") -> str:
     if not present:
         return f"{counted(facts['images'].get(split, 0), 'image')} without labels."
     description = counted(sum(counts), "label" if facts["task"] == "multi-label" else "image")
-    factor = max(present) / min(present)
-    description += f" in {counted(len(counts), 'class', 'classes')}; the largest has {factor:.3g} times as many as the smallest"
+    description += f" in {counted(len(counts), 'class', 'classes')}"
+    description += f"; the largest has {max(present) / min(present):.3g} times as many as the smallest"
     found = facts.get("imbalance", {}).get(split) or {}
     if "effective_classes" in found:
         description += f"; as uneven as {found['effective_classes']:.1f} equal classes would be"
-        description += f"; {found['few']} ha{'s' if found['few'] == 1 else 've'} fewer than 20 images" if found["few"] else ""
+        few = counted(found["few"], "class has", "classes have")
+        description += f"; {few} fewer than 20 images" if found["few"] else ""
     return f"{description}."
 
 
@@ -192,7 +193,8 @@ class ReportBoard(Board):
         for bar in bars:
             if bar.key == chosen:
                 also = "" if bar.other is None else f", {shown[other]} {number('recall', bar.other)}"
-                sentences = [f"{bar.name} training images: {shown[name]} finds {bar.text}{also}."]
+                trained = counted(data["counts"]["train"][chosen], "training image")
+                sentences = [f"{data['class_names'][chosen]}, {trained}: {shown[name]} finds {bar.text}{also}."]
                 sentences += [confusion_sentence(*counts, bar.key)] if counts else []
         self.sign.value = sign_line(self.view.verdict[0])
         self.text.value = as_html([" ".join(self.view.verdict[1:]), *sentences])
