@@ -269,10 +269,15 @@ class Explorer:
         return f"{name}, epoch {epoch} of {last}" if name in (SEARCH, BEFORE) and last is not None else name
 
 
-def beside(drawings) -> str:
-    "Drawings side by side or, on a page too narrow for that, one below the other."
-    look = "display: flex; flex-wrap: wrap; align-items: flex-start; gap: 8px"
-    return f'<div style="{look}">{"".join(drawings)}</div>' if any(drawings) else ""
+def beside(drawings, names=("", "")) -> str:
+    "Two drawings side by side or, where less than 880 points are left for them, below each other; names: their ids."
+    boxes = ""
+    for drawing, name in zip(drawings, names):
+        widest = re.search(r' width="([\d.]+)"', drawing)
+        look = f"flex: 1 1 436px; min-width: 0; max-width: {widest[1]}px" if widest else ""
+        named = f'id="{name}" ' if name else ""
+        boxes += f'<div {named}style="{look}">{drawing}</div>' if drawing else ""
+    return f'<div style="display: flex; flex-wrap: wrap; align-items: flex-start; gap: 8px">{boxes}</div>' * bool(boxes)
 
 
 def _cells(genotype, sizes=None, **marks):
@@ -315,9 +320,12 @@ def _counts(genotype):
 
 def changes(explorer, most=6) -> list:
     """What the last epoch changed in the search that is shown: one sentence on the edges of its genotype, of which
-    `most` are named, and on the weight that moved most; none where there is no epoch before.
+    `most` are named, and on the weight that moved most; none where there is no epoch before, or none that is finite.
     """
     if explorer.shown != SEARCH or not explorer.last_epoch or not explorer.epoch:
+        return []
+    here, before = explorer._searched(), explorer._searched(1)
+    if not all(np.isfinite(before[kind]).all() for kind in CELLS):
         return []
     tables = {}
     for name in (BEFORE, SEARCH):
@@ -334,7 +342,6 @@ def changes(explorer, most=6) -> list:
         told.append(f"{CELLS[place[0]]}, {node_name(place[1])} to {node_name(place[2])}: {words}")
     told += [f"and {len(places) - most} more"] if len(places) > most else []
     edge = f"{counted(len(places), 'edge')} changed ({'; '.join(told)})" if told else "the genotype stayed the same"
-    here, before = explorer._searched(), explorer._searched(1)
     kind = max(CELLS, key=lambda kind: np.abs(here[kind] - before[kind]).max())
     row, column = np.unravel_index(np.abs(here[kind] - before[kind]).argmax(), here[kind].shape)
     source, target = map(node_name, edges(explorer.nodes)[row])
@@ -584,7 +591,7 @@ def _frame(explorer):
     finally:
         explorer.chosen = None
     kept = [f"{kind} {a} {b} {op}" for kind in CELLS for op, a, b in getattr(genotype, kind, ())]
-    pictures = _slim(beside([first, second]))
+    pictures = _slim(beside([first, second]) if isinstance(genotype, StageGenotype) else first + second)
     return {"pictures": pictures, "said": said, "told": told, "kept": kept, "genotype": str(genotype or "")}
 
 
@@ -622,9 +629,7 @@ def explorer_page(explorer) -> str:
                            for e in range(len(frames))]  # fmt: skip
         data["losses"] = [_finite(curve.values, 4) for curve in explorer.losses()]
         weights, losses = one.charts(edge=("normal", *edges(explorer.nodes)[0]))
-        parts.append(tag("div", Html(beside([
-            tag("div", _slim(weights), id="edge-chart", hidden=""), tag("div", _slim(losses), id="loss-chart")])))
-        )  # fmt: skip
+        parts.append(_slim(beside([weights, losses], ("edge-chart", "loss-chart"))))
         table = [draw_weights(explorer.weights(), kind=kind, clickable=True) for kind in CELLS]
         parts.append(tag("div", _slim(beside(table)), id="table"))
     options = [tag("option", "none", value=""), *(tag("option", text, value=pick) for pick, text in named.items())]
