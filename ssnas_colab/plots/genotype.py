@@ -14,7 +14,7 @@ from html import escape
 from ..models.genotype import KNOWN_OPERATIONS, PARAMETERLESS, PRIMITIVES, Genotype, edges, nodes_of
 from ..models.stages import StageGenotype
 from .style import OPERATION_COLOURS
-from .svg import paint, svg_document, svg_text
+from .svg import paint, shade_of, svg_document, svg_text
 
 # %% ../../nbs/plots/03_genotype.ipynb #4cbf07f6
 def lanes(cell) -> dict:
@@ -40,7 +40,7 @@ def lanes(cell) -> dict:
 
 # %% ../../nbs/plots/03_genotype.ipynb #aa4aa3df
 # Points of the drawing: node to node, lane to lane, a node's radius, a name's half width and half height.
-PITCH, LANE, RADIUS, HALF, TALL = 112, 24, 12, 23, 8.5
+PITCH, LANE, RADIUS, HALF, TALL = 112, 24, 12, 25, 9
 _RISE, _FALL, _LEFT = 28, 32, 62  # from a node's centre to where its edges are in their lanes; where column 1 is
 
 
@@ -146,17 +146,18 @@ def _kinds(stage):
 
 # %% ../../nbs/plots/03_genotype.ipynb #14fe8f8c
 def _edge(
-    edge, lane, css, *, kind, weight=None, used=True, ghost=False, chosen=False, differs=False, times=1, clickable=False
+    edge, lane, css, *, kind, weight=None, used=True, ghost=False, chosen=False, differs=None, times=1, clickable=False
 ):  # fmt: skip
-    "One edge with its name; pointing at it explains it."
+    "One edge with its name; pointing at it explains it. differs: None where nothing is compared, False: in both."
     (x0, y0), (x1, y), (x2, _), (x3, y3) = route(edge, lane)
     half, last = (x1 - x0) / 2, (x3 - x2) / 2
     path = f"M{x0:g},{y0:g} c{half:g},0 {half:g},{y - y0:g} {2 * half:g},{y - y0:g} H{x2:g}"
     path += f" c{last:g},0 {last:g},{y3 - y:g} {2 * last:g},{y3 - y:g}"
     quiet = ghost or not used
-    colour, thick = css["faint" if quiet else edge[0]], 2.2 if weight is None else 1 + 3.6 * weight
+    grey = quiet or differs is False  # colour is for what differs
+    colour, thick = css["faint" if grey else edge[0]], 2.2 if weight is None else 1 + 3.6 * weight
     dashes = "2 4" if quiet else "7 4" if edge[0] in PARAMETERLESS else "none"
-    lines = [(css["chosen"], thick + 6, "none")] * chosen + [(css["differs"], thick + 12, "none")] * differs
+    lines = [(css["chosen"], thick + 6, "none")] * chosen + [(css["differs"], thick + 12, "none")] * bool(differs)
     lines += [(css["paper"], thick + 3, "none"), (colour, thick, dashes)]
     lines = "".join(
         f'<path d="{path}" fill="none" style="stroke: {c}; stroke-width: {w:.3g}; stroke-dasharray: {d}"/>'
@@ -166,8 +167,8 @@ def _edge(
     frame = css["chosen"] if chosen else colour
     plate = f"fill: {css['differs' if differs else 'paper']}; stroke: {frame}; stroke-width: {2.5 if chosen else 1}"
     box = f'<rect x="{left:g}" y="{top:g}" width="{right - left:g}" height="{bottom - top:g}" rx="4" style="{plate}"/>'
-    label, size = _label(edge, times), 10.5 - (times > 1)
-    name = svg_text((left + right) / 2, y + 0.5, label, css["muted" if quiet else "ink"], size)
+    label, size = _label(edge, times), 11.5 - (times > 1)
+    name = svg_text((left + right) / 2, y + 0.5, label, css["muted" if grey and not differs else "ink"], size)
     description = f"{edge[0]} from {node_name(edge[1])} to {node_name(edge[2])}{', twice' * (times > 1)}"
     description += "" if weight is None else f", weight {weight:.2f}"
     description += ", not chosen" if ghost else "" if used else ", not used: nothing arrives here"
@@ -205,7 +206,7 @@ def _cell(kind, genotype, last, css, *, rows, chosen, other, clickable):
         weight = float(row[PRIMITIVES.index(edge[0])]) if row is not None and edge[0] in PRIMITIVES else None
         marks = {"used": edge in used, "ghost": edge in ghost, "chosen": (kind, *edge[1:]) == chosen}
         marks["times"] = max(cell.count(edge), 1)
-        differs = other is not None and edge not in ghost and edge not in getattr(other, kind)
+        differs = edge not in getattr(other, kind) if other is not None and edge not in ghost else None
         body += _edge(edge, lane, css, kind=kind, weight=weight, differs=differs, clickable=clickable, **marks)
     body += "".join(_node(_LEFT - 28, _place(node)[1], f"input {node}", css, width=52) for node in (0, 1))
     body += "".join(_node(*_place(node), str(node), css, node in fed) for node in range(2, last + 1))
@@ -220,15 +221,26 @@ def _rows(table):
     raise ValueError(f"A table of weights cannot have {len(table)} rows: a cell of four nodes has 14")
 
 
+def _legend(x, y, css):
+    "What underlay and grey mean where two genotypes are compared."
+    body = ""
+    for colour, text in (("differs", "only here"), ("faint", "in both")):
+        body += f'<rect x="{x}" y="{y - 4}" width="14" height="8" style="fill: {css[colour]}"/>'
+        body += svg_text(x + 19, y, text, css["ink"], 10.5, "start")
+        x += 84
+    return f'<g class="legend">{body}</g>'
+
+
 def draw_genotype(
-    genotype, *, weights=None, chosen=None, other=None, sizes=None, theme="auto", title="", clickable=False
+    genotype, *, weights=None, chosen=None, other=None, sizes=None, kind=None, theme="auto", title="", clickable=False
 ):  # fmt: skip
     """The SVG of both cells side by side, or of stages (`draw_stages`, of which alone `sizes` are), as text.
 
     weights: {"normal", "reduce"} to tables (edges, 7) of numbers in 0..1, rows as in `edges(nodes)`: thickness;
     chosen: (kind, source, target) of the edge to point out, drawn dotted with its strongest operation where the
-    genotype lacks it and the weights have it; other: a genotype to compare with, what it lacks is underlaid (nothing
-    where one is of cells, the other of stages); theme: "auto", "light" or "dark"; clickable: edges can be focused and
+    genotype lacks it and the weights have it; other: a genotype to compare with, what it lacks is underlaid, all else
+    grey, which a legend says (nothing where one is of cells, the other of stages); kind: "normal" or "reduce" for that
+    cell alone, at the height of both; theme: "auto", "light" or "dark"; clickable: edges can be focused and
     have the role of a button. `UserError` for an unknown theme, `ValueError` for a table of a shape that no cell has.
     """
     if isinstance(genotype, StageGenotype):
@@ -237,21 +249,23 @@ def draw_genotype(
     css, other = paint(theme), other if isinstance(other, Genotype) else None
     last = max(_last(genotype), chosen[2] if chosen and weights is not None else 2)
     width, head, parts = _place(last)[0] + 66, 50 if title else 30, []
-    for kind in CELLS:
-        rows = {} if weights is None else _rows(weights[kind])
+    for each in CELLS:
+        rows = {} if weights is None else _rows(weights[each])
         options = {"rows": rows, "chosen": chosen, "other": other, "clickable": clickable}
-        parts.append(_cell(kind, genotype, last, css, **options))
+        parts.append(_cell(each, genotype, last, css, **options))
     top, bottom = min(part[1] for part in parts), max(part[2] for part in parts)
     body = svg_text(12, 16, title, css["ink"], 14, "start", 'font-weight="bold"') if title else ""
-    for i, (kind, (drawn, _, _)) in enumerate(zip(CELLS, parts, strict=True)):
-        body += svg_text(12 + i * width, head - 14, CELLS[kind], css["muted"], 12, "start")
+    shown = [(each, drawn) for each, (drawn, _, _) in zip(CELLS, parts, strict=True) if kind in (None, each)]
+    for i, (each, drawn) in enumerate(shown):
+        body += svg_text(12 + i * width, head - 14, CELLS[each], css["muted"], 12, "start")
         body += f'<g transform="translate({i * width:g},{head - top:g})">{drawn}</g>'
-    label = f"{title}: {describe(genotype)}" if title else describe(genotype)
-    return svg_document(2 * width, head + bottom - top + 6, body, theme, label)
+    height = head + bottom - top + 6
+    if other is not None:
+        body, height = body + _legend(12, height + 4, css), height + 18
+    return svg_document(len(shown) * width, height, body, theme, ": ".join(filter(None, [title, describe(genotype)])))
 
 # %% ../../nbs/plots/03_genotype.ipynb #2bc599cd
-_ROW, _COLUMN, _LABELS = 17, 62, 116  # height and width of an entry, width of the rows' names
-_SWITCH = 0.58  # from this weight on the number has the colour of the paper
+_ROW, _COLUMN, _LABELS = 17, 48, 116  # height and width of an entry, width of the rows' names
 
 
 def _row(kind, row, pair, numbers, cell, css, *, chosen, clickable):
@@ -261,9 +275,9 @@ def _row(kind, row, pair, numbers, cell, css, *, chosen, clickable):
     bold = 'font-weight="bold"' if here else ""
     body = svg_text(_LABELS - 8, y + _ROW / 2, description, css["ink"], 10.5, "end", bold)
     for column, (op, weight) in enumerate(zip(PRIMITIVES, map(float, numbers), strict=True)):
-        x, ink = _LABELS + column * _COLUMN, css["paper" if weight > _SWITCH else "ink"]
+        x, ink = _LABELS + column * _COLUMN, css["paper" if weight > 0.5 else "ink"]
         box = f'x="{x + 1}" y="{y + 1}" width="{_COLUMN - 2}" height="{_ROW - 2}" rx="2"'
-        body += f'<rect {box} style="fill: {css["heat"]}; fill-opacity: {weight:.3f}"/>'
+        body += f'<rect class="shade" {box} style="fill: {css["heat"]}; fill-opacity: {shade_of(weight):.3f}"/>'
         body += svg_text(x + _COLUMN / 2, y + _ROW / 2, f"{weight:.2f}", ink, 10)
         if (op, *pair) in cell:
             body += f'<rect {box} fill="none" style="stroke: {css["paper"]}; stroke-width: 5"/>'
@@ -275,27 +289,28 @@ def _row(kind, row, pair, numbers, cell, css, *, chosen, clickable):
     return f'<g class="row" data-pick="{kind} {pair[0]} {pair[1]}" {hold}>{body}</g>'
 
 
-def draw_weights(weights, genotype: Genotype = None, *, chosen=None, theme="auto", clickable=False) -> str:
+def draw_weights(weights, genotype: Genotype = None, *, chosen=None, kind=None, theme="auto", clickable=False) -> str:
     """The SVG of two heat maps, side by side, with frames around what `genotype` has.
 
     weights: {"normal", "reduce"} to tables (edges, 7) of numbers in 0..1, rows as in `edges(nodes)`, columns as in
-    `PRIMITIVES`; chosen, theme, clickable: as in `draw_genotype`. `ValueError` for a shape that no cell has.
+    `PRIMITIVES`; chosen, kind, theme, clickable: as in `draw_genotype`. `ValueError` for a shape that no cell has.
     """
     css, width, body = paint(theme), _LABELS + len(PRIMITIVES) * _COLUMN + 8, ""
-    for i, kind in enumerate(CELLS):
-        cell, table, drawn = set(getattr(genotype, kind, ())), weights[kind], ""
+    shown = [each for each in CELLS if kind in (None, each)]
+    for i, each in enumerate(shown):
+        cell, table, drawn = set(getattr(genotype, each, ())), weights[each], ""
         for column, op in enumerate(PRIMITIVES):
             x = _LABELS + (column + 0.5) * _COLUMN
-            name = svg_text(x, -10, short_name(op), css["ink"])
+            name = svg_text(x, -10, short_name(op), css["ink"], 10)
             drawn += f'<g class="head">{name}<title>{EXPLANATIONS[op]}</title></g>'
         for row, (pair, numbers) in enumerate(_rows(table).items()):
-            drawn += _row(kind, row, pair, numbers, cell, css, chosen=chosen, clickable=clickable)
+            drawn += _row(each, row, pair, numbers, cell, css, chosen=chosen, clickable=clickable)
             if row and pair[0] == 0:  # the first edge into the next node
                 drawn += f'<path d="M8,{row * _ROW} H{width - 8}" style="stroke: {css["muted"]}"/>'
         body += f'<g transform="translate({i * width},46)">{drawn}</g>'
-        body += svg_text(12 + i * width, 14, CELLS[kind], css["muted"], 12, "start")
+        body += svg_text(12 + i * width, 14, CELLS[each], css["muted"], 12, "start")
     label, height = "weights of the operations on every edge", 56 + _ROW * len(weights["normal"])
-    return svg_document(2 * width, height, body, theme, label)
+    return svg_document(len(shown) * width, height, body, theme, label)
 
 # %% ../../nbs/plots/03_genotype.ipynb #49b2c108
 _COLOURS = {"basic": "sep_conv_3x3", "mbconv": "max_pool_3x3", "skip": "faint", "cell": "dil_conv_5x5"}
@@ -313,7 +328,10 @@ def _pick(words, name, clickable, kind):
 
 
 def _strip(genotype, finest, css, chosen, marked, clickable):
-    "All blocks, around the middle of the strip, as high as it at 1/`finest` of the image, and the stages' numbers."
+    """All blocks, around the middle of the strip, as high as it at 1/`finest` of the image, and the stages' numbers.
+
+    marked: names of what differs, all else is grey; None where nothing is compared.
+    """
     side = finest / genotype.stem_stride
     bars = [("muted", 1.0, side, "", "the stem: a 3x3 convolution")]
     for i, stage in enumerate(genotype.stages):
@@ -335,9 +353,9 @@ def _strip(genotype, finest, css, chosen, marked, clickable):
         here = chosen is not None and name == " ".join(map(str, chosen))
         line = f"{css['chosen']}; stroke-width: 3" if here else f"{css['paper']}; stroke-width: {min(1, wide / 5):.2g}"
         drawn = f'<title>{escape(words)}</title><rect x="{x:.2f}" y="0" width="{wide:.2f}" height="{_HIGH}" '
-        drawn += f'style="fill: {css["differs"] if name in marked else "transparent"}"/>'
+        drawn += f'style="fill: {css["differs"] if marked and name in marked else "transparent"}"/>'
         drawn += f'<rect x="{x:.2f}" y="{y - tall / 2:.2f}" width="{wide:.2f}" height="{tall:.2f}" '
-        drawn += f'style="fill: {css[colour]}; stroke: {line}"/>'
+        drawn += f'style="fill: {css[colour if marked is None or name in marked else "faint"]}; stroke: {line}"/>'
         body += f"<g {_pick(words, name, clickable, 'block')}>{drawn}</g>" if name else f"<g>{drawn}</g>"
         x += wide
     return body
@@ -370,8 +388,10 @@ def _told(genotype, sizes):
         told = [f"width {width:.3g}, {_side(side)}" for _, _, width, side, _ in rows]
     else:
         rows.append(("", [("mean and linear layer", "muted")], 0, 0, "the classifier"))
-        told = [f"{row['channels']} channels, {row['size'][0]} x {row['size'][1]} pixels" for row in sizes[:-1]]
-        told.append(f"{sizes[-1]['channels']} classes")
+        places = [f"{row['size'][0]} x {row['size'][1]} pixels" for row in sizes[:-1]]
+        counts = [row["channels"] for row in sizes]
+        told = [f"{count} channel{'s' * (count != 1)}, {place}" for count, place in zip(counts, places)]
+        told.append(f"{counts[-1]} class{'es' * (counts[-1] != 1)}")
     return [(number, lines, words, about) for (number, lines, *_, about), words in zip(rows, told, strict=True)]
 
 # %% ../../nbs/plots/03_genotype.ipynb #7726e6e5
@@ -391,11 +411,12 @@ def draw_stages(genotype, *, sizes=None, chosen=None, other=None, theme="auto", 
 
     sizes: what `models.network.stage_sizes` gave, for channels, pixels, MACs and parameters; chosen: ("stage", stage,
     block), numbers from 0, of the block to point out; other: a `StageGenotype` to compare with, what it has not at the
-    same place is underlaid, and the strip is as high as the finest result of both; theme, title, clickable: as in
-    `draw_genotype`.
+    same place is underlaid, all else grey, and the strip is as high as the finest result of both; theme, title,
+    clickable: as in `draw_genotype`.
     """
-    css, marked, body, y = paint(theme), set(), "", 14
+    css, marked, body, y = paint(theme), None, "", 14
     if isinstance(other, StageGenotype):
+        marked = set()
         for i, stage in enumerate(genotype.stages):
             twin = other.stages[i] if i < len(other.stages) else None
             alike = twin is not None and (twin.width, twin.stride) == (stage.width, stage.stride)
@@ -423,13 +444,15 @@ def draw_stages(genotype, *, sizes=None, chosen=None, other=None, theme="auto", 
     for i, (number, lines, words, about) in enumerate(_told(genotype, sizes)):
         tall, stage = 16 * len(lines) + 20, int(number) - 1 if number else None
         here = stage is not None and chosen is not None and chosen[:2] == ("stage", stage)
-        fill = css["differs"] if f"stage {stage}" in marked else "transparent"
+        differs = marked is not None and f"stage {stage}" in marked
+        fill = css["differs"] if differs else "transparent"
         row = f'<rect x="4" y="-3" width="{_WIDE - 8}" height="{tall}" style="fill: {fill}"/>'
         row += f'<rect x="4" y="-3" width="4" height="{tall}" style="fill: {css["chosen"]}"/>' * here
         row += f'<path d="M{_MARGIN},-3 H{_WIDE - _MARGIN}" style="stroke: {css["panel"]}"/>' * (fill == "transparent")
         row += svg_text(_MARGIN, 8, number, css["ink"], 12, "start", 'font-weight="bold"') if number else ""
         for k, (line, colour) in enumerate(lines):
             box = f'x="33" y="{16 * k + 4}" width="8" height="8"'
+            colour = colour and ("faint" if marked is not None and not differs else colour)
             row += f'<rect {box} style="fill: {css[colour]}"/>' if colour else ""
             row += svg_text(46, 16 * k + 8, _line(line), css["ink"], 11.5, "start")
         row += svg_text(46, 16 * len(lines) + 7, words, css["muted" if fill == "transparent" else "ink"], 11, "start")
@@ -438,6 +461,8 @@ def draw_stages(genotype, *, sizes=None, chosen=None, other=None, theme="auto", 
         held = _pick(f"stage {number}", f"stage {stage} 0", clickable, "row") if number else ""
         body += f'<g transform="translate(0,{y})" {held}>{about}{row}</g>'
         y += tall
+    if marked is not None:
+        body, y = body + _legend(_MARGIN, y + 10, css), y + 20
     label = f"{title}: {describe(genotype)}" if title else describe(genotype)
     return svg_document(_WIDE, y + 4, body, theme, label)
 

@@ -20,7 +20,7 @@ from ..plots.svg import Bar, confusion_sentence, draw_bars, draw_confusion, draw
 from ..reports.build import report_view
 from ..reports.pages import sign_line
 from ..reports.verdict import OURS, number
-from .form_controls import Board, as_html, button, chooser, in_rows, picture, small_images
+from .form_controls import Board, as_html, button, chooser, counted, in_rows, picture, small_images
 
 # %% ../../nbs/widgets/02_boards.ipynb #9f13bb9d
 def unevenness(facts, split="train") -> str:
@@ -28,14 +28,15 @@ def unevenness(facts, split="train") -> str:
     counts = facts["counts"].get(split) or []
     present = [count for count in counts if count]
     if not present:
-        return f"{facts['images'].get(split, 0):,} images without labels."
-    description = f"{sum(counts):,} labels" if facts["task"] == "multi-label" else f"{sum(counts):,} images"
-    factor = max(present) / min(present)
-    description += f" in {len(counts)} classes; the largest has {factor:.3g} times as many as the smallest"
+        return f"{counted(facts['images'].get(split, 0), 'image')} without labels."
+    description = counted(sum(counts), "label" if facts["task"] == "multi-label" else "image")
+    description += f" in {counted(len(counts), 'class', 'classes')}"
+    description += f"; the largest has {max(present) / min(present):.3g} times as many as the smallest"
     found = facts.get("imbalance", {}).get(split) or {}
     if "effective_classes" in found:
         description += f"; as uneven as {found['effective_classes']:.1f} equal classes would be"
-        description += f"; {found['few']} have fewer than 20 images" if found["few"] else ""
+        few = counted(found["few"], "class has", "classes have")
+        description += f"; {few} fewer than 20 images" if found["few"] else ""
     return f"{description}."
 
 
@@ -59,7 +60,7 @@ def class_pictures(data, chosen, turn=0) -> tuple:
     if turn:
         places = np.random.default_rng([turn, chosen + 1]).permutation(places)
     shown = train[places[:10]]
-    examples = small_images([shown], f"{len(shown)} training image{'s' * (len(shown) > 1)} {name}")
+    examples = small_images([shown], f"{counted(len(shown), 'training image')} {name}")
     description = f"above images, below two views of each ({data.policy})"
     return examples, small_images(with_views(shown[:6], data.policy, turn), description)
 
@@ -107,7 +108,7 @@ class DataBoard(Board):
         if found := facts.get("set_aside"):
             reasons = ", ".join(f"{n} {reason}" for reason, n in (facts.get("set_aside_by_reason") or {}).items())
             more = f"; the first {most}" if len(found) > most else ""
-            title = f"set aside: {len(found)} file{'s' * (len(found) > 1)} ({reasons}){more}"
+            title = f"set aside: {counted(len(found), 'file')} ({reasons}){more}"
             table = draw_table(["file", "reason"], [list(pair) for pair in found[:most]], title, theme=theme)
             self.aside.value = f'<div style="max-height: 260px; overflow-y: auto">{table}</div>'
 
@@ -192,7 +193,8 @@ class ReportBoard(Board):
         for bar in bars:
             if bar.key == chosen:
                 also = "" if bar.other is None else f", {shown[other]} {number('recall', bar.other)}"
-                sentences = [f"{bar.name} training images: {shown[name]} finds {bar.text}{also}."]
+                trained = counted(data["counts"]["train"][chosen], "training image")
+                sentences = [f"{data['class_names'][chosen]}, {trained}: {shown[name]} finds {bar.text}{also}."]
                 sentences += [confusion_sentence(*counts, bar.key)] if counts else []
         self.sign.value = sign_line(self.view.verdict[0])
         self.text.value = as_html([" ".join(self.view.verdict[1:]), *sentences])

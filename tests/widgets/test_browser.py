@@ -8,6 +8,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -204,6 +205,138 @@ def test_stages_on_pages_of_any_width(theme, width):
         browser.close()
 
 
+WORDS = """() => {
+  const colour = (text) => text.match(/[\\d.]+/g).map(Number), found = [];
+  const over = (top, under) => { const a = top[3] ?? 1; return [0, 1, 2].map((i) => a * top[i] + (1 - a) * under[i]); };
+  const lines = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (lines.nextNode()) {
+    const at = lines.currentNode.parentElement, text = lines.currentNode.textContent.trim();
+    if (!text || !at.checkVisibility() || at.closest("script, svg, option")) continue;
+    let beneath = [255, 255, 255], above = [];
+    for (let one = at; one; one = one.parentElement) above.unshift(colour(getComputedStyle(one).backgroundColor));
+    for (const shade of above) beneath = over(shade, beneath);
+    found.push([text.slice(0, 30), colour(getComputedStyle(at).color).slice(0, 3), beneath]);
+  }
+  for (const svg of document.querySelectorAll("svg")) {
+    const shapes = [];
+    for (const part of svg.querySelectorAll("rect, text")) {
+      const box = part.getBoundingClientRect(), look = getComputedStyle(part);
+      if (part.tagName == "rect") {
+        if (look.fill == "none") continue;
+        const fill = colour(look.fill);
+        shapes.push([box, [...fill.slice(0, 3), (fill[3] ?? 1) * Number(look.fillOpacity)]]);
+        continue;
+      }
+      const x = (box.left + box.right) / 2, y = (box.top + box.bottom) / 2;
+      let beneath = [255, 255, 255];
+      for (const [one, fill] of shapes)
+        if (one.left <= x && x <= one.right && one.top <= y && y <= one.bottom) beneath = over(fill, beneath);
+      if (box.width) found.push([part.textContent, colour(look.fill).slice(0, 3), beneath]);
+    }
+  }
+  return found;
+}"""
+NAMELESS = """() => [...document.querySelectorAll("button, input, select, [role=button]")].filter((e) =>
+  !(e.ariaLabel || [...(e.labels || [])].map((l) => l.textContent).join("") || e.textContent.trim() && !e.options)
+).map((e) => e.outerHTML.slice(0, 200))"""
+
+
+def contrast(one, other):
+    "By WCAG 2.1, of two colours from 0 to 255."
+    shades = []
+    for colour in (one, other):
+        parts = [c / 255 / 12.92 if c / 255 <= 0.04045 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour]
+        shades.append(0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2] + 0.05)
+    return max(shades) / min(shades)
+
+
+def test_the_saved_page_works_offline_without_a_kernel(tmp_path):
+    "From a file, without a net: slider, click and keys move all of it; at 400 points and 1280, in both themes."
+    from playwright.sync_api import sync_playwright
+
+    from ssnas_colab.experiment.run import Run
+    from ssnas_colab.models.genotype import PRIMITIVES, edges
+    from ssnas_colab.plots.svg import shade_of
+    from ssnas_colab.widgets.explorer import BEFORE, Explorer, explain_edge, save
+
+    a_run(tmp_path / "a <b> & run")
+    run = Run.open(tmp_path / "a <b> & run")
+    rows = [{"epoch": e, "loss": 1 / (e + 1), "alpha_loss": 2 / (e + 1)} for e in range(20)]
+    run.save_json("search.json", {"relaxation": "fair", "history": rows})
+    explorer = Explorer(run)
+    explorer.other = BEFORE
+    path, complaints, asked = save(explorer, "html", tmp_path), [], []
+    with sync_playwright() as player:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        browser = player.chromium.launch(executable_path=CHROMIUM, args=flags)
+        for width, theme in ((400, "dark"), (1280, "light")):
+            context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme, offline=True)
+            page = context.new_page()
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+            page.on("console", lambda said: complaints.append(said.text))
+            page.on("request", lambda request: asked.append(request.url))
+            page.goto(path.as_uri())
+            assert page.inner_text("h1") == "a <b> & run: this search"
+            paper = "getComputedStyle(document.body).backgroundColor"
+            assert page.evaluate(paper) == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 24, 29)"}[theme]
+            # The slider, by the keyboard
+            assert "epoch 20 of 20" in page.inner_html("#pictures") and page.is_hidden("#edge-chart")
+            page.get_by_role("slider", name="Epoch").focus()
+            for _ in range(15):
+                page.keyboard.press("ArrowLeft")
+            explorer.epoch = 5
+            assert "epoch 5 of 20" in page.inner_html("#pictures") and page.inner_text("#epoch-said") == "5 of 20"
+            moved = page.get_attribute("#loss-chart .mark", "transform")
+            assert float(moved[10:].split(",")[0]) == pytest.approx(46 + 362 * 5 / 20, abs=0.1)
+            assert page.locator("#loss-chart .value").all_text_contents() == ["0.20", "0.40"]
+            # The table says and shades what the weights after that epoch are, and frames what the genotype has
+            weights, kept = explorer.weights(), explorer.genotype()
+            lines = page.eval_on_selector_all(
+                "#table .row", """rows => rows.map(row => [row.dataset.pick,
+                [...row.querySelectorAll("text")].slice(1).map(text => text.textContent),
+                [...row.querySelectorAll(".shade")].map(box => [Number(box.style.fillOpacity), box.style.stroke])])""",
+            )  # fmt: skip
+            assert len(lines) == 28
+            for pick, numbers, shades in lines:
+                kind, a, b = pick.split()
+                wanted = weights[kind][edges(4).index((int(a), int(b)))]
+                np.testing.assert_allclose([float(number) for number in numbers], wanted, atol=0.0051)
+                here = [(op, int(a), int(b)) in map(tuple, getattr(kept, kind)) for op in PRIMITIVES]
+                assert [stroke != "none" for _, stroke in shades] == here
+                np.testing.assert_allclose([shade for shade, _ in shades], [shade_of(w) for w in wanted], atol=0.001)
+            # A click on an edge, and a key on a row: its weights over the epochs, and all about it in words
+            edge = page.locator("#pictures .edge").first
+            pick = edge.get_attribute("data-pick")
+            edge.locator("rect").click()
+            for chosen in (pick, "reduce 1 4"):
+                if chosen != pick:
+                    page.locator(f"#table [data-pick='{chosen}']").focus()
+                    page.keyboard.press("Enter")
+                kind, a, b = chosen.split()
+                explorer.chosen = kind, int(a), int(b)
+                assert page.locator("#said p").last.inner_text() == explain_edge(explorer)
+                assert page.is_visible("#edge-chart") and page.input_value("#edge") == chosen
+                drawn = page.eval_on_selector_all("#edge-chart .curve", "all => all.map(one => one.getAttribute('d'))")
+                wanted = explorer.charts()[0].split('class="curve" d="')[1:]
+                for one, other in zip(drawn, wanted, strict=True):
+                    places = ([float(n) for n in re.findall(r"[\d.]+", d)] for d in (one, other.split('"')[0]))
+                    np.testing.assert_allclose(*places, atol=0.11)  # the page has rounded weights
+            assert page.locator("#table .row.chosen").count() == 1
+            # It can be used by whoever does not see well, or has a narrow page
+            assert page.evaluate(NAMELESS) == [] and page.evaluate(LAYOUT) == []
+            words = page.evaluate(WORDS)
+            assert len(words) > 300
+            assert [word for word in words if contrast(*word[1:]) < 4.5] == []
+            page.get_by_role("button", name="Play the epochs").click()
+            page.wait_for_function("document.getElementById('epoch').value > 5", timeout=10_000)
+            page.get_by_role("button", name="Pause").click()
+            if os.environ.get("SSNAS_SCREENSHOTS"):
+                page.screenshot(path=f"{os.environ['SSNAS_SCREENSHOTS']}/page_{theme}_{width}.png", full_page=True)
+            context.close()
+        browser.close()
+    assert complaints == [] and set(asked) == {path.as_uri()}
+
+
 def chosen_list(page, label):
     "The <select> of the control with this label."
     return page.locator(f".widget-dropdown:has(label:text-is('{label}')) select")
@@ -350,12 +483,14 @@ def test_play_moves_the_epochs(page):
 
 def test_save_and_refresh_by_keyboard(page, server):
     _, _, folder = server
-    for form in ("JSON", "SVG", "PNG"):
+    for form in ("JSON", "SVG", "PNG", "HTML"):
         button = page.locator(f"button:has-text('Save {form}')")
         button.focus()
         page.keyboard.press("Enter")
         page.wait_for_selector(f"[role=status]:has-text('.{form.lower()}.')", timeout=20_000)
-    assert {path.suffix for path in folder.glob("genotype_this_search_epoch_20_of_20.*")} == {".json", ".svg", ".png"}
+    assert {path.suffix for path in folder.glob("genotype_this_search_epoch_20_of_20.*")} == {
+        ".json", ".svg", ".png", ".html",
+    }  # fmt: skip
     page.locator("button:has-text('Refresh')").focus()
     page.keyboard.press("Enter")
     page.wait_for_selector("[role=status]:has-text('20 epochs so far')", timeout=20_000)
@@ -363,7 +498,13 @@ def test_save_and_refresh_by_keyboard(page, server):
 
 def test_every_control_has_a_name_and_can_be_focused(page):
     panel = page.locator(".widget-vbox:has(svg.ssnas)").first
-    # The buttons of Play are ipywidgets' own and have no names: a label stands before them.
+    if importlib.util.find_spec("anywidget"):  # which gives a name to what ipywidgets leaves without
+        for name in ("Epoch", "Threshold"):
+            assert panel.get_by_role("slider", name=name).count() == 1
+        for name in ("Play the epochs", "Stop", "Repeat"):
+            assert panel.locator(".widget-play").get_by_role("button", name=name).count() == 1
+        assert panel.locator(".widget-readout:not([aria-label])").count() == 0
+    # Elsewhere the buttons of Play are ipywidgets' own and have no names: a label stands before them.
     assert "Play" in page.locator(".widget-hbox:has(.widget-play) .widget-label").first.inner_text()
     for role in ("select", "button:not(.widget-play button)", "input"):
         for control in panel.locator(role).all():
@@ -375,6 +516,32 @@ def test_every_control_has_a_name_and_can_be_focused(page):
                 )
                 assert named, control.evaluate("e => e.outerHTML")
                 assert control.evaluate("e => e.tabIndex >= 0")
+
+
+def test_the_genotype_is_on_the_clipboard(page, server):
+    if not importlib.util.find_spec("anywidget"):
+        pytest.skip("anywidget is not installed: a page cannot put anything on the clipboard")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.locator("button:has-text('Copy genotype')").click()
+    page.wait_for_selector("[role=status]:has-text('Copied')", timeout=20_000)
+    found = page.evaluate("navigator.clipboard.readText()")
+    assert found.startswith("Genotype(normal=[")
+    assert found == page.locator("pre:has-text('Genotype(')").last.inner_text()
+
+
+def test_a_panel_of_400_points_cuts_nothing_off(page):
+    press(page, chosen_list(page, "Edge"), DOWN, STATUS)  # with all there is to show
+    panel = page.locator(".widget-vbox:has(svg.ssnas)").first
+    assert panel.evaluate("""panel => {
+      panel.style.width = "384px";  // a page of 400 has a little margin
+      const edge = panel.getBoundingClientRect().right + 1, parts = [...panel.querySelectorAll("*")];
+      const out = parts.filter((part) => part.getBoundingClientRect().right > edge).map((part) => part.outerHTML);
+      const cells = parts.filter((part) => part.tagName == "svg").map((svg) => svg.getBoundingClientRect());
+      const side = cells.filter((cell, i) => i && cell.top < cells[i - 1].bottom - 1).length;
+      panel.style.width = "";
+      return [out, side, cells.length, Math.min(...cells.map((cell) => cell.width)) > 350];
+    }""") == [[], 0, 5, True]  # two cells, the weights of the edge, two tables, one below the other
+    press(page, chosen_list(page, "Edge"), UP, STATUS)
 
 
 def test_no_errors_in_the_console(page):

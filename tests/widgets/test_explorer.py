@@ -1,6 +1,11 @@
-"The explorer without a browser: its state, its sentences, its widgets, and what it leaves alone."
+"The explorer without a browser: its state, its sentences, its widgets, its page, and what it leaves alone."
 
+import json
+import re
 import warnings
+import xml.etree.ElementTree as xml
+from html.parser import HTMLParser
+from pathlib import Path
 
 import ipywidgets
 import numpy as np
@@ -12,13 +17,20 @@ from ssnas_colab.models.genotype import GENOTYPES, Genotype
 from ssnas_colab.models.network import Network, count_macs, count_parameters
 from ssnas_colab.models.stages import STAGE_GENOTYPES, random_stages
 from ssnas_colab.nas.derive import derive
+from ssnas_colab.plots.style import OPERATIONS, THEMES
+from ssnas_colab.sessions.colab import colab_link
+from ssnas_colab.widgets.boards import class_sentence, unevenness
 from ssnas_colab.widgets.explorer import (
+    BEFORE,
     DERIVED,
     GIVEN,
     SEARCH,
     Explorer,
+    Sizes,
+    changes,
     explain_edge,
     explore,
+    explorer_page,
     news,
     refresh,
     save,
@@ -176,7 +188,7 @@ def test_saved_files_are_never_overwritten(run, tmp_path, monkeypatch):
             button.click()
     found = sorted(path.name for path in tmp_path.glob("genotype*"))
     name = "genotype_this_search_epoch_12_of_12"
-    assert found == sorted(f"{name}{n}.{form}" for n in ("", "_2") for form in ("json", "svg", "png"))
+    assert found == sorted(f"{name}{n}.{form}" for n in ("", "_2") for form in ("json", "svg", "png", "html"))
     assert Genotype.from_json((tmp_path / f"{name}_2.json").read_text()) == panel.explorer.genotype()
     assert "<svg" in (tmp_path / f"{name}.svg").read_text() and "var(" not in (tmp_path / f"{name}.svg").read_text()
     with pytest.raises(UserError, match="Nothing to save as gif"):
@@ -230,7 +242,7 @@ def test_weights_that_are_not_finite_are_said_not_raised(run):
 def test_every_control_has_a_description(run):
     panel = explore(run)
     lists = panel.shown, panel.other, panel.theme, panel.rule, panel.edge, panel.operation
-    others = panel.epoch, panel.threshold, panel.again, *panel.saves.values()
+    others = panel.epoch, panel.threshold, panel.again, panel.copy, *panel.saves.values()
     assert all(control.description for control in (*lists, *others))
     assert isinstance(panel, ipywidgets.VBox)
 
@@ -304,3 +316,233 @@ def test_a_run_that_searched_among_stages(tmp_path):
     panel.again.click()
     assert panel.shown.value == DERIVED and panel.explorer.genotype() == random_stages(8)
     assert SEARCH not in panel.explorer.names() and "<svg" in panel.pictures[0].value
+
+
+# What changes over the epochs
+
+
+@pytest.fixture
+def unmeasured(monkeypatch):
+    "Sizes are told by none of these tests, and to find them takes the longest."
+    monkeypatch.setattr(Sizes, "sentence", lambda self, genotype: "")
+
+
+def history(epochs):
+    return [{"epoch": e, "loss": 1 / (e + 1), "alpha_loss": 2 / (e + 1)} for e in range(epochs)]
+
+
+def parts(html, cls):
+    "The elements of a class in all drawings of a piece of HTML."
+    drawings = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
+    return [part for one in drawings for part in xml.fromstring(one).iter() if part.get("class") == cls]
+
+
+def test_the_chosen_edge_shows_its_weights_over_the_epochs(run, unmeasured):
+    panel = explore(run)
+    assert panel.charts.value == "", "no edge is chosen, and no loss is known before the search is finished"
+    panel.edge.value = ("reduce", 1, 2)
+    course = 1 / (1 + np.exp(-alphas(12)["reduce"][:, 1]))  # (13, 7)
+    drawn = [part.get("d") for part in parts(panel.charts.value, "curve")]
+    heights = [[float(y) for y in re.findall(r",([-\d.]+)", path)] for path in drawn]
+    np.testing.assert_allclose(heights, 132 - 102 * course.T, atol=0.051)
+    for epoch in (4, 12):
+        panel.epoch.value = epoch
+        values = [float(part.text) for part in parts(panel.charts.value, "value")]
+        np.testing.assert_allclose(values, course[epoch], atol=0.00501)
+    panel.shown.value = "SNAS"  # which has the edge, and no epochs
+    assert panel.edge.value == ("reduce", 1, 2) and panel.charts.value == ""
+
+
+def test_the_epoch_moves_a_mark_in_the_loss_curve(run, unmeasured):
+    run.save_json("search.json", {"relaxation": "fair", "depth": 5, "history": history(12)})
+    panel = explore(run)
+    places = []
+    for panel.epoch.value in range(13):
+        [mark] = parts(panel.charts.value, "mark")
+        places.append(float(re.search(r"translate\(([\d.]+),", mark.get("transform"))[1]))
+        told = [part.text for part in parts(panel.charts.value, "value")]
+        e = panel.epoch.value
+        assert told == ([f"{1 / e:.2f}", f"{2 / e:.2f}"] if e else [None, None])
+    np.testing.assert_allclose(np.diff(places), (408 - 46) / 12, atol=0.11)
+
+
+def test_what_the_last_epoch_changed(run):
+    explorer = Explorer(run)
+    differed = 0
+    for explorer.epoch in range(1, 13):
+        before, now = (quietly(weights_at(explorer.epoch - k)) for k in (1, 0))
+        kinds = "normal", "reduce"
+        places = [{(kind, *edge) for kind in kinds for edge in getattr(one, kind)} for one in (before, now)]
+        changed = {(kind, a, b) for kind, _, a, b in places[0] ^ places[1]}
+        [said] = changes(explorer, most=99)
+        assert f"Since epoch {explorer.epoch - 1}, " in said
+        count = f"{len(changed)} edge{'s' * (len(changed) > 1)} changed" if changed else "the genotype stayed the same"
+        assert count in said and (said.count(": ") == len(changed))
+        new, old = (np.stack([weights_at(explorer.epoch - k)[kind] for kind in kinds]).ravel() for k in (0, 1))
+        most = np.abs(new - old).argmax()
+        assert f"from {old[most]:.2f} to {new[most]:.2f}" in said
+        differed += bool(changed)
+    assert 0 < differed, "otherwise nothing was tested"
+    explorer.epoch = 0
+    assert changes(explorer) == []
+    explorer.shown = "SNAS"
+    assert changes(explorer) == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_only_what_differs_has_a_colour_and_a_legend_says_so(run, unmeasured, theme):
+    panel = explore(run)
+    panel.theme.value, panel.other.value, panel.epoch.value = theme, BEFORE, 5
+    one, before = (quietly(weights_at(epoch)) for epoch in (5, 4))
+    only = {(k, op, a, b) for k in ("normal", "reduce") for op, a, b in set(getattr(one, k)) - set(getattr(before, k))}
+    drawn = parts(panel.pictures[0].value, "edge")
+    assert 0 < len(only) < len(drawn), "otherwise nothing was tested"
+    for edge in drawn:
+        kind, a, b = edge.get("data-pick").split()
+        text, op = xml.tostring(edge).decode(), edge.get("data-op")
+        differs = (kind, op, int(a), int(b)) in only
+        assert (THEMES[theme]["differs"] in text) == differs
+        unused = "not used" in edge[0].text
+        assert any(f"stroke: {colour}" in text for colour in OPERATIONS[theme].values()) == (differs and not unused)
+    legend = [[part.text for part in one if part.text] for one in parts(panel.pictures[0].value, "legend")]
+    assert legend == [["only here", "in both"]] * 2
+    panel.other.value = ""
+    assert not parts(panel.pictures[0].value, "legend")
+
+
+def test_controls_that_would_change_nothing_are_off(run, tmp_path, unmeasured):
+    panel = explore(run)
+    moving = panel.play, panel.epoch, panel.threshold, panel.rule
+
+    def off():
+        return [control.disabled for control in moving]
+
+    assert off() == [False] * 4
+    panel.rule.value = "top2"
+    assert off() == [False, False, True, False], "top2 asks for no threshold"
+    panel.rule.value, panel.shown.value = "threshold", "PDARTS"
+    assert off() == [True] * 4
+    panel.other.value = SEARCH  # beside which the search is drawn
+    assert off() == [False] * 4
+    drawn = panel.pictures[1].value
+    panel.epoch.value = 1
+    assert panel.pictures[1].value != drawn and "epoch 1 of 12" in panel.pictures[1].value
+    new = explore(Run.open(tmp_path / "new", {"search": {"depth": 5}}))
+    for control in (*moving, new.play, new.epoch, new.rule, new.edge, new.other, new.copy, *new.saves.values()):
+        assert control.disabled == (control not in moving), control
+    new.explorer.run.save_arrays("alphas.npz", **alphas(0))
+    new.again.click()
+    assert new.epoch.disabled and new.play.disabled and not new.rule.disabled, "one epoch alone cannot be moved through"
+    new.explorer.run.save_arrays("alphas.npz", **alphas(1))
+    new.again.click()
+    assert not new.epoch.disabled and "1 more epoch: the search is not finished, 1 epoch so far" in new.note.value
+
+
+def test_one_is_not_many(run):
+    one = Genotype([("skip_connect", 0, 2)], [("skip_connect", 0, 2)], [2], [2])
+    explorer = Explorer(one, num_classes=1)
+    explorer.other = "SNAS"
+    said = " ".join(story(explorer))
+    assert "1 edge in the normal cell and 1 edge in the reduction cell" in said and "1 class," in said
+    facts = {"counts": {"train": [1]}, "images": {"train": 1}, "task": "single-label", "class_names": ["a"]}
+    said += unevenness(facts) + class_sentence(facts, 0)
+    said += unevenness({"counts": {"train": []}, "images": {"train": 1}, "task": "unlabelled"})
+    explorer = Explorer("resnet18", num_classes=1, in_channels=1)
+    explorer.other = "mobilenet_v2"
+    said += " ".join(story(explorer)) + "".join(explorer.pictures())
+    assert not re.search(r"\b1 (edges|stages|blocks|classes|epochs|images|labels|channels)\b", said)
+
+
+def test_the_genotype_is_copied(run, unmeasured):
+    panel = explore(run)
+    genotype = panel.explorer.genotype()
+    assert panel.listener is None or panel.listener.text == str(genotype)
+    panel.copy.click()
+    shown = re.search("<pre.*?>(.*)</pre>", panel.note.value)[1]
+    assert "ssnas-copy" in panel.copy._dom_classes and Explorer(shown.replace("&#x27;", "'")).genotype() == genotype
+
+
+# The page that needs no kernel, and the notebook
+
+
+class Parsed(HTMLParser):
+    "The tags of a page, its addresses, and the text of its scripts."
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.scripts, self.addresses, self.inside = [], [], [], False
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attrs if name in ("src", "href", "action", "srcset")]
+        self.inside = tag == "script"
+        self.scripts += [""] * self.inside
+
+    def handle_data(self, data):
+        if self.inside:
+            self.scripts[-1] += data
+
+    def handle_endtag(self, tag):
+        self.inside = False
+
+
+EVIL = "</script><img src=x onerror=alert(1)>"
+
+
+def test_the_page_holds_all_epochs_and_escapes_every_name(tmp_path):
+    run = Run.open(tmp_path / EVIL.replace("/", "∕"), {"search": {"depth": 5, "nodes": 4, "relaxation": "fair"}})
+    run.save_json("data.json", {"class_names": [EVIL] * 3, "channels": 1, "size": [8, 8]})
+    run.save_arrays("alphas.npz", **alphas(3))
+    explorer = Explorer(run)
+    explorer.given = {EVIL: GENOTYPES["SNAS"]}  # under whatever name
+    explorer.other, explorer.chosen, explorer.epoch = EVIL, ("normal", 0, 2), 2
+    page = explorer_page(explorer)
+    assert (explorer.epoch, explorer.chosen, explorer.other) == (2, ("normal", 0, 2), EVIL), "what is looked at stays"
+    found = Parsed(page)
+    assert found.tags.count("script") == 2 == page.count("</script>") and "img" not in found.tags
+    assert found.addresses == [] and not re.search(r"https?://(?!www\.w3\.org/2000/svg)|@import|url\(", page)
+    data = json.loads(found.scripts[0])
+    assert "<" not in found.scripts[0] and EVIL in " ".join(data["frames"][2]["said"])
+    assert [frame["genotype"] for frame in data["frames"]] == [str(quietly(weights_at(e))) for e in range(4)]
+    got = [[table[f"normal {a} {b}"] for a, b in ((0, 2), (1, 2))] for table in data["weights"]]
+    np.testing.assert_allclose(got, [weights_at(e)["normal"][:2] for e in range(4)], atol=6e-5)
+
+
+def test_a_page_of_what_has_no_epochs(tmp_path):
+    data = json.loads(Parsed(explorer_page(Explorer("resnet18"))).scripts[0])
+    [frame] = data["frames"]
+    assert set(frame["told"]) == {f"stage {i} {j}" for i in range(4) for j in (0, 1)}
+    page = explorer_page(Explorer("SNAS"))
+    assert 'id="epoch"' not in page and 'id="table"' not in page
+    with pytest.raises(UserError, match="needs a first epoch"):
+        explorer_page(Explorer(Run.open(tmp_path / "new", {"search": {"depth": 5}})))
+
+
+def test_an_epoch_that_is_not_finite_is_a_page_with_a_reason(run):
+    broken = alphas(3)
+    broken["normal"][2, 2, 1] = np.nan
+    run.save_arrays("alphas.npz", **broken)
+    data = json.loads(Parsed(explorer_page(Explorer(run))).scripts[0])
+    assert "not finite" in data["frames"][2]["said"][0] and data["weights"][2]["normal 0 3"][1] is None
+    assert data["frames"][3]["genotype"] == str(quietly(weights_at(3)))
+
+
+def test_the_notebook_begins_with_the_run(run, tmp_path, monkeypatch):
+    path = Path(__file__).resolve().parents[2] / "nbs/05_explorer.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells]
+    assert f"colab-badge.svg)]({colab_link('05_explorer')})" in sources[0]
+    form, install, shown = [source for cell, source in zip(cells, sources) if cell["cell_type"] == "code"][:3]
+    fields = [line.split(" = ")[0] for line in form.splitlines() if "#@param" in line]
+    assert fields == ["RUN", "DRIVE_FOLDER", "REPOSITORY"] and install.startswith("#@title Install")
+    asked = []
+    monkeypatch.setattr("ssnas_colab.sessions.colab.run_path", lambda *where: asked.append(where) or tmp_path)
+    monkeypatch.setattr("ssnas_colab.sessions.colab.show_user_errors", lambda: None)
+    monkeypatch.setattr("ssnas_colab.widgets.explorer.explore", asked.append)
+    for name, drive in (("", False), ("SNAS", False), (str(run.path), False), ("run", True)):
+        space = {}
+        exec(form.replace('RUN = ""', f"RUN = {name!r}") + "\n" + shown, space)
+        assert space["what"] == (tmp_path / "run" if drive else name or "FairDARTS_b")
+        assert asked == [("", "ssnas_colab")] * drive + [space["what"]]
+        asked.clear()
