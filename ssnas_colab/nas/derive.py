@@ -12,7 +12,7 @@ import warnings
 import numpy as np
 
 from ..core.basics import did_you_mean
-from ..models.genotype import PARAMETERLESS, PRIMITIVES, Edge, Genotype, edges
+from ..models.genotype import CELLS, PARAMETERLESS, PRIMITIVES, Edge, Genotype, edges, node_name
 
 # %% ../../nbs/nas/06_derive.ipynb #4688d1f6
 def _table(weights, kind, nodes, columns):
@@ -54,8 +54,9 @@ def _cell(table, kind, pairs, max_edges, threshold):
     if any(edge.source < 2 for edge in cell):
         return cell
     row = max((row for row, pair in enumerate(pairs) if pair[0] < 2), key=lambda row: strength[row])
-    kept = f"{PRIMITIVES[int(table[row].argmax())]} from {pairs[row][0]} to {pairs[row][1]} with {strength[row]:.3g}"
-    reason = f"By the threshold {threshold:g} no edge from an input of the {kind} cell stays"
+    source, target = map(node_name, pairs[row])
+    kept = f"{PRIMITIVES[int(table[row].argmax())]} from {source} to {target} with {strength[row]:.3g}"
+    reason = f"By the threshold {threshold:g} no edge from an input of the {CELLS[kind]} stays"
     warnings.warn(f"{reason}: the strongest of them, {kept}, is kept all the same", stacklevel=4)
     strength[row] = np.inf
     return _choose(table, strength, pairs, max_edges, least)

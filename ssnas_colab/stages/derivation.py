@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from ..core.basics import UserError
-from ..models.genotype import PRIMITIVES, edges, genotype_from_json
+from ..models.genotype import CELLS, PRIMITIVES, edges, genotype_from_json, node_name
 from ..nas.derive import derive_quietly
 from ..nas.monitor import decided_share
 from ..nas.relaxations import relaxation_of
-from ..plots.genotype import node_name, plot_genotype
+from ..plots.genotype import plot_genotype
 from ..strategies.runner import take
 
 # %% ../../nbs/03_derivation.ipynb #47ef7da1
@@ -90,7 +90,7 @@ def _from_alphas(run, searched, settings):
     weak = []
     for kind, op, source, target, weight in kept if settings["method"] == "top2" else ():
         if weight < (first := before[kind, op, source, target]):
-            place = f"from {node_name(source)} to {node_name(target)} in the {kind} cell"
+            place = f"from {node_name(source)} to {node_name(target)} in the {CELLS[kind]}"
             weak.append(f"{op} {place} ({weight:.2g}, at first {first:.2g})")
     told = ", ".join(weak[:3]) + f" and {len(weak) - 3} more" * (len(weak) > 3)
     said += [f"Kept for want of better, though the search made it less likely: {told}"] * bool(weak)
