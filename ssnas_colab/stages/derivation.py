@@ -43,24 +43,7 @@ def unchanged_since(genotypes) -> int:
     "The first place in a list of genotypes from which on all are equal to the last."
     return 1 + max((i for i, genotype in enumerate(genotypes) if genotype != genotypes[-1]), default=-1)
 
-# %% ../../nbs/03_derivation.ipynb #fb27cff0
-def _stored(run, settings):
-    "The genotype that was derived with these settings, None where it has to be derived; `UserError` where it may not."
-    if not run.finished("derivation"):
-        return None
-    facts = run.facts("derivation")
-    changes = [f"{n}: {facts.get(n)} -> {value}" for n, value in settings.items() if facts.get(n) != value]
-    if not changes:
-        return genotype_from_json(run.load_text("genotype.json"))
-    built = {*run.finished_stages(), *run.status()["open"]} - {"data", "search", "derivation"}
-    if built:
-        raise UserError(
-            f"The genotype of the run at {run.path} was derived with other settings ({'; '.join(changes)}) and "
-            f"{sorted(built)[0]} is built on it: keep the settings or name another folder; nothing was changed"
-        )
-    return None
-
-
+# %% ../../nbs/03_derivation.ipynb #dc525c16
 def kept_edges(weights, genotype, nodes=4) -> list:
     """[cell, operation, source, target, weight] of every edge that a genotype uses, the weakest first.
 
@@ -99,6 +82,23 @@ def _from_alphas(run, searched, settings):
     decided = watched.get(len(story) - 1) or decided_share(weights)
     facts = {**settings, "epoch": len(story) - 1, "decided": decided, "edges": used, "kept": kept}
     return genotype, facts | {"unchanged_since": unchanged_since(story), "warnings": said}
+
+# %% ../../nbs/03_derivation.ipynb #fb27cff0
+def _stored(run, settings):
+    "The genotype that was derived with these settings, None where it has to be derived; `UserError` where it may not."
+    if not run.finished("derivation"):
+        return None
+    facts = run.facts("derivation")
+    changes = [f"{n}: {facts.get(n)} -> {value}" for n, value in settings.items() if facts.get(n) != value]
+    if not changes:
+        return genotype_from_json(run.load_text("genotype.json"))
+    built = {*run.finished_stages(), *run.status()["open"]} - {"data", "search", "derivation"}
+    if built:
+        raise UserError(
+            f"The genotype of the run at {run.path} was derived with other settings ({'; '.join(changes)}) and "
+            f"{sorted(built)[0]} is built on it: keep the settings or name another folder; nothing was changed"
+        )
+    return None
 
 
 def derive_stage(run, *, method=None, threshold=None, max_edges=None, pick=None):

@@ -14,13 +14,12 @@ import json
 import tempfile
 import time
 import warnings
-from collections import Counter
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from supernet_speed import Dispatched
 
 from ssnas_colab.config import evaluation_config, search_config
 from ssnas_colab.core.seeding import StepSeed
@@ -32,18 +31,6 @@ from ssnas_colab.stages.loader import ImageData
 from ssnas_colab.training import recipes
 
 KINDS = "search sampled", "search fair", "pretraining", "fine-tuning"
-
-
-class Dispatched(TorchDispatchMode):
-    "Counts the operations that PyTorch dispatches inside the block."
-
-    def __init__(self):
-        super().__init__()
-        self.count = Counter()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.count[str(function)] += 1
-        return function(*args, **(kwargs or {}))
 
 
 def waits_on_cuda(step, steps):
