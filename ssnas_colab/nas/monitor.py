@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ..core.basics import Diverged
 from ..core.environment import notebook_shell
 from ..core.files import figure_bytes
 from ..models.genotype import PARAMETERLESS, PRIMITIVES, rows_by_node
@@ -187,13 +188,13 @@ class Divergence(Stateful):
         super().load_state_dict(stored | {"retried": max(self.retried, stored["retried"])})
 
     def update(self, row):
-        "None, or the sentence to go back (`factor` is halved already); `RuntimeError` when all retries are used."
+        "None, or the sentence to go back (`factor` is halved already); `Diverged` when all retries are used."
         if not (complaint := self._complaint(row)):
             return None
         where = f" in epoch {row['epoch'] + 1}" if isinstance(row.get("epoch"), int) else ""
         if self.retried >= self.retries:
             tried = f"after {self.retried} returns to the last good checkpoint, each with half the learning rate"
-            raise RuntimeError(f"divergence: {complaint}{where} {tried}: begin a new run with a lower learning rate")
+            raise Diverged(f"divergence: {complaint}{where} {tried}: begin a new run with a lower learning rate")
         self.retried += 1
         place = f"retry {self.retried} of {self.retries}, learning rates times {self.factor:g}"
         return f"divergence: {complaint}{where}: back to the last good checkpoint with half the learning rate ({place})"

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ..config import evaluation_config
-from ..core.basics import UserError, as_stored
+from ..core.basics import Diverged, UserError, as_stored
 from ..core.device import choose_engine
 from ..core.seeding import derived_seed
 from ..data.summary import require_same_images
@@ -145,9 +145,7 @@ def _validated(trainer):
     "What validation says of the trained network, or None where training at that rate did not stay finite."
     try:
         trainer.run()
-    except RuntimeError as error:
-        if "is not finite" not in str(error):
-            raise
+    except Diverged:
         return None
     return trainer.best.value
 

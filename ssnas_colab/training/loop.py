@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from tqdm.auto import tqdm
 
-from ..core.basics import format_duration
+from ..core.basics import Diverged, format_duration
 from ..core.seeding import StepSeed, derived_seed
 from ..experiment.callbacks import tell_callbacks
 from ..experiment.forecast import seconds_after_stage
@@ -184,7 +184,7 @@ class Fit:
             return self.go_back(complaint)
         lost = [name for name, value in row.items() if not math.isfinite(value)]
         if lost:
-            raise RuntimeError(
+            raise Diverged(
                 f"{self.stage}: {lost[0]} is not finite in epoch {self.epoch + 1}: "
                 "lower the learning rate, then repeat the command"
             )
@@ -250,7 +250,7 @@ def fit(
     session ended before the next checkpoint; with a sentence as "stopped" among them, training ends there. `describe()`
     gives text for the progress bar. `guard`: a `Divergence`, which may send training back to the beginning of an epoch.
     `engine`: the `Engine` that the step uses; its gradient scaler, where it has one, becomes the state's "scaler".
-    `RuntimeError` where a value is no longer finite, and the guard has no retry left; `Stopped` where it was asked to
+    `Diverged` where a value is no longer finite, and the guard has no retry left; `Stopped` where it was asked to
     stop, by a time budget or a signal (see `stopping`): the checkpoint is then written.
     """
     if engine is not None and engine.scaler:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from ssnas_colab.core.basics import Diverged
 from ssnas_colab.models.genotype import GENOTYPES, Genotype
 from ssnas_colab.nas.monitor import (
     CollapseRule,
@@ -163,9 +164,9 @@ def test_divergence_of_values_that_are_not_finite(bad):
     assert policy.factor == 0.5 and "retry 1 of 2" in told
     assert policy.update(good) is None
     assert "times 0.25" in policy.update(good | {"loss": bad}) and policy.factor == 0.25
-    with pytest.raises(RuntimeError, match="loss is not finite in epoch 4 after 2 returns .* lower learning rate"):
+    with pytest.raises(Diverged, match="loss is not finite in epoch 4 after 2 returns .* lower learning rate"):
         policy.update(good | {"loss": bad})
-    with pytest.raises(RuntimeError, match="after 0 returns"):
+    with pytest.raises(Diverged, match="after 0 returns"):
         Divergence(retries=0).update({"loss": bad})
 
 
@@ -192,7 +193,7 @@ def test_going_back_does_not_forget_that_one_went_back():
     fresh = Divergence()
     fresh.load_state_dict(json.loads(json.dumps(policy.state_dict())))
     assert fresh.factor == 0.25
-    with pytest.raises(RuntimeError):
+    with pytest.raises(Diverged):
         fresh.update({"loss": math.nan})
 
 

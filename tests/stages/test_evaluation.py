@@ -13,7 +13,7 @@ import ssnas_colab.stages.evaluation as evaluation
 import ssnas_colab.stages.pipeline as pipeline
 from ssnas_colab import cli, config
 from ssnas_colab.config import evaluation_config
-from ssnas_colab.core.basics import UserError
+from ssnas_colab.core.basics import Diverged, UserError
 from ssnas_colab.experiment.run import Run
 from ssnas_colab.inference.export import export_run
 from ssnas_colab.inference.predict import load_model
@@ -220,7 +220,7 @@ def test_a_rate_that_does_not_stay_finite_is_not_taken(digits, tmp_path):
     class Fragile(Trainer):
         def run(self):
             if self.rate > 1e-3:
-                raise RuntimeError("finetune: loss is not finite in epoch 1: lower the learning rate")
+                raise Diverged("finetune: loss is not finite in epoch 1: lower the learning rate")
             return super().run()
 
     with pytest.MonkeyPatch.context() as patch:
