@@ -318,7 +318,7 @@ class SearchConfig:
     cluster_every: int = setting(0, "epochs after which images are clustered to be seen evenly; 0: never", low=0)
     clusters: int | None = setting(None, "how many clusters; none: by the number of images", low=1)
     policy: str | None = setting(None, "how views are drawn; none: the data's", choices=AUGMENTATION_NAMES)
-    seed: int = setting(0, "of every random choice")
+    seed: int = setting(0, "of every random choice", low=0, high=2**32 - 1)
     device: str = setting("auto", "cpu, cuda, ...; auto: cuda where there is one")
     precision: str = setting("auto", "of matrix products; auto: float32 on a CPU", choices=PRECISIONS)
 
@@ -488,7 +488,7 @@ class EvaluationConfig:
         None, "cells of the searched, random and published networks; none: as searched", low=1, high=200
     )
     policy: str | None = setting(None, "how views are drawn; none: the data's", choices=AUGMENTATION_NAMES)
-    seed: int = setting(0, "of every random choice")
+    seed: int = setting(0, "of every random choice", low=0, high=2**32 - 1)
     device: str = setting("auto", "cpu, cuda, ...; auto: cuda where there is one")
     precision: str = setting("auto", "of matrix products; auto: float32 on a CPU", choices=PRECISIONS)
 
@@ -576,7 +576,7 @@ class RunConfig:
     preset: str = setting(
         "quick", "; ".join(f"{name}: {text}" for name, text in PRESETS.items()), choices=tuple(PRESETS)
     )
-    seed: int = setting(0, "of every random choice")
+    seed: int = setting(0, "of every random choice", low=0, high=2**32 - 1)
     seeds: int = setting(1, "how many times the whole way is gone, from the seed upwards", low=1, high=1000)
     time_budget: str | None = setting(
         None, "stop cleanly after 3h30m, 90m, ...; the same command goes on",
