@@ -32,7 +32,7 @@ setup(
     url=cfg["git_url"],
     keywords=cfg["keywords"].split(),
     packages=find_packages(include=["ssnas_colab", "ssnas_colab.*"]),
-    package_data={"ssnas_colab": ["py.typed", "*.schema.json"]},
+    package_data={"ssnas_colab": ["py.typed", "__init__.pyi", "*.schema.json"]},
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),
     extras_require={
