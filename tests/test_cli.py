@@ -1,11 +1,17 @@
 """The `ssnas` command as a person types it: exit codes, sentences, and nothing overwritten."""
 
+import errno
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
+import tempfile
+import time
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +19,10 @@ import pytest
 from PIL import Image
 
 import ssnas_colab
-from ssnas_colab.cli import main
+from ssnas_colab.cli import EXIT_CODES, command_parser, main
+from ssnas_colab.config import EvaluationConfig, SearchConfig, fields_of
+from ssnas_colab.core.basics import Diverged, UserError
+from ssnas_colab.experiment.interrupts import Stopped
 from ssnas_colab.models.genotype import GENOTYPES, PUBLISHED_SIZES, load_genotype
 from ssnas_colab.models.network import Network, count_macs, count_parameters
 
@@ -214,6 +223,112 @@ def test_every_way_to_call_it_returns_a_code(capsys):
     for wrong in (["serach"], ["show"], ["--nonsense"], ["compare"], ["derive", "x", "--threshold", "high"]):
         assert main(wrong) == 2
         one_sentence(capsys.readouterr().err, "--help")
+
+
+# What a user can mistype, paste or leave behind: as a value of any option, and in the place of any argument.
+BAD = [
+    "", "0", "-1", "nan", "-inf", "1e309", "9" * 5000, "\x1b[31mred", "\udcff", "a\nb", "x" * 300, "[[[", "%s", "💥",
+    "/dev/null", "/dev/null/x", ".", "..", "deep.json", "list.json", "number.json", "huge.json", "nothing", "finished",
+    r"$\frac{$", "x.txt", ":", "os:system", "1,2", "١",
+]  # fmt: skip
+NAMED = {
+    "run": [], "data": ["--data=pictures"], "search": [], "derive": ["search_sampled"], "evaluate": [],
+    "show": ["finished"], "status": ["finished"], "compare": ["finished"], "predict": ["finished", "pictures"],
+    "export": ["finished", "x.zip"], "push": ["finished", "me/x", "--dry-run=pushed"],
+}  # fmt: skip
+
+
+def every_bad_command():
+    "All subcommands with each bad value for each option, each setting and each argument."
+    subcommands = next(action for action in command_parser()._actions if action.choices)
+    for name, parser in subcommands.choices.items():
+        arguments = [action for action in parser._actions if not action.option_strings]
+        for action in parser._actions:
+            options = [f"{action.option_strings[0]}="] if action.option_strings and action.nargs != 0 else []
+            if options == ["--set="]:
+                stages = {"search": SearchConfig, "evaluation": EvaluationConfig}
+                options += [f"--set={stage}.{field}=" for stage, kind in stages.items() for field in fields_of(kind)]
+            for bad in BAD:
+                yield from ([name, *NAMED[name], option + bad] for option in options)
+                if not action.option_strings:
+                    given, place = [*NAMED[name]], arguments.index(action)
+                    given[place : place + 1] = [bad]
+                    yield [name, *given]
+
+
+class Accepted(UserError):
+    "Raised where images would be read, so that what is accepted costs no time."
+
+
+@pytest.mark.parametrize("share", [30, pytest.param(1, marks=pytest.mark.soak)])
+def test_whatever_is_given_to_an_option_is_one_sentence_or_an_answer(share, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with tarfile.open(Path(__file__).parent / "data/v0.1.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    folder_of(tmp_path / "pictures", {"cats": 8, "dogs": 5})
+    for name, text in (("deep", "[" * 100_000), ("list", "[]"), ("number", "1"), ("huge", '{"models": {"a": 1e999}}')):
+        (tmp_path / f"{name}.json").write_text(text)
+    (tmp_path / "nothing").write_bytes(b"\0" * 100)
+    kept = set(tmp_path.iterdir())
+
+    def accepted(*_, **__):
+        raise Accepted("accepted")
+
+    monkeypatch.setattr("ssnas_colab.stages.pipeline.open_with_data", accepted)
+    commands = [one for one in every_bad_command() if share == 1 or zlib.crc32(repr(one).encode()) % share == 0]
+    assert len(commands) > 5_000 / share
+    before = {path.name for path in Path(tempfile.gettempdir()).glob("ssnas-*.txt")}
+    for given in commands:
+        begin = time.monotonic()
+        code = main(given)
+        out, err = capsys.readouterr()
+        what = [one[:60] for one in given], code, err[:300]
+        assert code in (0, 2) and time.monotonic() - begin < 10, what
+        told = [line for line in err.splitlines() if not line.startswith("ssnas: warning: ")]
+        assert [line for line in told if line.startswith("ssnas: ")] == told and len(told) == (code == 2), what
+        assert len(err) < 5_000 and all(one.isprintable() or one == "\n" for one in out + err), what
+        for made in set(tmp_path.iterdir()) - kept:
+            shutil.rmtree(made) if made.is_dir() else made.unlink()
+    assert {path.name for path in Path(tempfile.gettempdir()).glob("ssnas-*.txt")} == before
+
+
+def test_a_fault_of_ours_is_one_line_and_its_traceback_is_kept(say, monkeypatch, tmp_path):
+    def broken(*_):
+        raise ZeroDivisionError("two\nlines")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("ssnas_colab.experiment.run.Run.open", broken)
+    code, said = say("status", tmp_path)
+    assert code == 70
+    one_sentence(said, "fault of ssnas itself", "ZeroDivisionError: two lines")
+    [kept] = tmp_path.glob("ssnas-*.txt")
+    assert str(kept) in said and "in broken" in kept.read_text() and ssnas_colab.__version__ in kept.read_text()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    code, said = say("status", tmp_path)
+    assert code == 70 and "in broken" in said and said.splitlines()[-1].endswith("its traceback is above")
+
+
+@pytest.mark.parametrize(
+    "error, code, words",
+    [
+        (Diverged("finetune: loss is not finite in epoch 3"), 1, "epoch 3"),
+        (Stopped("the time is up"), 75, "time is up"),
+        (KeyboardInterrupt(), 130, "last checkpoint"),
+        (MemoryError(), 2, "memory did not suffice"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 8 bytes"), 2, "memory"),
+        (OSError(errno.ENOSPC, "No space left on device", "/runs/digits"), 2, "/runs/digits: No space left"),
+        (RuntimeError("a shape that does not fit"), 70, "RuntimeError"),
+    ],
+)
+def test_each_end_has_its_code(say, monkeypatch, tmp_path, error, code, words):
+    def ends(*_):
+        raise error
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("ssnas_colab.experiment.run.Run.open", ends)
+    found, said = say("status", tmp_path)
+    assert found == code and code in EXIT_CODES
+    one_sentence(said, words)
 
 
 def options_in(capsys, command):
