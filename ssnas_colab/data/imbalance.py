@@ -18,7 +18,7 @@ from ..core.seeding import derived_seed
 PROFILES = ("exp", "step")
 
 
-def long_tailed_counts(n_max: int, num_classes: int, imbalance_factor: float, profile: str = "exp") -> list:
+def long_tailed_counts(n_max: int, num_classes: int, imbalance_factor: float, profile: str = "exp") -> list[int]:
     """Images per class of a long tail: floor(n_max * imbalance_factor ** (-i / (num_classes - 1))) for class i.
 
     Exact, without rounding errors. Profile 'step': the first half of the classes has n_max images, the others

@@ -22,7 +22,7 @@ from .export import read_archive
 from .model import FILES, Model, build_network, model_facts, pixels_of_file, trained_weights
 
 # %% ../../nbs/inference/03_predict.ipynb #84427135
-def load_model(run, name="searched") -> Model:
+def load_model(run: Run | str | Path, name: str = "searched") -> Model:
     """A trained network, ready to `predict`: from a `Run`, the path of one, or what was exported or pushed.
 
     An archive is what `export_run` wrote, a folder of its members what `reports.push` uploaded.

@@ -305,7 +305,7 @@ def parse_genotype(text: str):
     return genotype_from_json(text) if text.lstrip().startswith("{") else Genotype.parse(text)
 
 
-def load_genotype(path):
+def load_genotype(path: str | os.PathLike):
     """The `Genotype` or `StageGenotype` in a JSON file, or in a run folder, which keeps it as genotype.json.
 
     `UserError` in one sentence where there is none, or where it cannot be read.

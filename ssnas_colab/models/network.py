@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..core.basics import UserError
+from .genotype import Genotype
 from ssnas_colab.models.operations import (
     CELL_OPERATIONS,
     BasicBlock,
@@ -78,12 +79,12 @@ class AuxiliaryHead(nn.Module):
         return self.body(x)
 
 # %% ../../nbs/models/03_network.ipynb #aaa8a2b3
-def count_parameters(module) -> int:
+def count_parameters(module: nn.Module) -> int:
     "Number of parameters of `module`, trained or not; shared ones count once, buffers do not count."
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def count_macs(module, input_shape=(3, 32, 32)) -> int:
+def count_macs(module: nn.Module, input_shape: tuple = (3, 32, 32)) -> int:
     """MACs of the convolutions and matrix products (linear layers) of `module` for one image.
 
     `input_shape`: (channels, height, width). Counted on a copy without values (the meta device), in evaluation mode:
@@ -309,7 +310,10 @@ class Network(nn.Module):
     asked of stages.
     """
 
-    def __init__(self, genotype, num_classes, *, in_channels=3, width=36, depth=20, auxiliary=False, drop_path=0.0):
+    def __init__(
+        self, genotype: Genotype | StageGenotype, num_classes: int, *, in_channels: int = 3, width: int = 36,
+        depth: int = 20, auxiliary: bool = False, drop_path: float = 0.0,
+    ):  # fmt: skip
         super().__init__()
         if num_classes < 1:
             raise UserError(f"num_classes is {num_classes}: it must be 1 or more")
@@ -345,9 +349,10 @@ class Network(nn.Module):
 
     @classmethod
     def within(
-        cls, genotype, num_classes, *, max_parameters=413_850, max_macs=None, max_latency=None, max_memory=None,
-        input_size=None, depth=8, in_channels=3, device="cpu", **options,
-    ):  # fmt: skip
+        cls, genotype: Genotype | StageGenotype, num_classes: int, *, max_parameters: float | None = 413_850,
+        max_macs: float | None = None, max_latency: float | None = None, max_memory: float | None = None,
+        input_size: tuple | None = None, depth: int = 8, in_channels: int = 3, device="cpu", **options,
+    ) -> "Network":  # fmt: skip
         """The widest `Network` within all budgets (auxiliary head not counted); `options` go to `Network`.
 
         max_parameters: the default is a 27th of ResNet-18's 11,173,962 (arXiv 2109.08580); None: any number; max_macs,

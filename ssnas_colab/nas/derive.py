@@ -65,7 +65,9 @@ def _cell(table, kind, pairs, max_edges, threshold):
 METHODS = ("threshold", "top2")
 
 
-def derive(weights, *, method="threshold", threshold=0.85, max_edges=2, nodes=4) -> Genotype:
+def derive(
+    weights: dict, *, method: str = "threshold", threshold: float = 0.85, max_edges: int = 2, nodes: int = 4
+) -> Genotype:
     """The genotype that architecture weights stand for.
 
     weights: {"normal": table, "reduce": table}; a table is an array or tensor of real numbers, rows as in

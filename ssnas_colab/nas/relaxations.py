@@ -62,7 +62,7 @@ class DartsRelaxation(Relaxation):
     columns = len(PRIMITIVES) + 1
 
 # %% ../../nbs/nas/01_relaxations.ipynb #66e292f8
-def zero_one_loss(weights):
+def zero_one_loss(weights: torch.Tensor | dict) -> torch.Tensor:
     """Minus the mean squared distance of operation weights from 0.5 (Chu 2020, FairDARTS, arXiv 1911.12126).
 
     weights: tensor of weights after the sigmoid, in 0..1, or a dict of such tensors (`Supernet.weights()`), over all of

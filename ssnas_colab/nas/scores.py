@@ -533,7 +533,10 @@ def network_scores(
     return found
 
 
-def network_score(network, images, *, score="barlow_twins", steps=50, seed=0, policy=None) -> float:
+def network_score(
+    network: nn.Module, images, *, score: str = "barlow_twins", steps: int = 50, seed: int = 0,
+    policy: str | None = None,
+) -> float:  # fmt: skip
     """A number that tells, without labels, how good a network is likely to be: higher is better.
 
     network: any module with `features(x)`, (B, C, H, W) to (B, feature_width), and `feature_width`; it is scored from

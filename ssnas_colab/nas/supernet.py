@@ -122,7 +122,9 @@ class Supernet(nn.Module):
 
     cell, level = FusedSearchCell, None  # the class of the cells; which level is learning now
 
-    def __init__(self, *, width=16, depth=8, nodes=4, in_channels=3, relaxation="fair"):
+    def __init__(
+        self, *, width: int = 16, depth: int = 8, nodes: int = 4, in_channels: int = 3, relaxation="fair"
+    ):  # fmt: skip
         if min(width, depth, nodes) < 1:
             raise UserError(f"Supernet of width {width}, depth {depth}, {nodes} nodes: all must be 1 or more")
         super().__init__()

@@ -539,7 +539,7 @@ def _plot_cell(ax, genotype, kind, last, bottom):
     ax.set_title(CELLS[kind], fontsize=11, x=0.02, ha="left")
 
 
-def plot_genotype(genotype, title: str = None):
+def plot_genotype(genotype: Genotype | StageGenotype, title: str | None = None):
     """A matplotlib figure of both cells side by side, with a legend of the operations; `title` stands above.
 
     Of a genotype of stages: `plot_stages`.

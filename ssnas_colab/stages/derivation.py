@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ..core.basics import UserError
+from ..experiment.run import Run
 from ..models.genotype import CELLS, PRIMITIVES, edges, genotype_from_json, node_name
 from ..nas.derive import derive_quietly
 from ..nas.monitor import decided_share
@@ -101,7 +102,10 @@ def _stored(run, settings):
     return None
 
 
-def derive_stage(run, *, method=None, threshold=None, max_edges=None, pick=None):
+def derive_stage(
+    run: Run, *, method: str | None = None, threshold: float | None = None, max_edges: int | None = None,
+    pick: int | None = None,
+):  # fmt: skip
     """The genotype of a finished search: from the last row of its alphas (see `derive`), or a candidate of a strategy.
 
     method: None for that of the search's relaxation ("threshold" for "fair", "top2" for all others); threshold: 0.85;

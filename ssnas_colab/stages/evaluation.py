@@ -252,7 +252,7 @@ def _forecast(data, runs, config, quiet):
     return forecast
 
 # %% ../../nbs/04_evaluation.ipynb #01050fc6
-def evaluate(data, run, config=None, *, seeds=1, quiet=False, **changes) -> dict:
+def evaluate(data, run: Run, config=None, *, seeds: int = 1, quiet: bool = False, **changes) -> dict:
     """Train and test the run's genotype and its controls on `data` (an `ImageData`), and write the report.
 
     config: see `evaluation_config`; seeds: how many, from the settings' own upwards, the others in runs inside it.

@@ -275,10 +275,13 @@ class ImageData:
 
 # %% ../../nbs/01_loader.ipynb #885085b9
 def load_data(
-    name_or_path="digits", *, imbalance_factor=None, profile="exp", seed=0, image_size=None, channels=None, policy=None,
-    class_order="kept", source=None, images=None, columns=None, window=None, fit="pad", uncertain="missing",
-    unlabelled=None, folders=None, numbers="value", delimiter=None, raters=None, skip_missing=False, layout=None,
-    cache=None, memory_limit=None,
+    name_or_path="digits", *, imbalance_factor: float | None = None, profile: str = "exp", seed: int = 0,
+    image_size: int | None = None, channels: int | None = None, policy: str | None = None, class_order: str = "kept",
+    source: str | os.PathLike | None = None, images: str | os.PathLike | None = None, columns: dict | None = None,
+    window: str | tuple | None = None, fit: str = "pad", uncertain: str = "missing", unlabelled: str | None = None,
+    folders: str | None = None, numbers: str = "value", delimiter: str | None = None, raters: str | None = None,
+    skip_missing: bool = False, layout: str | None = None, cache: str | os.PathLike | None = None,
+    memory_limit: int | None = None,
 ) -> ImageData:  # fmt: skip
     """The images that a name, a path, an address or a value means, in splits.
 

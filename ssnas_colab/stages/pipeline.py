@@ -83,8 +83,9 @@ def fork_run(path, new_path, config) -> Run:
 
 # %% ../../nbs/06_pipeline.ipynb #7a6efb16
 def run_pipeline(
-    data="digits", path=None, preset="quick", *, seeds=1, time_budget=None, quiet=False, log=None, source=None,
-    images=None, **settings,
+    data="digits", path: str | Path | None = None, preset: str = "quick", *, seeds: int = 1,
+    time_budget: str | None = None, quiet: bool = False, log: str | None = None, source: str | Path | None = None,
+    images: str | Path | None = None, **settings,
 ) -> dict:  # fmt: skip
     """Images in, a searched network and a report out; continues from wherever the run at `path` stands.
 

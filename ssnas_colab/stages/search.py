@@ -23,6 +23,7 @@ from ..core.device import choose_engine
 from ..core.seeding import StepSeed, derived_seed
 from ..data.npz import images_of
 from ..data.summary import require_same_images
+from ..experiment.run import Run
 from ..models.genotype import PARAMETERLESS, PRIMITIVES, summary
 from ..nas import monitor
 from ..nas.bilevel import Searcher
@@ -173,7 +174,7 @@ class StatusLine:
         return f"epoch {done} of {epochs}{ahead}: {self.genotype()}"
 
 # %% ../../nbs/02_search.ipynb #4020080f
-def search(data, run, config=None, *, budgets=None, quiet=False, **changes):
+def search(data, run: Run, config=None, *, budgets: dict | None = None, quiet: bool = False, **changes):
     """Search for the network that suits images, from wherever the run stands.
 
     data: an `ImageData`, of which only `images["train"]` and `policy` are read (for the objective "supervised", which

@@ -28,7 +28,9 @@ def _check_pair(z1, z2, name):
         raise ValueError(f"{name} needs at least 2 images in a batch, but got {len(z1)}: raise the batch size")
 
 # %% ../../nbs/training/01_ssl_losses.ipynb #34f865cf
-def barlow_twins_loss(z1, z2, lambda_=0.0051, eps=1e-8):
+def barlow_twins_loss(
+    z1: torch.Tensor, z2: torch.Tensor, lambda_: float = 0.0051, eps: float = 1e-8
+) -> torch.Tensor:
     """Barlow Twins: cross-correlation of two views' embeddings against the identity matrix.
 
     Zbontar 2021, arXiv 2103.03230, equation 1.
@@ -56,7 +58,7 @@ def _standardise(z, eps):
     return z * torch.rsqrt(z.square().mean(0) + eps)
 
 # %% ../../nbs/training/01_ssl_losses.ipynb #03f24e24
-def nt_xent_loss(z1, z2, temperature=0.5):
+def nt_xent_loss(z1: torch.Tensor, z2: torch.Tensor, temperature: float = 0.5) -> torch.Tensor:
     """SimCLR's normalised temperature-scaled cross-entropy (Chen 2020, arXiv 2002.05709, equation 1).
 
     z1, z2: (B, D) embeddings of two views of the same B images; only their directions matter. Each of the 2B views must

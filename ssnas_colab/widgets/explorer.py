@@ -800,7 +800,7 @@ class ExplorerPanel(Board):
                 files.download(str(path))
 
 # %% ../../nbs/05_explorer.ipynb #0b879a28
-def explore(run_or_genotype, *, clicks=True, **options) -> ExplorerPanel:
+def explore(run_or_genotype, *, clicks: bool = True, **options) -> ExplorerPanel:
     """A widget to explore a search or a genotype; it trains nothing, and writes only what is saved by its buttons.
 
     run_or_genotype: a `Run` (also one whose search is still running) or its folder, a genotype of cells or of stages,
