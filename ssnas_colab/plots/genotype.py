@@ -166,6 +166,8 @@ def _edge(
         f'<path d="{path}" fill="none" style="stroke: {c}; stroke-width: {w:.3g}; stroke-dasharray: {d}"/>'
         for c, w, d in lines
     )
+    arrow = f"{x3 - 8:g},{y3 - 4.5:g} {x3 + 1:g},{y3:g} {x3 - 8:g},{y3 + 4.5:g}"
+    lines += f'<polygon points="{arrow}" style="fill: {colour}"/>'
     left, top, right, bottom = name_box(edge, lane)
     frame = css["chosen"] if chosen else colour
     plate = f"fill: {css['differs' if differs else 'paper']}; stroke: {frame}; stroke-width: {2.5 if chosen else 1}"
@@ -510,7 +512,7 @@ def plot_stages(genotype, title: str = None):
 # %% ../../nbs/plots/03_genotype.ipynb #b3b81330
 def _plot_cell(ax, genotype, kind, last, bottom):
     "A cell on matplotlib's axes, by the same lanes and points as the SVG."
-    from matplotlib.patches import Circle, PathPatch
+    from matplotlib.patches import Circle, PathPatch, Polygon
     from matplotlib.path import Path
 
     cell, (used, concat) = getattr(genotype, kind), genotype.used(kind)
@@ -523,6 +525,8 @@ def _plot_cell(ax, genotype, kind, last, bottom):
         rise, fall = (x0 + x1) / 2, (x2 + x3) / 2
         points = [(x0, y0), (rise, y0), (rise, y), (x1, y), (x2, y), (fall, y), (fall, y3), (x3, y3)]
         ax.add_patch(PathPatch(Path(points, codes), fill=False, lw=1.8, zorder=1, edgecolor=colour, linestyle=line))
+        head = [(x3 - 8, y3 - 4.5), (x3 + 1, y3), (x3 - 8, y3 + 4.5)]
+        ax.add_patch(Polygon(head, closed=True, color=colour, linewidth=0, zorder=2))
         box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": colour, "linewidth": 0.8}
         look = {"fontsize": 8, "color": ink, "bbox": box, "zorder": 3}
         ax.text(x2 - 2 - HALF, y, _label(edge, cell.count(edge)), gid="edge", **look, **middle)
@@ -533,8 +537,8 @@ def _plot_cell(ax, genotype, kind, last, bottom):
         if node in concat:
             ax.plot([x, x, out, out], [0, bottom, bottom, 0], color="#AAAAAA", linewidth=1, zorder=0)
     box = {"boxstyle": "round,pad=0.3", "facecolor": "#EEEEEE", "edgecolor": "#555555"}
-    for place, name in ((_place(0), "$c_{k-2}$"), (_place(1), "$c_{k-1}$"), ((out, 0), "$c_k$")):
-        ax.text(*place, name, fontsize=10, bbox=box, zorder=4, gid="node", **middle)
+    for place, name in ((_place(0), node_name(0)), (_place(1), node_name(1)), ((out, 0), "out")):
+        ax.text(*place, name, fontsize=9, bbox=box, zorder=4, gid="node", **middle)
     ax.set_axis_off()
     ax.set_title(CELLS[kind], fontsize=11, x=0.02, ha="left")
 

@@ -73,6 +73,22 @@ def test_names_do_not_overlap_and_stay_off_level_lines(seed):
                     assert not (top < y < bottom and left < x2 and x1 < right)
 
 
+def test_both_pictures_name_the_nodes_alike_and_point_every_edge_at_its_end():
+    genotype = GENOTYPES["FairDARTS_b"]
+    drawn = xml.fromstring(draw_genotype(genotype))
+    arrows = [part.get("points") for part in drawn.iter(f"{SVG}polygon")]
+    for kind in CELLS:
+        cell = getattr(genotype, kind)
+        for edge, lane in lanes(cell).items():
+            x, y = route(edge, lane)[-1]
+            assert f"{x - 8:g},{y - 4.5:g} {x + 1:g},{y:g} {x - 8:g},{y + 4.5:g}" in arrows
+    assert len(arrows) == sum(len(getattr(genotype, kind)) for kind in CELLS)
+    texts = [text for axes in plot_genotype(genotype).axes for text in axes.texts]
+    named = [text.get_text() for text in texts if text.get_gid() == "node"]
+    written = ["".join(text.itertext()) for text in drawn.iter(f"{SVG}text")]
+    assert named.count("input 0") == named.count("out") == 2 and set(named) < set(written)
+
+
 def test_thickness_follows_the_weight():
     genotype = Genotype([("sep_conv_3x3", 0, 2), ("sep_conv_3x3", 1, 2)], [("skip_connect", 0, 2)], [2], [2])
     weights = {kind: np.zeros((14, 7)) for kind in CELLS}
