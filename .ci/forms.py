@@ -1,8 +1,10 @@
-"""Write what the notebooks that people open begin with, or with --check say whether it is current.
+"""Write what Colab needs into the notebooks that people open, or with --check say whether it is current.
 
-The form is made from ssnas_colab/config.py, the install cell from the text below, and the notebooks ask for a GPU.
+The form is made from ssnas_colab/config.py, the install cell from install.py, and the notebooks ask for a GPU. Cells
+that define the package are folded under a title, and what only shows something is marked as a demonstration.
 """
 
+import ast
 import configparser
 import json
 import sys
@@ -26,14 +28,18 @@ TIME_BUDGET = ""  #@param {{type:"string"}}
 DRIVE_FOLDER = "{drive_folder_default}"  #@param {{type:"string"}}
 #@markdown {repository}:
 REPOSITORY = "{repository_default}"  #@param {{type:"string"}}"""
+ASKED = """
+#@markdown run the demonstrations, too, which the notebook on GitHub shows:
+DEMONSTRATIONS = False  #@param {type:"boolean"}"""
+RUN = "## Run this stage"
 
 
-def form() -> str:
-    "The cell in which a person says what to run."
+def form(stage) -> str:
+    "The cell in which a person says what to run; of the notebook of a stage also whether its demonstrations run."
     fields = fields_of(RunConfig) | {"factor": fields_of(DataConfig)["imbalance_factor"]}
     told = {name: field.metadata["form"] for name, field in fields.items()}
     defaults = {f"{name}_default": field.default for name, field in fields.items()}
-    return FORM.format(**told, **defaults, presets=json.dumps(list(PRESETS)))
+    return FORM.format(**told, **defaults, presets=json.dumps(list(PRESETS))) + ASKED * stage
 
 
 def install() -> str:
@@ -44,17 +50,51 @@ def install() -> str:
     return text.replace("GIT_URL", settings["DEFAULT"]["git_url"]).strip()
 
 
+def title(code) -> str:
+    "What a cell defines: its public names, or where it has none its private ones."
+    names = []
+    for node in ast.parse(code).body:
+        names += [getattr(node, "name", None)]
+        names += [target.id for target in getattr(node, "targets", []) if isinstance(target, ast.Name)]
+    names = [name for name in names if name]
+    names = [name for name in names if not name.startswith("_")] or names
+    return f"Defines {', '.join(names[:4])}{' ...' * (len(names) > 4)}" if names else "Imports"
+
+
+def folded(cells):
+    "Have Colab show the cells that define the package by their titles alone."
+    for cell in cells:
+        first, *lines = "".join(cell["source"]).split("\n")
+        if cell["cell_type"] == "code" and first == "#| export":
+            lines = lines[lines[0].startswith("#@title ") :]
+            lines = [first, f"#@title {title(chr(10).join(lines))}", *lines]
+            cell["metadata"]["cellView"], cell["source"] = "form", "\n".join(lines).splitlines(keepends=True)
+
+
+def marked(cells):
+    "Mark the code before *Run this stage* that is neither the package's nor the notebook's head."
+    run = next(i for i, cell in enumerate(cells) if "".join(cell["source"]).startswith(RUN))
+    for cell in cells[:run]:
+        code = "".join(cell["source"])
+        if cell["cell_type"] == "code" and not code.startswith("#") and "run_demonstrations(" not in code:
+            cell["source"] = f"#| demo\n{code}".splitlines(keepends=True)
+
+
 def written(path) -> bool:
     "Whether the notebook had to be changed."
     before = path.read_text(encoding="utf-8")
     notebook = json.loads(before)
     notebook["metadata"] |= GPU
-    for title, made in (("Settings", form), ("Install", install)):
-        cells = [cell for cell in notebook["cells"] if "".join(cell["source"]).startswith(f"#@title {title} ")]
-        if not cells and title == "Install":
+    stage = any("".join(cell["source"]).startswith(RUN) for cell in notebook["cells"])
+    for name, made in (("Settings", form(stage)), ("Install", install())):
+        cells = [cell for cell in notebook["cells"] if "".join(cell["source"]).startswith(f"#@title {name} ")]
+        if not cells and name == "Install":
             sys.exit(f"{path.name} has no cell that begins with #@title Install")
         for cell in cells:
-            cell["metadata"]["cellView"], cell["source"] = "form", made().splitlines(keepends=True)
+            cell["metadata"]["cellView"], cell["source"] = "form", made.splitlines(keepends=True)
+    folded(notebook["cells"])
+    if stage:
+        marked(notebook["cells"])
     now = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
     if json.loads(now) != json.loads(before) and "--check" not in sys.argv:
         path.write_text(now, encoding="utf-8")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DRIVE', 'TAKES', 'REPOSITORY', 'BRANCH', 'MADE_BY', 'run_path', 'own_images', 'machine_text', 'colab_link', 'as_html',
-           'show_user_errors', 'require_artifact']
+           'show_user_errors', 'run_demonstrations', 'require_artifact']
 
 # %% ../../nbs/sessions/04_colab.ipynb #6fec92db
 import contextlib
@@ -232,6 +232,24 @@ def _show(shell, kind, error, traceback, tb_offset=None):
     notebook = next((made for name, made in MADE_BY.items() if f"has no {name} yet" in str(error)), None)
     shell._last_traceback = [f"{kind.__name__}: {error}"]  # for who runs the notebook from outside
     display(HTML(as_html(str(error).rstrip("."), notebook)))
+
+# %% ../../nbs/sessions/04_colab.ipynb #b4c87e14
+def run_demonstrations(wanted, shell=None):
+    """In Colab: whether this notebook's cells that begin with `#| demo` run; where not, each says so in a line.
+
+    Elsewhere they always run. shell: an IPython shell (default: that of this kernel).
+    """
+    shell = shell or notebook_shell()
+    if shell is not None and in_colab():
+        transforms = [one for one in shell.input_transformers_cleanup if one is not _skipped]
+        shell.input_transformers_cleanup[:] = transforms if wanted else [*transforms, _skipped]
+
+
+def _skipped(lines):
+    "The lines of a cell, or of one that is a demonstration a line which says that it was skipped."
+    if "#| demo" not in (line.strip() for line in lines[:2]):
+        return lines
+    return ["print('A demonstration, skipped: tick DEMONSTRATIONS above to run it, or see the notebook on GitHub')\n"]
 
 # %% ../../nbs/sessions/04_colab.ipynb #283e1415
 def require_artifact(folder, name, notebook=None, otherwise="there is nothing to go on from") -> bool:

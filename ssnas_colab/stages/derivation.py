@@ -6,6 +6,7 @@
 __all__ = ['genotype_over_time', 'unchanged_since', 'kept_edges', 'derive_stage']
 
 # %% ../../nbs/03_derivation.ipynb #eb375b11
+#@title Imports
 import warnings
 
 import numpy as np
@@ -21,6 +22,7 @@ from ..plots.genotype import plot_genotype
 from ..strategies.runner import take
 
 # %% ../../nbs/03_derivation.ipynb #47ef7da1
+#@title Defines genotype_over_time, unchanged_since
 def _weights_of(alphas, relaxation):
     "Alphas of one epoch, {'normal', 'reduce'} to (edges, 7), as weights of the same shape."
     relaxed = relaxation_of(relaxation)
@@ -45,6 +47,7 @@ def unchanged_since(genotypes) -> int:
     return 1 + max((i for i, genotype in enumerate(genotypes) if genotype != genotypes[-1]), default=-1)
 
 # %% ../../nbs/03_derivation.ipynb #dc525c16
+#@title Defines kept_edges
 def kept_edges(weights, genotype, nodes=4) -> list:
     """[cell, operation, source, target, weight] of every edge that a genotype uses, the weakest first.
 
@@ -85,6 +88,7 @@ def _from_alphas(run, searched, settings):
     return genotype, facts | {"unchanged_since": unchanged_since(story), "warnings": said}
 
 # %% ../../nbs/03_derivation.ipynb #fb27cff0
+#@title Defines derive_stage
 def _stored(run, settings):
     "The genotype that was derived with these settings, None where it has to be derived; `UserError` where it may not."
     if not run.finished("derivation"):

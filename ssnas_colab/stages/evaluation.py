@@ -7,6 +7,7 @@ __all__ = ['random_rivals', 'compared', 'evaluate_network', 'family_of', 'tuned_
            'evaluation_parts', 'evaluate']
 
 # %% ../../nbs/04_evaluation.ipynb #9b4763ef
+#@title Imports
 import dataclasses
 import warnings
 
@@ -32,6 +33,7 @@ from ..strategies.space import Filled, StageSpace, draws
 from ..training.recipes import Trainer, chosen_by, finetune_rates, network_parts, stage_name
 
 # %% ../../nbs/04_evaluation.ipynb #012cfe89
+#@title Defines random_rivals, compared
 def random_rivals(genotype, data, config, depth) -> dict:
     """Genotypes that no search chose, by name: "random_0", ..., as many as the settings say, drawn by their seed.
 
@@ -95,6 +97,7 @@ def compared(genotype, data, config, depth, widths=None) -> dict:
     return made
 
 # %% ../../nbs/04_evaluation.ipynb #72ae5904
+#@title Defines evaluate_network
 def evaluate_network(name, make, data, run, config, quiet=False, rate=None) -> dict:
     """Take one network through the recipe, or read what it scored before; returns its entry in the report.
 
@@ -136,6 +139,7 @@ def evaluate_network(name, make, data, run, config, quiet=False, rate=None) -> d
     return found
 
 # %% ../../nbs/04_evaluation.ipynb #e73c54aa
+#@title Defines family_of, tuned_rate
 def family_of(name) -> str:
     "The family that shares a learning rate: 'resnet', 'mobilenet', 'shufflenet', or 'searched' for all of genotypes."
     return next((kind for kind in ("resnet", "mobilenet", "shufflenet") if name.startswith(kind)), "searched")
@@ -177,6 +181,7 @@ def tuned_rate(family, made, data, run, config, quiet=False):
     return rate
 
 # %% ../../nbs/04_evaluation.ipynb #d9c60942
+#@title Defines evaluate_seed
 def _widths(run, genotype, data, config, depth) -> dict:
     """Widths that were measured once and are kept in the run, where latency has a budget: no two measurements agree.
 
@@ -209,6 +214,7 @@ def evaluate_seed(data, run, config, quiet=False) -> dict:
     return assemble_report(run, data, config, models)
 
 # %% ../../nbs/04_evaluation.ipynb #f506c197
+#@title Defines seed_run
 def seed_run(run, extra: int) -> Run:
     "The run of another seed inside `run`: `seed_1` and so on, made if need be, with or without a search of its own."
     seed = run.config.get("seed", 0)
@@ -223,6 +229,7 @@ def _lend_genotype(run, inner):
         inner.save_json("searched_once.json", {"genotype": "of the run that this one lies in"})
 
 # %% ../../nbs/04_evaluation.ipynb #fe1c9988
+#@title Defines evaluation_parts
 def evaluation_parts(data, run, config, seeds=1) -> list:
     "The `StageCost`s of `evaluate` for so many seeds, by two timed steps of each; before the search: of its like."
     known = run.has("genotype.json")
@@ -252,6 +259,7 @@ def _forecast(data, runs, config, quiet):
     return forecast
 
 # %% ../../nbs/04_evaluation.ipynb #01050fc6
+#@title Defines evaluate
 def evaluate(data, run: Run, config=None, *, seeds: int = 1, quiet: bool = False, **changes) -> dict:
     """Train and test the run's genotype and its controls on `data` (an `ImageData`), and write the report.
 

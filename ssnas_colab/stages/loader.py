@@ -6,6 +6,7 @@
 __all__ = ['NAMES', 'COVID_ADDRESS', 'files_stamp', 'ImageData', 'load_data', 'data_stage']
 
 # %% ../../nbs/01_loader.ipynb #9bca1d16
+#@title Imports
 import contextlib
 import hashlib
 import importlib.util
@@ -32,6 +33,7 @@ from ..data.summary import PICTURES, data_facts, description, require_same_image
 from ..data.tables import file_finder, read_table, table_rows
 
 # %% ../../nbs/01_loader.ipynb #2b7ab524
+#@title Defines _digits
 def _digits():
     from sklearn.datasets import load_digits
 
@@ -42,6 +44,7 @@ def _digits():
     return Source("digits", "digits", {"train": len(images)}, labels, names, array_reader([images]))
 
 # %% ../../nbs/01_loader.ipynb #d8f95277
+#@title Defines NAMES
 _MEDMNIST = "path chest derma oct pneumonia retina breast blood tissue organa organc organs"
 NAMES = ("digits", "cifar10", "cifar100", *(f"{name}mnist" for name in _MEDMNIST.split()), "covid_xray")
 _VIEWS = dict.fromkeys(("chestmnist", "pneumoniamnist", "covid_xray"), "chest")
@@ -65,6 +68,7 @@ def _cifar(name):
     return Source(name, name, sizes, labels, tuple(parts["train"].classes), reader, stamp=name)
 
 # %% ../../nbs/01_loader.ipynb #7707ddb8
+#@title Defines _medmnist
 def _medmnist(name, image_size):
     if importlib.util.find_spec("medmnist") is None:
         raise UserError(f"{name} needs a package that is not installed: `pip install medmnist`, or give its npz file")
@@ -79,6 +83,7 @@ def _medmnist(name, image_size):
     return read_npz(path, names, name)
 
 # %% ../../nbs/01_loader.ipynb #a541791a
+#@title Defines COVID_ADDRESS
 COVID_ADDRESS = "https://github.com/muhammedtalo/COVID-19/archive/refs/heads/master.zip"
 
 
@@ -137,6 +142,7 @@ def _told_by(files, path, name):
         return rows if 2 * max(named) >= len(rows) - 1 else None
 
 # %% ../../nbs/01_loader.ipynb #2fca8b3c
+#@title Defines files_stamp
 def _find(name_or_path, image_size, source, images, columns, rules, window, layout):
     "The source that a name, a path, an address or a value from Python means."
     if not isinstance(name_or_path, (str, os.PathLike)):
@@ -185,6 +191,7 @@ def files_stamp(name_or_path, source=None, images=None) -> str:
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 # %% ../../nbs/01_loader.ipynb #cf33de29
+#@title Defines ImageData
 @dataclass(frozen=True, eq=False)
 class ImageData:
     """Images of one size in splits, as every later stage takes them.
@@ -274,6 +281,7 @@ class ImageData:
         return imbalance_facts(self.labels[split], self.num_classes) if self.labels else {}
 
 # %% ../../nbs/01_loader.ipynb #885085b9
+#@title Defines load_data
 def load_data(
     name_or_path="digits", *, imbalance_factor: float | None = None, profile: str = "exp", seed: int = 0,
     image_size: int | None = None, channels: int | None = None, policy: str | None = None, class_order: str = "kept",
@@ -332,6 +340,7 @@ def load_data(
     return _assembled(found, chosen, broken, pixels, policy, how["decisions"], facts)
 
 # %% ../../nbs/01_loader.ipynb #a3a07423
+#@title Defines _read
 def _read(source, chosen, image_size, channels, store, fit, window):
     "Images (whole ones only) of all splits in order, {position: reason} of the others, and how they were read."
     places = np.concatenate([places for places, _ in chosen.values()])
@@ -347,6 +356,7 @@ def _read(source, chosen, image_size, channels, store, fit, window):
     return (store.keep(name, images, {"broken": broken, "how": how}) if name else images), broken, how
 
 # %% ../../nbs/01_loader.ipynb #ee0d02ad
+#@title Defines _assembled, _splits_told, _others_told
 def _assembled(source, chosen, broken, images, policy, decisions, facts):
     "The `ImageData` of the images that could be read; `UserError` where a class has none left."
     parts = {"images": {}, "labels": {}, "indices": {}}
@@ -391,6 +401,7 @@ def _others_told(others):
         yield "other files", f"{len(others):,} are no images and were not read ({counted}): {first}"
 
 # %% ../../nbs/01_loader.ipynb #82f21fd4
+#@title Defines data_stage
 def data_stage(data: ImageData, run) -> dict:
     """Keep in `run` what this stage decided: `data.json` (returned, see `data_facts`), `indices.npz`, and pictures.
 

@@ -7,6 +7,7 @@ __all__ = ['read_images', 'open_with_data', 'fork_run', 'run_pipeline', 'known_r
            'run_estimate', 'describe_run']
 
 # %% ../../nbs/06_pipeline.ipynb #83bf48c0
+#@title Imports
 import dataclasses
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from .loader import NAMES, ImageData, data_stage, files_stamp, load_data
 from .search import search, search_estimate
 
 # %% ../../nbs/06_pipeline.ipynb #d12da6b0
+#@title Defines read_images, open_with_data
 def read_images(data, config, **more):
     "The `ImageData` that a name or path means, with the settings that `pipeline_config` gave."
     settings = {name: value for name, value in config["data"].items() if name != "source"}
@@ -55,6 +57,7 @@ def open_with_data(data, path, config, **places):
     return run, data
 
 # %% ../../nbs/06_pipeline.ipynb #b5d47695
+#@title Defines fork_run
 _OF_STAGE = {
     "data": ("data.json", "indices.npz", "class_counts.png", "examples.png", "views.png", "set_aside.txt"),
     "search": ("search", "alphas.npz", "search.json", "search.png"),
@@ -82,6 +85,7 @@ def fork_run(path, new_path, config) -> Run:
     return Run.fork(path, new_path, config, keep)
 
 # %% ../../nbs/06_pipeline.ipynb #7a6efb16
+#@title Defines run_pipeline, known_report
 def run_pipeline(
     data="digits", path: str | Path | None = None, preset: str = "quick", *, seeds: int = 1,
     time_budget: str | None = None, quiet: bool = False, log: str | None = None, source: str | Path | None = None,
@@ -130,6 +134,7 @@ def known_report(path, config, seeds, data, **places):
     return report
 
 # %% ../../nbs/06_pipeline.ipynb #732b06e6
+#@title Defines stage_parts, run_stages
 def stage_parts(run, data, seeds) -> list:
     "The `StageCost`s of all that a run has ahead: a search for each seed, then every network for each."
     found = run.facts("search") or search_estimate(data, run.config["search"], run=run)
@@ -164,6 +169,7 @@ def _run_stages(run, data, seeds, quiet):
         return evaluate(data, run, run.config["evaluation"], seeds=seeds, quiet=quiet)
 
 # %% ../../nbs/06_pipeline.ipynb #69f3eda0
+#@title Defines run_estimate, describe_run
 def run_estimate(data, path, config, seeds=1) -> dict:
     """What a run at `path` has ahead, from a few steps of each kind. Nothing is written.
 

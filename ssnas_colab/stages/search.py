@@ -7,6 +7,7 @@ __all__ = ['AlphaHistory', 'current_genotype', 'epoch_metrics', 'after_epoch', '
            'search_estimate', 'describe_search']
 
 # %% ../../nbs/02_search.ipynb #88e8927d
+#@title Imports
 import dataclasses
 import math
 import sys
@@ -36,6 +37,7 @@ from ..strategies.space import SPACES, Filled, NetworkScore, draws
 from ..training.loop import Stateful, fit
 
 # %% ../../nbs/02_search.ipynb #dfb6478d
+#@title Defines AlphaHistory
 class AlphaHistory(Stateful):
     """The alphas before the first epoch and after every one, by kind of cell, and the epochs' figures as `history`.
 
@@ -64,11 +66,13 @@ class AlphaHistory(Stateful):
         return {"best": best["derived"], "best_epoch": best["epoch"], "best_of": told} if best else {}
 
 # %% ../../nbs/02_search.ipynb #6bb28f80
+#@title Defines current_genotype
 def current_genotype(net):
     "The `Genotype` that the supernet's alphas stand for now, by the rule of its relaxation, without warnings."
     return derive_quietly(net.weights(), method=net.relaxation.derivation, nodes=net.cells[0].nodes)[0]
 
 # %% ../../nbs/02_search.ipynb #ded7ea05
+#@title Defines epoch_metrics
 def epoch_metrics(searcher, genotype, own=None) -> dict:
     """The figures of an epoch (see above) of a `Searcher` and its current genotype, as a dict of floats.
 
@@ -91,6 +95,7 @@ def epoch_metrics(searcher, genotype, own=None) -> dict:
     }  # fmt: skip
 
 # %% ../../nbs/02_search.ipynb #8878a4fb
+#@title Defines after_epoch
 def _rules(config, epochs):
     "The stop rules of a search of so many epochs."
     if config.relaxation == "sampled":  # every choice costs the same there: no pull towards cheap operations
@@ -124,6 +129,7 @@ def after_epoch(searcher, run, history, rules, epoch, row):
     return found
 
 # %% ../../nbs/02_search.ipynb #dbdc6266
+#@title Defines _inputs
 def _inputs(data, config):
     "Images, labels (None unless the objective asks for them), what the objective needs to know, and the config."
     if not hasattr(data, "images"):
@@ -144,6 +150,7 @@ def _inputs(data, config):
     return images, labels, classes, config
 
 # %% ../../nbs/02_search.ipynb #21a363fe
+#@title Defines _micro_batches
 def _micro_batches(searcher, run):
     "In how many micro-batches a batch is cut: as the settings say, or as fits; once chosen, it is kept in the run."
     if searcher.config.accumulate:
@@ -154,6 +161,7 @@ def _micro_batches(searcher, run):
     return run.load_json("batch.json")["accumulate"]
 
 # %% ../../nbs/02_search.ipynb #706c1418
+#@title Defines StatusLine
 class StatusLine:
     "What is said of a search under way: the current genotype, how far it is, and the time that is left."
 
@@ -174,6 +182,7 @@ class StatusLine:
         return f"epoch {done} of {epochs}{ahead}: {self.genotype()}"
 
 # %% ../../nbs/02_search.ipynb #4020080f
+#@title Defines search
 def search(data, run: Run, config=None, *, budgets: dict | None = None, quiet: bool = False, **changes):
     """Search for the network that suits images, from wherever the run stands.
 
@@ -221,6 +230,7 @@ def _search_alphas(data, run, config, quiet):
     return history
 
 # %% ../../nbs/02_search.ipynb #67cef141
+#@title Defines _record
 def _record(run, config, images, history, rows):
     "Leave what the next stage and a reader want to know: alphas, settings, history, a picture."
     run.save_arrays("alphas.npz", **history.arrays())
@@ -239,6 +249,7 @@ def _record(run, config, images, history, rows):
     run.save_figure("search.png", plot_search(rows, history.arrays(), config.relaxation))
 
 # %% ../../nbs/02_search.ipynb #e5434616
+#@title Defines plot_search
 def plot_search(history, alphas, relaxation="fair", title=""):
     """A matplotlib figure of a search: objective, choice, embeddings or gradients, and every weight over the epochs.
 
@@ -274,6 +285,7 @@ def plot_search(history, alphas, relaxation="fair", title=""):
     return figure
 
 # %% ../../nbs/02_search.ipynb #2417995a
+#@title Defines _plot_balance, _plot_weights_over_time
 def _plot_balance(axes, epochs, column):
     "Gradient norms where there are two to balance, otherwise the rank of the embeddings."
     if np.nansum(column.get("zero_one_gradient", 0)) > 0:
@@ -304,6 +316,7 @@ def _plot_weights_over_time(axes, alphas, kind, relaxation):
     axes.set(title=f"{kind} cell: operation weights", xlabel="epoch", ylim=(-0.02, 1.02))
 
 # %% ../../nbs/02_search.ipynb #2b93e893
+#@title Defines _processes, _space_and_score, _budgets, _search_candidates
 def _processes(config, device) -> int:
     "How many candidates are scored side by side: as the settings say, or one a core where that is safe."
     if config.processes:
@@ -347,6 +360,7 @@ def _search_candidates(data, run, config, budgets, quiet):
     return found
 
 # %% ../../nbs/02_search.ipynb #c1a809e5
+#@title Defines search_estimate, describe_search
 def search_estimate(data, config=None, *, budgets=None, run=None, **changes) -> dict:
     """What a search would take; arguments as for `search`. Nothing is written.
 

@@ -7,6 +7,7 @@ __all__ = ['SEARCH', 'DERIVED', 'GIVEN', 'BEFORE', 'KNOWN', 'read_source', 'Size
            'explain_edge', 'news', 'refresh', 'explorer_page', 'save', 'ExplorerPanel', 'explore']
 
 # %% ../../nbs/05_explorer.ipynb #f45058dc
+#@title Imports
 import copy
 import re
 import time
@@ -54,6 +55,7 @@ from ..reports.pages import Html, tag
 from .form_controls import Board, as_html, button, chooser, counted, in_rows, slider
 
 # %% ../../nbs/05_explorer.ipynb #7cdf4093
+#@title Defines BEFORE, KNOWN, read_source
 SEARCH, DERIVED, GIVEN = "this search", "genotype.json of this run", "the given genotype"
 BEFORE = "the epoch before"  # of this search, to compare with
 KNOWN = GENOTYPES | STAGE_GENOTYPES  # what can be named, and compared with
@@ -80,6 +82,7 @@ def read_source(what):
     raise UserError(f"There is no run at {what} and no published genotype of this name: known are {known}")
 
 # %% ../../nbs/05_explorer.ipynb #aacf28e4
+#@title Defines Sizes
 class Sizes:
     "Parameters and MACs of genotypes, each counted once; options as in `explore`."
 
@@ -129,6 +132,7 @@ class Sizes:
         return f"Widest within {' and '.join(most)}: {widest}. At a fixed {fixed} {budget}."
 
 # %% ../../nbs/05_explorer.ipynb #64e35262
+#@title Defines Explorer, beside
 class Explorer:
     """The explorer without a widget: what is shown of a run or a genotype, the genotype that follows, and its pictures.
 
@@ -287,6 +291,7 @@ def _cells(genotype, sizes=None, **marks):
     return beside([draw_genotype(genotype, kind=kind, **marks) for kind in CELLS])
 
 # %% ../../nbs/05_explorer.ipynb #a02dee2e
+#@title Defines story, changes, explain_edge
 def story(explorer, measure=True) -> list:
     """Sentences on what is shown: its edges or blocks, its size, what the derivation warned of, what the last epoch
     changed, and how it differs from what it is compared with.
@@ -414,6 +419,7 @@ def _explain_block(explorer, genotype, stage, block):
     return f"{text} Its stage: {result}, {macs} and {parameters} of the whole."
 
 # %% ../../nbs/05_explorer.ipynb #4a8220f0
+#@title Defines news, refresh
 def news(explorer, every=5.0) -> str:
     "A sentence where the search has gone on since it was read; looks at most once in `every` seconds."
     now = time.monotonic()
@@ -441,6 +447,7 @@ def refresh(explorer) -> str:
     return f"{gone}: the search {stands}, {counted(last, 'epoch')} so far."
 
 # %% ../../nbs/05_explorer.ipynb #90021886
+#@title Defines explorer_page
 _PAGE_LOOKS = """
 :root { color-scheme: light dark; LIGHT }
 @media (prefers-color-scheme: dark) { :root { DARK } }
@@ -663,6 +670,7 @@ def explorer_page(explorer) -> str:
     return f"<!DOCTYPE html>\n{page}\n"
 
 # %% ../../nbs/05_explorer.ipynb #cd8aad1b
+#@title Defines save
 def save(explorer, form, folder=".") -> Path:
     "Save what is shown as 'json', 'svg', 'png' or 'html' under a name that is not taken; returns the path."
     genotype = explorer.genotype()
@@ -684,6 +692,7 @@ def save(explorer, form, folder=".") -> Path:
     return path
 
 # %% ../../nbs/05_explorer.ipynb #22474c42
+#@title Defines ExplorerPanel
 class ExplorerPanel(Board):
     "The explorer as a widget: `explorer` is the state behind it, the controls are attributes."
 
@@ -800,6 +809,7 @@ class ExplorerPanel(Board):
                 files.download(str(path))
 
 # %% ../../nbs/05_explorer.ipynb #0b879a28
+#@title Defines explore
 def explore(run_or_genotype, *, clicks: bool = True, **options) -> ExplorerPanel:
     """A widget to explore a search or a genotype; it trains nothing, and writes only what is saved by its buttons.
 

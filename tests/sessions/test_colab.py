@@ -102,10 +102,10 @@ def test_head(name):
     form, install = codes[:2]
     assert form.metadata.get("cellView") == "form" and form.source.startswith("#@title")
     fields = [line.split("=")[0].strip() for line in form.source.splitlines() if "#@param" in line]
-    assert fields == FIELDS
+    assert fields == FIELDS + ["DEMONSTRATIONS"] * (name in STAGES)
     assert install.source.startswith("#@title Install")
     used = "\n".join(cell.source for cell in codes[1:])
-    wanted = set(FIELDS) - ({"TIME_BUDGET"} if name in ("01_loader", "03_derivation") else set())
+    wanted = set(fields) - ({"TIME_BUDGET"} if name in ("01_loader", "03_derivation") else set())
     assert not [field for field in wanted if field not in used], "a field that nothing reads"
 
 
@@ -225,6 +225,8 @@ def test_versions(python, tmp_path):
 def test_each_notebook_alone(python, tmp_path, name):
     machine = Machine(tmp_path, python)
     said = run_timed(machine, name, "alone")
+    demonstrations = sum("#| demo" in cell.source.splitlines()[:2] for cell in read(name).cells)
+    assert said.count("A demonstration, skipped") == demonstrations
     assert "Traceback" not in said or name.startswith("core")
     assert set(machine.called()) <= {"drive.mount /content/drive"}
     if name in ("03_derivation", "04_evaluation"):
@@ -281,10 +283,11 @@ def test_killed_half_way_and_run_again(whole, python, tmp_path):
 def test_time_budget_stops_and_goes_on(python, tmp_path):
     machine = Machine(tmp_path, python)
     codes = [cell.source for cell in read("02_search").cells if cell.cell_type == "code"]
-    [stage] = [source for source in codes if "show_user_errors()" in source]
-    made = notebook(codes[0].replace('TIME_BUDGET = ""', 'TIME_BUDGET = "8s"'), stage)
+    names = "from IPython.display import Image\nfrom ssnas_colab import search"
+    cells = [names, *(code for code in codes if "show_user_errors()" in code or "search(images, run" in code)]
+    made = notebook(codes[0].replace('TIME_BUDGET = ""', 'TIME_BUDGET = "8s"'), *cells)
     with pytest.raises(CellExecutionError, match="Stopped"):
         machine.run_all(made)
     assert "time budget" in shown(made) and [*machine.run.glob("checkpoints/search/*.pt")]
-    machine.run_all(notebook(codes[0], stage))
+    machine.run_all(notebook(codes[0], *cells))
     assert (machine.run / "search.json").is_file()
