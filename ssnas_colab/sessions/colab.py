@@ -252,15 +252,15 @@ def _skipped(lines):
     return ["print('A demonstration, skipped: tick DEMONSTRATIONS above to run it, or see the notebook on GitHub')\n"]
 
 # %% ../../nbs/sessions/04_colab.ipynb #283e1415
-def require_artifact(folder, name, notebook=None, otherwise="there is nothing to go on from") -> bool:
+def require_artifact(folder, name, notebook=None) -> bool:
     """Whether the run folder holds the file `name`; where not, it is told which notebook makes it, with the link.
 
-    folder: a path; notebook: the notebook's name (default: see `MADE_BY`); otherwise: what follows, in words.
+    folder: a path; notebook: the notebook's name (default: see `MADE_BY`).
     """
     if (Path(folder) / name).is_file():
         return True
     notebook = notebook or MADE_BY[name]
-    sentence = f"The run {Path(folder).name} has no {name} yet: {otherwise}"
+    sentence = f"The run {Path(folder).name} has no {name} yet: there is nothing to go on from"
     if notebook_shell() is None:
         print(f"{sentence}; open {notebook}.ipynb first: {colab_link(notebook)}")
     else:
