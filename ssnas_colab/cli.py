@@ -133,9 +133,9 @@ def _opened(options):
     from ssnas_colab.sessions.session import session
     from ssnas_colab.stages.pipeline import fork_run, open_with_data
 
-    if options.fork and not (out / "run.json").is_file():
-        fork_run(options.fork, out, config)
     with session(out, options.time_budget) as folder:
+        if options.fork and not (folder / "run.json").is_file():
+            fork_run(options.fork, out, config)
         run, data = open_with_data(options.data, folder, config, **_places(options))
         with use_callbacks(run, log):
             yield run, data

@@ -86,7 +86,9 @@ def checked(what, field, value):
     wrong = UserError(f"{what}'s {name} is {_shown(value)}: it must be {range_of(field)}")
     if kind in (int, float):
         number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if not number or not -(2**63) < value < 2**63 or kind is int and value != int(value):  # nan is not less
+        if number and abs(value) >= 2**63:
+            raise UserError(f"{what}'s {name} is {_shown(value)}, beyond all bounds: it must be {range_of(field)}")
+        if not number or value != value or kind is int and value != int(value):
             raise wrong
         value = kind(value)
         outside = meta["low"] is not None and value < meta["low"] or meta["high"] is not None and value > meta["high"]
@@ -300,7 +302,7 @@ class SearchConfig:
         1, "parts a batch is cut into to save memory, each with its own batch statistics; none: as few as fit", low=1
     )
     steps: int = setting(9750, "steps of both levels", low=1, high=1_000_000_000)
-    embedding: int = setting(2048, "width of the projector", low=1, high=1_000_000)
+    embedding: int = setting(2048, "width of the projector", low=1, high=32_768)
     lambda_: float = setting(0.0051, "weight of Barlow Twins' redundancy term", low=0)
     optimizer: str = setting("sgd", "of the weights", choices=("sgd", "adam"))
     learning_rate: float = setting(0.05, "of the weights, at the beginning (cosine)", above=0)
@@ -447,7 +449,7 @@ class EvaluationConfig:
     pretrain_steps: int = setting(10_000, "steps of Barlow Twins without labels; 0: none", low=0, high=1_000_000_000)
     finetune_steps: int = setting(10_000, "steps with the labels", low=1, high=1_000_000_000)
     batch_size: int = setting(128, "images a step", low=2, high=1_000_000)
-    embedding: int = setting(2048, "width of the projector", low=1, high=1_000_000)
+    embedding: int = setting(2048, "width of the projector", low=1, high=32_768)
     lambda_: float = setting(0.0051, "weight of Barlow Twins' redundancy term", low=0)
     pretrain_rate: float = setting(2e-3, "peak learning rate of pretraining (AdamW, cosine, short warm-up)", above=0)
     pretrain_decay: float = setting(1e-4, "weight decay of pretraining", low=0)
@@ -461,18 +463,20 @@ class EvaluationConfig:
     sampler: str = setting("natural", "which images training with labels sees", choices=tuple(SAMPLERS))
     post_hoc: bool = setting(False, "after plain cross-entropy, adjust the logits by a tau chosen on validation")
     max_parameters: int | None = setting(
-        413_850, "of all networks but ResNet-18 and MobileNetV3-small (a 27th of ResNet-18); none: any number", low=1
+        413_850, "of all networks but ResNet-18 and MobileNetV3-small (a 27th of ResNet-18); none: any number", low=1,
+        high=1_000_000_000,
     )
     max_macs: int | None = setting(
         None, "multiply-adds for an image, of searched, random and published networks; none: any number", low=1,
-        since="0.4.0",
+        high=10_000_000_000_000, since="0.4.0",
     )  # fmt: skip
     max_latency: float | None = setting(
         None, "milliseconds for an image on this device, measured, of the same networks; none: any", above=0,
-        since="0.4.0",
+        high=10_000, since="0.4.0",
     )  # fmt: skip
     max_memory: float | None = setting(
-        None, "megabytes of an image's activations, of the same networks; none: any", above=0, since="0.4.0"
+        None, "megabytes of an image's activations, of the same networks; none: any", above=0, high=1_000_000,
+        since="0.4.0",
     )
     random_genotypes: int = setting(3, "random genotypes that are compared", low=0, high=10_000)
     resnet18: bool = setting(True, "whether ResNet-18 is compared")

@@ -125,13 +125,15 @@ class Checkpoints:
         "Remove the checkpoints of a finished stage but the newest `keep`, and whatever was set aside."
         names = self._names(stage)
         kept = names[len(names) - keep :]
+        going = [name for name in [*names, *self._names(stage, ".damaged", ".newer")] if name not in kept]
+        if not going:
+            return
         if kept:
             self._write_manifest(stage, [one for one in self.entries(stage) if one["name"] in kept])
         else:
             self.files.remove(f"checkpoints/{stage}/manifest.json")
-        for name in [*names, *self._names(stage, ".damaged", ".newer")]:
-            if name not in kept:
-                self.files.remove(f"checkpoints/{stage}/{name}")
+        for name in going:
+            self.files.remove(f"checkpoints/{stage}/{name}")
 
     def stages(self) -> list:
         "Names of the stages that have checkpoints, in alphabetical order."

@@ -72,6 +72,11 @@ class Forecast:
                 left[cost.stage] = seconds * (1 - share) / share if share and seconds else pace * cost.seconds
         return left
 
+    def next_step(self) -> float:
+        "Seconds of one step of the stage that comes next, as they were estimated; 0.0 where nothing is left."
+        left = self.left()
+        return next((cost.seconds / max(cost.steps, 1) for cost in self.costs if cost.stage in left), 0.0)
+
     def describe(self) -> str:
         "The time that is left in a line: in all, and how it is spent; empty where nothing is left."
         left, kinds = self.left(), Counter()
@@ -128,7 +133,9 @@ def print_forecast(forecast, budget):
 def _next(run, status):
     "The stage that comes next, or is under way; None where all is done, or no label says that there is more."
     stages = "search", "derivation", "evaluation"
-    stage = next((stage for stage in stages if not run.finished(stage)), None)
+    over = {stage: run.finished(stage) for stage in stages}
+    over["evaluation"] &= run.has("report.json") or "images_of_seed" in run.config  # a further seed has no report
+    stage = next((stage for stage in stages if not over[stage]), None)
     if stage == "evaluation" and run.has("data.json") and not run.load_json("data.json").get("class_names"):
         return None
     ours = {name for name in (*status["open"], *status["finished"]) if name not in ("data", "derivation")}
@@ -145,8 +152,9 @@ def run_status(run) -> dict:
     status = run.status() | {"path": str(run.path), "preset": run.config.get("preset"), "seed": run.config.get("seed")}
     scored = 0 if run.finished("search") else sum(1 for _ in (run.path / "candidates").glob("*.json"))
     status |= {"candidates": scored, "left_seconds": Forecast(run).left()}
-    places = {"genotype": run.path / "genotype.json", "report": run.path / "report.html"}
-    status |= {name: str(path) if path.is_file() else None for name, path in places.items()}
+    status["genotype"] = str(run.path / "genotype.json") if run.has("genotype.json") else None
+    whole = run.has("report.json") and run.has("report.html")
+    status["report"] = str(run.path / "report.html") if whole else None
     return status | {"next": _next(run, status)}
 
 

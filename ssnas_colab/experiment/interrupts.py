@@ -49,7 +49,7 @@ class StopSignal:
         self.budget, self.deadline = seconds, time.monotonic() + seconds
         if outer is not None and outer.deadline < self.deadline:
             self.budget, self.deadline = outer.budget, outer.deadline
-        self.signal, self._steps = None, 0
+        self.signal, self._steps, self.worked = None, 0, False  # worked: whether a step was taken since it was made
 
     def left(self) -> float:
         "Seconds of the budget that are left (infinite where there is none)."
@@ -61,11 +61,20 @@ class StopSignal:
             return self.signal
         return f"the time budget of {format_duration(self.budget)} is nearly used up"
 
-    def check(self, what):
-        "`Stopped` where `what` should not begin any more: for use between stages."
-        if reason := self.reason():
-            how = "repeat the command, or run the notebook again, to go on from there"
-            raise Stopped(f"Stopped before {what} because {reason}: {how}")
+    def check(self, what, seconds=0.0):
+        "`Stopped` where `what`, which takes so many seconds, should not begin any more: for use between stages."
+        if reason := self.reason(seconds):
+            raise Stopped(f"Stopped before {what} because {reason}: {self.how_on(seconds)}")
+
+    def how_on(self, step=0.0) -> str:
+        "What to do after a stop; where no step was taken, a repeat is of no use. step: seconds of one, if known."
+        if self.signal or self.worked:
+            return "repeat the command, or run the notebook again, to go on from there"
+        from ssnas_colab.experiment.forecast import current_forecast  # only here: a command begins without it
+
+        step = max(step, current_forecast().next_step() if current_forecast() else 0.0)
+        least = format_duration(self.budget - self.left() + step)
+        return f"too little for one step, done {least} after the beginning at best: give more and repeat the command"
 
     @contextlib.contextmanager
     def between_steps(self):

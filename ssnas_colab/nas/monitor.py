@@ -194,7 +194,8 @@ class Divergence(Stateful):
         where = f" in epoch {row['epoch'] + 1}" if isinstance(row.get("epoch"), int) else ""
         if self.retried >= self.retries:
             tried = f"after {self.retried} returns to the last good checkpoint, each with half the learning rate"
-            raise Diverged(f"divergence: {complaint}{where} {tried}: begin a new run with a lower learning rate")
+            how = "begin a new run with a lower learning rate (search.learning_rate), this one keeps what it had"
+            raise Diverged(f"divergence: {complaint}{where} {tried}: {how}")
         self.retried += 1
         place = f"retry {self.retried} of {self.retries}, learning rates times {self.factor:g}"
         return f"divergence: {complaint}{where}: back to the last good checkpoint with half the learning rate ({place})"

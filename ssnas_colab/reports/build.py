@@ -353,7 +353,11 @@ def report_view(report) -> SimpleNamespace:
 
 # %% ../../nbs/reports/06_build.ipynb #95f88309
 def write_report(run, data, report, config):
-    "Write `report.json`, `report.md`, `report.png`, `maps.png` (not for neighbours) and, last, `report.html`."
+    """Write `report.png`, `maps.png` (not for neighbours), `report.md`, `report.html` and, last, `report.json`.
+
+    An older `report.json` goes first: where there is one, all the others are there and belong to it.
+    """
+    run.remove("report.json")
     view, pictures = report_view(report), report_pictures(report)
     run.save_figure("report.png", plot_report(report))
     if config.recipe != "knn" and run.has("data.json"):
@@ -364,5 +368,5 @@ def write_report(run, data, report, config):
         run.save_figure("maps.png", plot_maps(load_model(run), data.images["test"][chosen], labels[chosen]), dpi=80)
         pictures["maps"] = (run.path / "maps.png").read_bytes()
     run.save_text("report.md", report_markdown(view))
-    run.save_json("report.json", report)
     run.save_text("report.html", report_page(view, pictures))
+    run.save_json("report.json", report)

@@ -8,8 +8,10 @@ __all__ = ['LOCK_NAME', 'new_record', 'read_record', 'write_record', 'seconds_to
 # %% ../../nbs/sessions/01_lock.ipynb #ba5fa020
 import atexit
 import contextlib
+import errno
 import getpass
 import json
+import math
 import os
 import socket
 import threading
@@ -53,13 +55,19 @@ def read_record(path):
 
 
 def write_record(path, record):
-    "Write a record over what the lock file holds, in place: a reader finds the old one or the new one."
-    data = json.dumps(record).encode()
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "wb") as file:
-        file.write(data + b" " * (-(len(data) + 1) % _LENGTH) + b"\n")
-        file.truncate()
-        file.flush()
-        os.fsync(file.fileno())
+    "Write a record over what the lock file holds, in place: a reader finds the old one or the new one. No empty file."
+    data, new = json.dumps(record).encode(), not path.exists()
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "wb") as file:
+            file.write(data + b" " * (-(len(data) + 1) % _LENGTH) + b"\n")
+            file.truncate()
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        if new:  # a full disk takes the name and not the bytes
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+        raise
 
 
 def _who(record):
@@ -77,6 +85,7 @@ def seconds_to_watch(record, expires):
 # %% ../../nbs/sessions/01_lock.ipynb #30c7f6ba
 _HELD = []  # the locks of this process; a forked child keeps its parent's: one that is cleared away would be given back
 _ENDED = set()  # ids of sessions that are over, as this process knows for sure
+_REFUSED = errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM  # a disk that is full or not ours
 _PATIENCE = 2.0  # seconds that a write may wait for a Drive that does not answer
 
 
@@ -87,7 +96,7 @@ class Lock:
     which may be away. beat: seconds between signs of life; expires: seconds without one after which a session counts as
     dead; settle: seconds after which a lock on Drive is read again; name: shown to those who are refused; say: told
     when a lock has to be watched before it is taken over. Given back at the end of the block, by `release`, and when
-    Python ends. `UserError` where another session writes.
+    Python ends. `UserError` where another session writes, or where the disk takes no lock.
     """
 
     def __init__(self, folder, *, drive_of=None, beat=20.0, expires=120.0, settle=3.0, name=None, say=print):
@@ -192,12 +201,16 @@ class Lock:
                     return self.lost
         except Timeout:
             other = read_record(self.path)
-        except (OSError, NotImplementedError):
-            if self.system and not self.system.is_locked:
+        except (OSError, NotImplementedError) as error:
+            refused = getattr(error, "errno", None) in _REFUSED
+            if self.system and not self.system.is_locked and not refused:
                 self.system = None  # a file system that knows no locks
                 return self._take()
             if not self.far:
-                raise
+                raise UserError(
+                    f"The run at {self.folder} cannot be written ({error.strerror or error}): make room, get the right "
+                    "to write there, or name another folder"
+                ) from error
             return None
         return other or {**self.record, "name": "another session", "host": "?", "pid": 0}
 
@@ -207,7 +220,10 @@ class Lock:
             _ENDED.add(record["id"])  # what it has left on Drive is dead, too
         if record and record["id"] in _ENDED:
             return True
-        seconds = seconds_to_watch(record, self.expires) if record else 2 * self.record["every"]
+        if record:
+            seconds = seconds_to_watch(record, self.expires)
+        else:  # who holds the system's lock waits for nobody but another machine that is just writing
+            seconds = min(2 * self.record["every"], 1.0 if self.system else math.inf)
         if seconds is None:
             return False
         who = record["name"] if record else "an unknown session"

@@ -10,6 +10,7 @@ import contextlib
 import os
 from pathlib import Path
 
+from ..core.basics import UserError
 from ..core.environment import on_drive
 from ..experiment.interrupts import stopping
 from .lock import Lock
@@ -52,8 +53,14 @@ def session(path, time_budget=None, *, remote=None, say=print, **lock_options):
             if remote is not None:
                 published = RemoteFolder(remote)
                 publisher = Publisher(folder, published, allowed=lambda: locks[1].holds(directly=True), say=say)
-                if restore(folder, published, say):
-                    say(f"Continued from {remote}")
+                try:
+                    if restore(folder, published, say):
+                        say(f"Continued from {remote}")
+                except OSError as error:  # of this disk: what is wrong with the remote is told, not raised
+                    raise UserError(
+                        f"The run at {remote} could not be brought to {folder} ({error.strerror or error}): make room "
+                        "there and repeat the command; what is published is kept"
+                    ) from error
                 publisher.start()
                 ending.callback(publisher.close)
             _CURRENT[folder] = locks, publisher

@@ -148,9 +148,11 @@ def derive_stage(
         facts = settings | {"why": searched["why"] if own else f"Candidate {number} was taken by hand.", "warnings": []}
     else:
         genotype, facts = _from_alphas(run, searched, settings)
-    run.save_text("genotype.json", genotype.to_json() + "\n")
+    for name in ("finished/derivation.json", "genotype.json"):  # of other settings: they are not so from here on
+        run.remove(name)
     run.save_figure("genotype.png", plot_genotype(genotype))
     run.save_json("derivation.json", facts)
+    run.save_text("genotype.json", genotype.to_json() + "\n")
     run.finish("derivation", **settings)  # last: whoever reads it finds all the others
     for text in facts["warnings"]:
         warnings.warn(text, stacklevel=2)

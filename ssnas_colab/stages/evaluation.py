@@ -105,15 +105,31 @@ def evaluate_network(name, make, data, run, config, quiet=False, rate=None) -> d
     config: an `EvaluationConfig`; rate: the learning rate with the labels that was chosen (None: the settings'). The
     entry's "seconds" are those of all rates that were tried.
     """
-    if run.has(f"models/{name}.json"):
-        return run.load_json(f"models/{name}.json")
+    if not run.has(f"models/{name}.json"):
+        _train_and_test(name, make, data, run, config, quiet, rate)
+    found, stages = run.load_json(f"models/{name}.json"), _stages_of(name, run, config)
+    if not run.finished(f"models/{name}"):
+        run.checkpoints.drop(f"models/{name}", keep=1)
+        run.finish(f"models/{name}", seconds=found["seconds"])
+    for stage in stages:
+        run.checkpoints.drop(stage)
+    return found
+
+
+def _stages_of(name, run, config):
+    "The stages of training that the network `name` has finished."
+    kinds, rates = ("pretrain", "finetune", "retrain"), finetune_rates(config)
+    tried = [stage_name(kind, name, config, one) for kind in kinds for one in rates]
+    return [stage for stage in dict.fromkeys(tried) if run.finished(stage)]
+
+
+def _train_and_test(name, make, data, run, config, quiet, rate):
+    "Leave the answers, the weights and, last, the entry of a network."
     trainer = Trainer(name, make, data, run, config, quiet, rate)
     net, shape = trainer.net, (data.channels, *data.size)
     found = {"parameters": count_parameters(net), "macs": count_macs(net, shape)}
     histories = trainer.run()
-    kinds, rates = ("pretrain", "finetune", "retrain"), finetune_rates(config)
-    tried = [stage_name(kind, name, config, one) for kind in kinds for one in rates]
-    stages = [stage for stage in dict.fromkeys(tried) if run.finished(stage)]
+    stages = _stages_of(name, run, config)
     best = trainer.best.epoch if trainer.best else None
     rows = list(histories.values())[-1]
     chosen = rows[best] if best is not None else max(rows, key=lambda row: chosen_by(row, data.task))
@@ -133,10 +149,6 @@ def evaluate_network(name, make, data, run, config, quiet=False, rate=None) -> d
     run.save_arrays(f"models/{name}.npz", answers=answers)
     run.checkpoints.save(f"models/{name}", {"model": net.state_dict()}, epoch=best or 0, step=0)
     run.save_json(f"models/{name}.json", found)
-    run.finish(f"models/{name}", seconds=found["seconds"])
-    for stage in stages:
-        run.checkpoints.drop(stage)
-    return found
 
 # %% ../../nbs/04_evaluation.ipynb #e73c54aa
 #@title Defines family_of, tuned_rate
@@ -209,6 +221,7 @@ def evaluate_seed(data, run, config, quiet=False) -> dict:
             family = {other: made[other] for other in made if family_of(other) == family_of(name)}
             rate = tuned_rate(family_of(name), family, data, run, config, quiet)
             models[name] = evaluate_network(name, make, data, run, config, quiet, rate)
+            stop.worked = True
     if not run.finished("evaluation"):
         run.finish("evaluation", seconds=round(sum(model["seconds"] for model in models.values()), 2))
     return assemble_report(run, data, config, models)
@@ -222,11 +235,11 @@ def seed_run(run, extra: int) -> Run:
 
 
 def _lend_genotype(run, inner):
-    "Give a run without a genotype the one of the run that it lies in, and leave a note of it."
-    if not inner.has("genotype.json"):
-        inner.save_text("genotype.json", run.load_text("genotype.json"))
-        inner.save_json("search.json", run.load_json("search.json"))
+    "Give a run that derived no genotype the one of the run that it lies in; a note of it comes first, that last."
+    if not inner.finished("derivation"):
         inner.save_json("searched_once.json", {"genotype": "of the run that this one lies in"})
+        inner.save_json("search.json", run.load_json("search.json"))
+        inner.save_text("genotype.json", run.load_text("genotype.json"))
 
 # %% ../../nbs/04_evaluation.ipynb #fe1c9988
 #@title Defines evaluation_parts
@@ -273,14 +286,15 @@ def evaluate(data, run: Run, config=None, *, seeds: int = 1, quiet: bool = False
             f"{data.name} has no labels, so there is nothing to evaluate: put the images into a folder per class"
         )
     require_same_images(run, data)
-    runs = [run, *(seed_run(run, extra) for extra in range(1, seeds))]
-    for inner in runs[1:]:
-        _lend_genotype(run, inner)
-    with run.writing(), use_forecast(_forecast(data, runs, config, quiet)):
+    with run.writing():
+        runs = [run, *(seed_run(run, extra) for extra in range(1, seeds))]
+        for inner in runs[1:]:
+            _lend_genotype(run, inner)
         made = [dataclasses.replace(config, seed=config.seed + extra) for extra in range(seeds)]
-        reports = [evaluate_seed(data, *pair, quiet) for pair in zip(runs, made, strict=True)]
-    report = aggregate(reports) if seeds > 1 else reports[0]
-    report["searched_once"] = any(other.has("searched_once.json") for other in runs)
-    report["differences"] = differences(data, runs, list(report["models"]))
-    write_report(run, data, report, config)
+        with use_forecast(_forecast(data, runs, config, quiet)):
+            reports = [evaluate_seed(data, *pair, quiet) for pair in zip(runs, made, strict=True)]
+        report = aggregate(reports) if seeds > 1 else reports[0]
+        report["searched_once"] = any(other.has("searched_once.json") for other in runs)
+        report["differences"] = differences(data, runs, list(report["models"]))
+        write_report(run, data, report, config)
     return report

@@ -69,8 +69,8 @@ def fork_run(path, new_path, config) -> Run:
     """A new run at `new_path` with the settings `config`, and of the run at `path` what does not depend on the change.
 
     The images must be the same; with the same settings of the search (where it was by a strategy, the same budgets
-    too), the search and the genotype are kept, where they are finished. `UserError` where nothing could be kept, or
-    `new_path` exists.
+    too), the search and the genotype are kept, where they are finished. Made in a session of `new_path`, the open
+    one if there is one. `UserError` where nothing could be kept, `new_path` exists, or another session writes there.
     """
     old = Run.open(path, complete=complete)
     changed = [key for key in ("data", "seed") if old.config.get(key) != config[key]]
@@ -82,7 +82,11 @@ def fork_run(path, new_path, config) -> Run:
     stages = ["data"] + ["search", "derivation"] * same
     done = [stage for stage in stages if stage == "data" or old.finished(stage)]
     keep = [name for stage in done for name in _OF_STAGE[stage] if old.has(name) or old.finished(name)]
-    return Run.fork(path, new_path, config, keep)
+    with session(new_path) as folder:
+        run = guard(Run.fork(path, folder, config, keep))
+        for file in filter(Path.is_file, run.path.rglob("*")):  # who publishes has heard of none of them
+            run.tell(file.relative_to(run.path).as_posix())
+    return Run.open(folder)
 
 # %% ../../nbs/06_pipeline.ipynb #7a6efb16
 #@title Defines run_pipeline, known_report
@@ -161,6 +165,8 @@ def _run_stages(run, data, seeds, quiet):
         for extra in range(seeds):
             stop.check("the search")
             one = seed_run(run, extra) if extra else run
+            if one.has("searched_once.json"):
+                continue  # the genotype that was lent to it stays
             settings = search_config(run.config["search"])
             search(data, one, dataclasses.replace(settings, seed=settings.seed + extra), quiet=quiet)
             derive_stage(one)

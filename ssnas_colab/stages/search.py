@@ -193,8 +193,8 @@ def search(data, run: Run, config=None, *, budgets: dict | None = None, quiet: b
     By a relaxation: returns the `AlphaHistory`, writes `alphas.npz` (after every epoch), `search.json` and
     `search.png`. By a strategy: returns what `search.json` holds, every candidate and the one that was taken; each
     candidate is kept as soon as it is scored.
-    `UserError` for fewer than 4 images, or where a setting or a budget does not fit; `RuntimeError` where a supernet
-    keeps diverging.
+    `UserError` for fewer than 4 images, or where a setting or a budget does not fit; `Diverged` where a supernet
+    keeps diverging, or every candidate does.
     """
     if hasattr(data, "fingerprint"):
         require_same_images(run, data)
@@ -239,14 +239,14 @@ def _record(run, config, images, history, rows):
     best = min(after, key=lambda row: row["derived"])["epoch"] + 1
     stopped = run.facts("search").get("stopped")
     collapsed = bool(stopped) and stopped.startswith("collapse")
-    run.save_json(
+    run.save_figure("search.png", plot_search(rows, history.arrays(), config.relaxation))
+    run.save_json(  # last: it is what the next stage asks for
         "search.json",
         {name: getattr(config, name) for name in names}
         | {"history": rows, "settings": dataclasses.asdict(config), "images": len(images)}
         | {"best_epoch": best, "epoch": best if collapsed else len(rows), "stopped": stopped}
         | {"seconds": run.facts("search")["seconds"]},
     )
-    run.save_figure("search.png", plot_search(rows, history.arrays(), config.relaxation))
 
 # %% ../../nbs/02_search.ipynb #e5434616
 #@title Defines plot_search

@@ -23,10 +23,10 @@ from concurrent.futures.process import BrokenProcessPool
 
 import torch
 
-from ..core.basics import UserError, load_named
+from ..core.basics import Diverged, UserError, load_named
 from ..core.seeding import derived_seed
 from ..experiment.callbacks import candidate_row, tell_callbacks
-from ..experiment.interrupts import Stopped, stopping
+from ..experiment.interrupts import stopping
 from ..models.genotype import genotype_from_json
 from ..models.network import SIZES
 from ..nas.monitor import LivePicture
@@ -150,7 +150,7 @@ class Scorer:
             try:
                 self.work(waiting[::-1])
             except BrokenProcessPool:
-                self.check()
+                self.stop.check("the next candidate", self.longest)
                 raise UserError(
                     "A process that scores candidates ended, mostly for lack of memory (or in a script that does not "
                     "call this under `if __name__ == '__main__'`): repeat it with fewer, what is scored is kept"
@@ -166,7 +166,7 @@ class Scorer:
                 started = self.pool.submit(_told, job[2]) if self.pool else None
                 running[started] = job, time.monotonic()
             if not running:
-                self.check()
+                self.stop.check("the next candidate", self.longest)
             ready = wait(running, return_when=FIRST_COMPLETED).done if self.pool else [None]
             for one in ready:
                 (name, key, candidate), began = running.pop(one)
@@ -174,14 +174,8 @@ class Scorer:
                 took = time.monotonic() - began
                 facts = {"of": key, "steps": candidate.steps, "seconds": round(took, 3)}
                 self.run.save_json(name, facts | finite(found))
-                self.longest = max(self.longest, took)
+                self.longest, self.stop.worked = max(self.longest, took), True
                 self.tell(self.load(name, key, candidate))
-
-    def check(self):
-        "`Stopped` where there is a reason to."
-        if reason := self.stop.reason(self.longest):
-            how = "repeat the command, or run the notebook again, to go on from there"
-            raise Stopped(f"Stopped before the next candidate because {reason}: {how}")
 
     def load(self, name, key, candidate):
         "The candidate with the score that the run holds; `UserError` where that is one of another search."
@@ -203,7 +197,7 @@ def pick(candidates, score_again, steps, seed, *, budgets=None, times=4) -> dict
     score_again: from a list of `Candidate` (each with the steps and the seed to score it by) to the list scored. The
     noise is the root mean square over finalists of the standard deviation of a mean of two scores (|a - b| / 2); of
     those within it of the best mean the one with the fewest MACs is taken, or where latency was measured, the least.
-    Candidates whose training left the numbers are no finalists; `UserError` where all are such.
+    Candidates whose training left the numbers are no finalists; `Diverged` where all are such.
     Gives "finalists", "steps", "noise", "number" and the sentence "why".
     """
     longest = {}
@@ -213,9 +207,9 @@ def pick(candidates, score_again, steps, seed, *, budgets=None, times=4) -> dict
     ranked = sorted(longest.values(), key=lambda one: (-one.steps, -one.score, one.number))
     sound = [one for one in ranked if math.isfinite(one.score)]
     if not sound:
-        raise UserError(
-            f"None of the {len(candidates)} candidates has a score, for training left the numbers in all of them: take "
-            "another score, or other steps"
+        raise Diverged(
+            f"None of the {len(candidates)} candidates has a score, for training left the numbers in all of them, in "
+            f"{steps} steps or more: begin a new run with another search.score, or a smaller search.score_steps"
         )
     finalists = sound[: finals(len(ranked), steps)[0][0] // 2]
     longer = max(times * steps, *(one.steps for one in candidates))

@@ -107,8 +107,8 @@ CHECKPOINT_SECONDS = 30.0  # 0: after every step
 class Fit:
     "One stage's training: where it stands, how it is loaded, advances, goes back, is saved, and ends. Use `fit`."
 
-    def __init__(self, run, stage, state, seed, epochs, steps_per_epoch, guard=None):
-        self.run, self.stage, self.seed, self.guard = run, stage, seed, guard
+    def __init__(self, run, stage, state, seed, epochs, steps_per_epoch, guard=None, lower="the learning rate"):
+        self.run, self.stage, self.seed, self.guard, self.lower = run, stage, seed, guard, lower
         self.state = state | ({"guard": guard} if guard else {})
         self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
         self.epoch, self.step, self.sums, self.history, self.clock = 0, 0, {}, [], StageClock()
@@ -160,7 +160,11 @@ class Fit:
                 member.load_state_dict(snapshot[name])
 
     def save(self):
-        "Write a checkpoint of this very step boundary."
+        "Write a checkpoint of this very step boundary, unless a number in it is not finite: the last good one stays."
+        if not _all_finite(self.snapshot()):
+            if not self.guard:
+                self.diverge("a weight")
+            return
         said = self.step == 0 and self.good and self.good["epoch"] == self.epoch  # then the state says it already
         with self.clock.saving():
             stored = {
@@ -176,18 +180,19 @@ class Fit:
         for name, value in values.items():
             value = torch.as_tensor(value).detach().double()
             self.sums[name] = self.sums[name].to(value.device) + value if name in self.sums else value
+            if not self.guard and value.device.type == "cpu" and not value.isfinite():  # a GPU is not waited for
+                self.diverge(name, 1)
         self.step += 1
         if self.step < self.steps_per_epoch:
             return
         row = {name: (total / self.steps_per_epoch).item() for name, total in self.sums.items()}
-        if self.guard and (complaint := self.guard.update({"epoch": self.epoch, **row})):
-            return self.go_back(complaint)
         lost = [name for name, value in row.items() if not math.isfinite(value)]
-        if lost:
-            raise Diverged(
-                f"{self.stage}: {lost[0]} is not finite in epoch {self.epoch + 1}: "
-                "lower the learning rate, then repeat the command"
-            )
+        lost += ["a weight"] * (not lost and not _all_finite(self.snapshot()))
+        if self.guard:
+            if complaint := self.guard.update({"epoch": self.epoch, **row, **dict.fromkeys(lost, math.nan)}):
+                return self.go_back(complaint)
+        elif lost:
+            self.diverge(lost[0])
         row.update(on_epoch(self.epoch, row) or {} if on_epoch else {})
         self.history.append({"epoch": self.epoch, **row})
         tell_callbacks(self.run, "on_epoch", self.stage, self.history[-1])
@@ -211,24 +216,30 @@ class Fit:
         self.keep()
         self.save()
 
-    def stop(self, reason):
-        "Write what has not been written, and raise `Stopped`."
+    def diverge(self, what, steps=0):
+        "Raise `Diverged`: `what` is not finite, so many steps after the last one that was counted."
+        raise Diverged(
+            f"{self.stage} diverged at step {self.done + steps} of {self.epochs * self.steps_per_epoch}: {what} is not "
+            f"finite: lower {self.lower} in a new run; this run keeps what it had before"
+        )
+
+    def stop(self, reason, how):
+        "Write what has not been written, and raise `Stopped`; reason, how: why, and how to go on."
         if self.kept != self.done:
             self.save()
         raise Stopped(
-            f"Stopped {self.stage} before step {self.step + 1} of epoch {self.epoch + 1} because {reason}; what was "
-            "reached is written: repeat the command, or run the notebook again, to go on from there"
+            f"Stopped {self.stage} before step {self.step + 1} of epoch {self.epoch + 1}, with all that was reached "
+            f"written, because {reason}: {how}"
         )
 
     def finish(self):
-        "Record that the stage is finished, how long it took and what its checkpoints cost; keep only the last."
+        "Record that the stage is finished, how long it took and what its checkpoints cost."
         clock, last = self.clock, self.run.checkpoints.entries(self.stage)[-1:]
         facts = {"seconds": round(clock.seconds(), 2), "epochs": self.epoch, "steps": self.done}
         if self.history and self.history[-1].get("stopped"):
             facts["stopped"] = self.history[-1]["stopped"]
         cost = {"written": clock.writes, "seconds": round(clock.writing, 3), "bytes": last[0]["bytes"] if last else 0}
         self.run.finish(self.stage, **facts, checkpoints=cost)
-        self.run.checkpoints.drop(self.stage, keep=1)
 
 
 def _all_finite(state):
@@ -240,7 +251,7 @@ def _all_finite(state):
 # %% ../../nbs/training/04_loop.ipynb #1e997f5f
 def fit(
     run, stage, state, step, *, epochs, steps_per_epoch, seed, on_epoch=None, describe=None, guard=None, quiet=False,
-    engine=None,
+    engine=None, lower="the learning rate",
 ):  # fmt: skip
     """Train `stage` of `run` to its end, from wherever it stands; returns the history, one dict an epoch.
 
@@ -250,18 +261,20 @@ def fit(
     session ended before the next checkpoint; with a sentence as "stopped" among them, training ends there. `describe()`
     gives text for the progress bar. `guard`: a `Divergence`, which may send training back to the beginning of an epoch.
     `engine`: the `Engine` that the step uses; its gradient scaler, where it has one, becomes the state's "scaler".
-    `Diverged` where a value is no longer finite, and the guard has no retry left; `Stopped` where it was asked to
-    stop, by a time budget or a signal (see `stopping`): the checkpoint is then written.
+    `Diverged` where a value or the state is no longer finite, and the guard has no retry left: the last good checkpoint
+    stays; lower: what would have helped, for that sentence. `Stopped` where it was asked to stop, by a time budget or a
+    signal (see `stopping`): the checkpoint is then written.
     """
     if engine is not None and engine.scaler:
         state = {"scaler": engine.scaler, **state}
     with run.writing():
-        training = Fit(run, stage, state, seed, epochs, steps_per_epoch, guard)
+        training = Fit(run, stage, state, seed, epochs, steps_per_epoch, guard, lower)
         training.load()
         training.begin()
         if not run.finished(stage):
             _take_steps(training, step, on_epoch, describe, quiet)
             training.finish()
+        run.checkpoints.drop(stage, keep=1)
         tell_callbacks(run, "on_end", stage)
     return training.history
 
@@ -275,12 +288,13 @@ def _take_steps(training, step, on_epoch, describe, quiet):
     with bar, stopping() as stop, stop.between_steps():
         while not training.over:
             last = training.step + 1 == training.steps_per_epoch
-            if reason := stop.reason(training.clock.ahead(last)):
-                training.stop(reason)
+            if reason := stop.reason(ahead := training.clock.ahead(last)):
+                training.stop(reason, stop.how_on(ahead))
             moment = StepSeed(training.seed, training.stage, training.epoch, training.step)
             torch.manual_seed(derived_seed(training.seed, training.stage, training.epoch, training.step))
             with training.clock.step(last):
                 training.advance(step(moment, training.done / total), on_epoch)
+            stop.worked = True
             bar.update(training.done - bar.n)
             if training.step == 0 and training.history:
                 _tell(training, bar, describe, quiet or lively)

@@ -14,6 +14,7 @@ import time
 import numpy as np
 import torch
 
+from ..core.basics import Diverged
 from ..core.device import HeldImages, choose_engine
 from ..core.seeding import derived_seed, epoch_order
 from ..data.augment import augment, normalise, two_views
@@ -84,6 +85,7 @@ class Trainer:
         self.total = known_images(data)
         self.policy = config.policy or data.policy
         self.best = None  # a `Best`, once the network was trained with labels
+        self.reached, self.lower = "before its first step", "the learning rates"  # for whom it may concern: `Diverged`
         self.tau, self.neighbours = None, None  # what recipes put between the network and the scores
 
     def run(self) -> dict:
@@ -99,13 +101,19 @@ class Trainer:
         """`function` of the network in evaluation, of a split's images with a label, as one float32 tensor on the CPU.
 
         In float32 whatever training computes in: what is exported does so too, and features may differ by less than
-        half precision can tell.
+        half precision can tell. `Diverged` where one is not finite.
         """
         self.net.eval()
         found = []
         for places in torch.from_numpy(self.data.labelled(split)).split(512):
             found.append(function(self.inputs(self.images[split][self.at(split, places)])).cpu())
-        return torch.cat(found)
+        found = torch.cat(found)
+        if not found.isfinite().all():
+            raise Diverged(
+                f"{self.name} diverged {self.reached}: what it says of the {split} images is not finite: lower "
+                f"{self.lower} in a new run; this run keeps what it had before"
+            )
+        return found
 
     def at(self, split, places):
         "Positions (a tensor) where the images of a split are asked for them."
@@ -149,8 +157,13 @@ class Trainer:
         weights = [weight for module in modules.values() for weight in module.parameters()]
         optimizer = torch.optim.AdamW(weights, peak, weight_decay=decay)
         batch = self.batches(stage, sampler, schedule.batch_size)
+        kind = "pretrain" if stage == "pretrain" else "finetune"
+        self.lower = f"evaluation.{kind}_rate ({peak:g}) or evaluation.{kind}_decay ({decay:g})"
+        self.reached = f"in {stage}"
 
         def one_step(moment, done):
+            step_number = moment.epoch * schedule.steps_per_epoch + moment.step + 1
+            self.reached = f"in {stage}, after step {step_number} of {schedule.steps}"
             set_learning_rate(optimizer, cosine(done, peak, warmup=0.05))
             self.net.train(not frozen)
             with self.engine.autocast():
@@ -168,7 +181,7 @@ class Trainer:
         return fit(
             self.experiment, place, state, one_step, epochs=schedule.epochs, seed=self.config.seed,
             steps_per_epoch=schedule.steps_per_epoch, on_epoch=validate if best else None, quiet=self.quiet,
-            engine=self.engine,
+            engine=self.engine, lower=self.lower,
         )  # fmt: skip
 
 # %% ../../nbs/training/06_recipes.ipynb #db1d1078

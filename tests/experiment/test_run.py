@@ -269,6 +269,91 @@ def test_a_time_budget_holds(tmp_path, straight):
     assert end == straight and sessions >= 2
 
 
+def test_a_budget_below_one_step_says_what_one_takes(tmp_path):
+    "Again and again `repeat the command` would be the answer, and nothing would be done."
+    run = Run.open(tmp_path / "run", {})
+    for stage in ("first", "second"):
+        with stopping("0.3s") as stop:
+            time.sleep(0.31)  # reading the images, say
+            with pytest.raises(Stopped, match="0.3 s .* too little for one step, .* 1.3 s .* give more") as told:
+                train(run, stage)
+            assert "go on from there" not in str(told.value)
+            with pytest.raises(Stopped, match="before the network x .* too little for one step"):
+                stop.check("the network x")
+    with stopping("1.2s"):  # one step is taken, another is not: that is progress
+        with pytest.raises(Stopped, match="repeat the command"):
+            train(run, until=1, do=lambda: time.sleep(0.7))
+    with stopping("5s") as stop:  # and a signal is no budget
+        stop.signal = "it was interrupted"
+        with pytest.raises(Stopped, match="repeat the command"):
+            stop.check("the network x")
+
+
+# What the bits depend on ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    "No environment that says how many threads there are; the number here is put back."
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_a_run_goes_on_with_the_threads_it_was_begun_with(tmp_path, threads):
+    torch.set_num_threads(2)
+    run = Run.open(tmp_path / "run", {"seed": 0})
+    assert run.machine["threads"] == 2
+    torch.set_num_threads(1)
+    run = Run.open(tmp_path / "run")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with run.writing(), run.writing():
+            inner = run.inner("seed_1", {"seed": 1})
+            assert torch.get_num_threads() == inner.machine["threads"] == 2
+            with inner.writing():
+                assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == 1
+        seen = []
+        train(run, until=3, do=lambda: seen.append(torch.get_num_threads()))
+        assert seen == [2] and torch.get_num_threads() == 1
+
+
+def test_threads_that_the_user_sets_count_and_are_told(tmp_path, threads, monkeypatch):
+    torch.set_num_threads(2)
+    run = Run.open(tmp_path / "run", {"seed": 0})
+    torch.set_num_threads(1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with pytest.warns(UserWarning, match="threads: 2 -> 1.* without OMP_NUM_THREADS it goes on with threads: 2"):
+        with run.writing():
+            assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize("name, other", [("torch", "2.0.0"), ("cpu", "Z80"), ("gpu", "a Voodoo")])
+def test_another_machine_is_told(tmp_path, name, other):
+    run = Run.open(tmp_path / "run", {"seed": 0})
+    stored = json.loads((run.path / "run.json").read_text())
+    stored["machine"][name] = other
+    (run.path / "run.json").write_text(json.dumps(stored))
+    with pytest.warns(UserWarning, match=f"begun with something else .{name}: {other} -> .*other numbers") as said:
+        with Run.open(run.path).writing():
+            pass
+    assert len(said) == 1 and "OMP_NUM_THREADS" not in str(said[0].message)
+
+
+def test_a_run_that_does_not_know_its_threads_says_nothing(tmp_path):
+    run = Run.open(tmp_path / "run", {"seed": 0})
+    stored = json.loads((run.path / "run.json").read_text())
+    del stored["machine"]
+    (run.path / "run.json").write_text(json.dumps(stored))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with Run.open(run.path).writing():
+            pass
+
+
 NOTEBOOK = """
 import time
 from ssnas_colab.experiment.run import Run

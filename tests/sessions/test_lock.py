@@ -1,5 +1,6 @@
 """One writer: who is refused, when a dead session's lock expires, and what a session does that has lost its own."""
 
+import errno
 import json
 import os
 import signal
@@ -225,6 +226,48 @@ def test_a_damaged_lock_is_watched_and_taken(tmp_path, content):
     (tmp_path / LOCK_NAME).write_bytes(content)
     with quick(tmp_path, beat=0.02) as lock:
         assert lock.holds() and read_record(tmp_path / LOCK_NAME)["name"] == "a test"
+
+
+@pytest.mark.parametrize("content", [b"", b"{"])
+def test_what_a_kill_has_left_of_a_lock_holds_up_nobody(tmp_path, content):
+    "With the beat that sessions have: it was watched for 40 s."
+    (tmp_path / LOCK_NAME).write_bytes(content)
+    begin = time.monotonic()
+    with quick(tmp_path, beat=20.0, expires=120.0) as lock:
+        assert lock.holds() and time.monotonic() - begin < 3
+
+
+@pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("which", [".lock", "lock.json", "the folder"])
+@pytest.mark.parametrize("left", [False, True])
+def test_a_disk_that_takes_no_lock(tmp_path, monkeypatch, fault, which, left):
+    "One sentence at once, and nothing is left that the next session would wait for."
+    folder, opened, made = tmp_path / "runs" / "digits", os.open, os.mkdir
+    if left:  # by a session of another machine, long ago
+        elsewhere(folder, beat=time.time() - 999)
+
+    def fails(path, *more, **options):
+        if which != "the folder" and str(path).endswith(f"/{which}"):
+            if fault == errno.ENOSPC and which == "lock.json":  # the name fits on the disk, the bytes do not
+                os.close(opened(path, os.O_WRONLY | os.O_CREAT))
+            raise OSError(fault, os.strerror(fault), str(path))
+        return opened(path, *more, **options)
+
+    def no_folder(path, *more, **options):
+        if which == "the folder":
+            raise OSError(fault, os.strerror(fault), str(path))
+        return made(path, *more, **options)
+
+    begin, before = time.monotonic(), (folder / LOCK_NAME).read_bytes() if left else None
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", fails)
+        patch.setattr(os, "mkdir", no_folder)
+        if which != "the folder" or not left:
+            refused("cannot be written", os.strerror(fault), act=quick(folder).acquire)
+    assert time.monotonic() - begin < 2 and (not left or (folder / LOCK_NAME).read_bytes() == before)
+    assert left or not folder.exists() or not list(folder.iterdir())
+    with quick(folder) as lock:
+        assert lock.holds()
 
 
 @forks

@@ -1,5 +1,6 @@
 """A run belongs to its images: nobody is shown the report of others."""
 
+import multiprocessing
 import os
 import shutil
 import zipfile
@@ -15,7 +16,7 @@ from ssnas_colab.core.basics import UserError
 from ssnas_colab.experiment.run import Run
 from ssnas_colab.stages import pipeline
 from ssnas_colab.stages.loader import data_stage, files_stamp, load_data
-from ssnas_colab.stages.pipeline import known_report, open_with_data, run_pipeline
+from ssnas_colab.stages.pipeline import fork_run, known_report, open_with_data, run_pipeline
 
 
 def pets(path, seed=0, kinds=("cats", "dogs")):
@@ -132,6 +133,62 @@ def test_a_run_that_knows_no_stamp_compares_the_images(here):
     assert known_report(run.path, config, 1, here / "A" / "data")
     with pytest.raises(UserError, match="--out"):
         known_report(run.path, config, 1, pets(here / "B" / "data", seed=1))
+
+
+def forking(old, new, config, barrier, said):
+    "What a process does that forks at the same moment as others."
+    barrier.wait()
+    try:
+        said.put(fork_run(old, new, config).load_json("data.json")["name"])
+    except BaseException as error:
+        said.put(f"{type(error).__name__}: {error}")
+
+
+def test_of_several_who_fork_at_once_one_does_and_the_others_are_told(here):
+    run, _ = open_with_data(pets(here / "data"), here / "old", pipeline_config("data"))
+    for i in range(40):
+        run.save_json(f"search/{i}.json", i)
+    run.finish("search")
+    config, forks = pipeline_config("data", evaluation={"depth": 4}), multiprocessing.get_context("fork")
+    for turn in range(5):
+        barrier, said = forks.Barrier(3), forks.Queue()
+        given = run.path, here / f"new {turn}", config, barrier, said
+        children = [forks.Process(target=forking, args=given) for _ in range(3)]
+        for child in children:
+            child.start()
+        told = sorted(said.get(timeout=60) for _ in children)
+        for child in children:
+            child.join()
+        assert told.count("data") == 1, told
+        refusals = [one for one in told if one != "data"]
+        assert all("is being written by" in one or "exists" in one for one in refusals), told
+        assert all(one.startswith("UserError") and "\n" not in one for one in refusals), told
+        forked = Run.open(here / f"new {turn}", config)
+        assert forked.finished("search") and not [*forked.path.rglob("*.partial")]
+    assert {path.name for path in here.iterdir()} == {"data", "old", *(f"new {turn}" for turn in range(5))}
+
+
+def test_what_a_killed_fork_has_left_blocks_no_name(here):
+    run, data = open_with_data(pets(here / "data"), here / "old", pipeline_config("data"))
+    config = pipeline_config("data", evaluation={"depth": 4})
+    for name in ("forked", "begun"):
+        half = Run(here / name, {}, 0.0)
+        half.save_json("fork.partial", ["data.json", "finished/search.json"])
+        half.save_json("finished/search.json", {"stage": "search", "at": 0.0})
+        (half.path / "data.json.partial").write_text("{")
+        (half.path / "lock.json").touch()
+        assert Run.check(half.path, config) is None
+    assert not fork_run(run.path, here / "forked", config).finished("search")
+    begun, _ = open_with_data(data, here / "begun", config)  # without a fork this time
+    assert not begun.finished("search") and not begun.has("fork.partial")
+    (here / "mine").mkdir()
+    (here / "mine" / "notes.txt").write_text("mine")
+    for name, told in (("mine", "holds other files"), ("forked", "exists")):
+        with pytest.raises(UserError, match=told):
+            fork_run(run.path, here / name, config)
+    assert [path.name for path in (here / "mine").iterdir()] == ["notes.txt"]
+    (here / "empty").mkdir()
+    assert fork_run(run.path, here / "empty", config).has("data.json")
 
 
 def test_names_need_no_reading():

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssnas_colab.core.basics import UserError
+from ssnas_colab.core.basics import Diverged, UserError
 from ssnas_colab.experiment.interrupts import Stopped, stopping
 from ssnas_colab.experiment.run import Run
 from ssnas_colab.models.genotype import genotype_from_json
@@ -169,7 +169,7 @@ def test_candidates_that_diverge_are_null_and_the_search_goes_on(tmp_path, mine,
     assert all(rows[number]["score"] is not None for number in found["front"])
     assert runner.plot_candidates(found)
     assert json.dumps(toy(mine, tmp_path / "run", strategy, score, 12)) == json.dumps(found)
-    with pytest.raises(UserError, match="None of the .* candidates has a score"):
+    with pytest.raises(Diverged, match="None of the .* candidates has a score"):
         toy(mine, tmp_path / "none", strategy, lambda *job: lost, 4)
 
 
