@@ -457,7 +457,11 @@ def _as_array(values, where):
         each = array.reshape(-1)
         number = [isinstance(one, (int, float, np.number, np.bool_)) for one in each]
         if all(known or not isinstance(one, (list, set)) and is_missing(one) for one, known in zip(each, number)):
-            array = np.array([one if known else np.nan for one, known in zip(each, number)], float).reshape(array.shape)
+            try:
+                each = np.array([one if known else np.nan for one, known in zip(each, number)], float)
+            except OverflowError:
+                raise UserError(f"The labels in {where} hold a number of hundreds of digits: correct it") from None
+            array = each.reshape(array.shape)
     return array.astype(np.float64) if array.dtype.kind in "biuf" else array
 
 
@@ -546,7 +550,7 @@ def _text_array(values, where, names, uncertain, delimiter):
                 f"Label {odd[0]} in {where} is {values[odd[0]]!r}, but others are lists: write a list for each"
             )
         parts = {part for one in found if one for part in one}
-        if names is not None and all(part.isdigit() and int(part) < len(names) for part in parts):
+        if names is not None and all(re.fullmatch("[0-9]{1,9}", part) and int(part) < len(names) for part in parts):
             found = [one and [names[int(part)] for part in one] for one in found]
         images, name_of = np.arange(len(found)), "image {}".format
         labels, used, said = _from_names(found, "labels", where, uncertain, None, images, None, name_of, True)

@@ -150,7 +150,7 @@ def image_key(*keys) -> str:
     "A name for the images that depend on `keys` (text, numbers, arrays)."
     digest = hashlib.sha256()
     for key in keys:
-        digest.update(key.tobytes() if isinstance(key, np.ndarray) else f"{key}\n".encode())
+        digest.update(key.tobytes() if isinstance(key, np.ndarray) else f"{key}\n".encode(errors="backslashreplace"))
     return digest.hexdigest()[:24]
 
 # %% ../../nbs/data/05_memmap.ipynb #5abd689b
