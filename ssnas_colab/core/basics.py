@@ -55,7 +55,7 @@ class Diverged(RuntimeError):
 # %% ../../nbs/core/01_basics.ipynb #fc51d8d5
 def did_you_mean(name, known) -> str:
     "The end of a sentence about the unknown `name`: the nearest of the names in `known`, or, where none is near, all."
-    near = difflib.get_close_matches(str(name), list(known), n=1)
+    near = difflib.get_close_matches(str(name)[:100], list(known), n=1)
     return f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(known)}"
 
 # %% ../../nbs/core/01_basics.ipynb #dcc5666b
