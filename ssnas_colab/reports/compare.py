@@ -11,7 +11,7 @@ import json
 import numpy as np
 
 from ..core.basics import UserError, flatten
-from .pages import table
+from .pages import markdown, table
 from ssnas_colab.reports.verdict import (
     JUDGED,
     METRICS,
@@ -257,7 +257,7 @@ def compare(reports) -> str:
         sizes = ", ".join(f"{images[s]:,} {w}" for s, w in (("train", "training"), ("test", "test")) if s in images)
         imbalance = "" if factor is None else f"; imbalance factor {factor:.4g}"
         description = f"{len(data['class_names'])} classes; {sizes} images{imbalance}."
-        parts += [f"## {data['name']}", description, _numbers_table(rows), _settings_table(rows)]
+        parts += [f"## {markdown(data['name'])}", description, _numbers_table(rows), _settings_table(rows)]
         notes = [_SIGNS] * any(f" {sign} |" in parts[-2] for sign in SYMBOLS.values())
         notes += ["Over several seeds: mean ± sample standard deviation."] * any(seeds_of(r)[1:] for _, r in rows)
         parts.append(" ".join(notes))
