@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SIXTEEN', 'ENDINGS', 'Source', 'require_two_classes', 'deep_values', 'scaled', 'to_rgb', 'to_square', 'fit_told',
            'with_channels', 'natural_size', 'looks_like_image', 'images_among', 'read_file', 'Folder', 'leads_out',
-           'Zip', 'open_images', 'copies', 'open_picture', 'problem_with', 'by_reason', 'window_of', 'find_window',
-           'file_reader', 'told_pixels']
+           'names_in_zip', 'Zip', 'open_images', 'copies', 'open_picture', 'problem_with', 'by_reason', 'window_of',
+           'find_window', 'file_reader', 'told_pixels']
 
 # %% ../../nbs/data/01_images.ipynb #8791615a
 import contextlib
@@ -279,6 +279,12 @@ def leads_out(info) -> bool:
     parts = info.filename.replace("\\", "/").split("/")
     climbs = ".." in parts or parts[0] == "" or re.match("[A-Za-z]:", parts[0])
     return bool(climbs) or stat.S_ISLNK(info.external_attr >> 16)
+
+
+def names_in_zip(path):
+    "The names of the members of the zip at `path`; None where there is none that can be read."
+    with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:  # whatever a damaged one makes it raise
+        return archive.namelist()
 
 
 class Zip:

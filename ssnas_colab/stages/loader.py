@@ -25,7 +25,7 @@ from ..core.download import cached_name, drive_id, fetch, fetch_from_drive
 from ..core.environment import cache_folder
 from ..data.augment import pixel_statistics
 from ..data.folders import file_source, stamp
-from ..data.images import Source, open_images, with_channels
+from ..data.images import Source, names_in_zip, open_images, with_channels
 from ..data.imbalance import choose_images, enough, imbalance_facts, labelled, per_class
 from ..data.memmap import ArrayStore, compacted, image_key
 from ..data.npz import array_reader, python_source, read_npz
@@ -109,8 +109,7 @@ def _local(path, rules, window=None, *, set_name=None, covid=False, images=None,
     if images is not None or columns is not None and path.is_dir():
         raise UserError(f"images and columns belong to a table, but {path} is none: name the CSV")
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+        names = names_in_zip(path)
     if ending == ".npz" or names is not None and all(name.endswith(".npy") for name in names):
         return read_npz(path, uncertain=rules["uncertain"], window=window)
     if path.is_file() and names is None and ending != ".zip":
