@@ -11,6 +11,7 @@ import json
 import numpy as np
 
 from ..core.basics import UserError, flatten
+from ..core.forms import require_form_of
 from .pages import markdown, table
 from ssnas_colab.reports.verdict import (
     JUDGED,
@@ -158,7 +159,12 @@ def _group(reports):
     """
     by_data = {}
     for name, report in reports.items():
-        _checked(report, name)
+        try:
+            require_form_of("report.json", _checked(report, name))
+        except UserError:
+            raise
+        except ValueError as error:
+            raise UserError(f"{name} is not the report of an evaluation ({error}): evaluate the run again") from None
         place = json.dumps(data_identity(report), sort_keys=True)
         same = json.dumps([settings_of(report), sorted(report["models"])], sort_keys=True)
         by_data.setdefault(place, {}).setdefault(same, {})[name] = report
