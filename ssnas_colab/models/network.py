@@ -223,11 +223,11 @@ def widest_within(build, budgets, shape, device="cpu") -> int:
     return largest(fits)
 
 # %% ../../nbs/models/03_network.ipynb #43669f1d
-_MOST_EDGES = 4096
+_MOST_EDGES = 2048
 
 
 def _require_few(edges):
-    "`UserError` for more edges than 4,096 in all cells of a network: it would take many seconds to be built."
+    "`UserError` for more edges than 2,048 in all cells of a network: it would take many seconds to be built."
     if edges > _MOST_EDGES:
         raise UserError(
             f"A network with {edges:,} edges in its cells is not built, since more than {_MOST_EDGES:,} take too long: "

@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 from hypothesis import strategies as st
-from oracle import anything, damaged_bytes, for_any, leaves, told_or_right, words
+from oracle import anything, damaged_bytes, for_any, is_line, leaves, told_or_right, words
 from PIL import Image
 
 from ssnas_colab.data.images import open_picture, problem_with
@@ -28,7 +28,7 @@ def is_set(data):
         assert images.dtype == np.uint8 and images.shape[1:] == (data.channels, *data.size) and len(images)
         assert len(data.indices[split]) == len(images) and not (data.labels and len(data.labels[split]) != len(images))
     assert sum(data.counts()) <= len(data.images["train"]) * max(data.num_classes, 1)
-    assert all(line.isprintable() for line in data.describe().splitlines())
+    assert all(map(is_line, data.describe().split("\n")))
     return len(set(data.class_names)) == data.num_classes
 
 
