@@ -45,10 +45,9 @@ def require_form(value, form, where="it"):
 
 # %% ../../nbs/core/08_forms.ipynb #7146ead7
 _NUMBER, _TEXT, _MANY = (float, None), (str, None), ([(float, None)], None)
-_COUNTS = {str: [int]}
 _DATA = {
-    "name": str, "task": str, "class_names": [str], "counts": _COUNTS, "images": {str: int}, "size": [int],
-    "channels": int, "imbalance_factor?": _NUMBER, "policy?": _TEXT, "labelled?": {str: int},
+    "class_names": [str], "size": [int], "channels": int, "name?": str, "task?": str, "counts?": {str: [int]},
+    "images?": {str: int}, "imbalance_factor?": _NUMBER, "policy?": _TEXT, "labelled?": {str: int},
     "known?": {str: (int, [int])}, "decisions?": [[str]],
 }  # fmt: skip
 _MODEL = {
@@ -75,7 +74,7 @@ FORMS = {
     "finished/*.json": {"stage": str, "at": float, "steps?": int, "seconds?": float, "pick?": (int, None)},
     "forecast.json": {"parts": [{"stage": str, "steps": int, "seconds": float}]},
     "report.json": {
-        "models": {str: _MODEL}, "data": _DATA, "settings?": {str: object}, "seeds?": [int], "recipe?": _TEXT,
+        "models": {str: _MODEL}, "data?": _DATA, "settings?": {str: object}, "seeds?": [int], "recipe?": _TEXT,
         "curves?": {str: {str: _MANY}}, "seconds?": float, "stage_seconds?": {str: float}, "versions?": {str: object},
         "differences?": ({str: {"metric": str, "difference": _NUMBER, "low": _NUMBER, "high": _NUMBER}}, None),
         "search?": dict, "device?": _TEXT, "threads?": (int, None),
@@ -85,17 +84,20 @@ FORMS = {
 
 def _classes_agree(data, where="it"):
     classes = len(data["class_names"])
-    for split, counts in data["counts"].items():
+    for split, counts in data.get("counts", {}).items():
         if len(counts) not in (0, classes):
             raise ValueError(f"{where}[counts][{split[:40]}] has {len(counts)} entries for {classes} classes")
-    if not {"train"} <= data["images"].keys() or len(data["size"]) != 2:
-        raise ValueError(f"{where} has no training images of two sides")
+    if len(data["size"]) != 2:
+        raise ValueError(f"{where}[size] has {len(data['size'])} sides, not two")
 
 
 def _report_agrees(report):
+    if not report["models"]:
+        return
+    require_form(report, {"data": {"name": str, "task": str, "counts": dict, "images": dict}})
     _classes_agree(report["data"], "it[data]")
     classes = len(report["data"]["class_names"])
-    if not {"train", "test"} <= report["data"]["counts"].keys() or "test" not in report["data"]["images"]:
+    if any(not {"train", "test"} <= report["data"][what].keys() for what in ("counts", "images")):
         raise ValueError("it[data] has no training and test images")
     for name, model in report["models"].items():
         for key, many in model.items():

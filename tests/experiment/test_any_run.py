@@ -28,7 +28,7 @@ def run(tmp_path):
 files = st.sampled_from(NAMES).flatmap(lambda name: st.tuples(st.just(name), damaged_json(WHOLE[name])))
 
 
-@for_any(st.tuples(files, st.sampled_from(["show", "status", "compare"]), st.booleans()))
+@for_any(st.tuples(files, st.sampled_from(["show", "status", "compare"]), st.booleans()), long=2_000)
 def test_any_file_of_a_run(case, run, capsys):
     (name, text), command, as_json = case
     before = (run / name).read_bytes()
@@ -45,7 +45,7 @@ def test_any_file_of_a_run(case, run, capsys):
         assert told.out.strip() and (not as_json or json.loads(told.out)) and "\x1b" not in told.out
 
 
-@for_any(damaged_json(WHOLE["report.json"]))
+@for_any(damaged_json(WHOLE["report.json"]), long=2_000)
 def test_any_report_by_itself(text, tmp_path, capsys):
     (tmp_path / "report.json").write_text(text, errors="surrogatepass")
     with bounded():
