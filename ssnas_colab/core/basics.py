@@ -25,12 +25,14 @@ def printable(text, most=None) -> str:
     Control characters, line breaks, marks of direction and bytes that are no UTF-8 become their escapes ('\x1b',
     '\n', '\u202e', '\udcff'). Blanks of any width, and what joins letters or emoji, stay.
     """
-    text = str(text)
-    if most is not None and len(text) > most:
-        text = f"{text[: most // 2]} ... {text[5 + most // 2 - most :]}"
+    text = _cut(str(text), most)
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or _is_harmless(c) else ascii(c)[1:-1] for c in text)
+    return _cut("".join(c if c.isprintable() or _is_harmless(c) else ascii(c)[1:-1] for c in text), most)
+
+
+def _cut(text, most):
+    return text if most is None or len(text) <= most else f"{text[: most // 2]} ... {text[5 + most // 2 - most :]}"
 
 
 def _is_harmless(character):
