@@ -552,12 +552,12 @@ def _text_array(values, where, names, uncertain, delimiter):
                 f"Label {odd[0]} in {where} is {values[odd[0]]!r}, but others are lists: write a list for each"
             )
         parts = {part for one in found if one for part in one}
-        if all(map(is_missing, parts)):
-            raise UserError(f"No image has a label in {where}: fill some in, or give the images without them")
         if names is not None and all(re.fullmatch("[0-9]{1,9}", part) and int(part) < len(names) for part in parts):
             found = [one and [names[int(part)] for part in one] for one in found]
         images, name_of = np.arange(len(found)), "image {}".format
         labels, used, said = _from_names(found, "labels", where, uncertain, None, images, None, name_of, True)
+        if not used:
+            raise UserError(f"No image has a label in {where}: fill some in, or give the images without them")
     else:
         labels, used, said = text_labels(["labels"], [[one] for one in values], where, **how)
     if names is None:
