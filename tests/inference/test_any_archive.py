@@ -77,7 +77,7 @@ def test_whole_archives_answer(number, tmp_path):
     assert load_model(tmp_path / "x.zip").predict(np.zeros((2, 8, 8), np.uint8)).shape == (2, 3)
 
 
-@for_any(archives(), long=5_000)
+@for_any(archives())
 def test_any_archive(data, tmp_path):
     (tmp_path / "x.zip").write_bytes(data)
 
