@@ -32,14 +32,17 @@ def _address_space():
 
 @contextlib.contextmanager
 def bounded():
-    "What is inside must end within `SECONDS` of work, six times that by the clock, and `BYTES` more than there were."
+    "What is inside must end within `SECONDS` of work, some more by the clock, and `BYTES` more than there were."
+    fired = []
 
-    def late(*_):
-        raise Late(f"not done after {6 * SECONDS} s")
+    def late(*_):  # the first time the machine itself may have stood still
+        fired.append(signal.setitimer(signal.ITIMER_REAL, 4 * SECONDS))
+        if len(fired) > 1:
+            raise Late(f"not done after {8 * SECONDS} s")
 
     before, limits = signal.signal(signal.SIGALRM, late), resource.getrlimit(resource.RLIMIT_AS)
     began = time.process_time()
-    signal.setitimer(signal.ITIMER_REAL, 6 * SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, 4 * SECONDS)
     resource.setrlimit(resource.RLIMIT_AS, (_address_space() + BYTES, limits[1]))
     try:
         yield
@@ -145,7 +148,8 @@ def damaged_json(draw, value, most=3):
             for _ in range(draw(st.sampled_from((1, 40, 100)))):
                 box[key] = [box[key]]
         elif what == "many":
-            box[key] = [box[key]] * draw(st.sampled_from((2, 65, 5000)))
+            often = (2, 65) if isinstance(box[key], (dict, list)) else (2, 65, 5000)
+            box[key] = [box[key]] * draw(st.sampled_from(often))
         else:
             box[key] = draw(anything)
     text = json.dumps(value)
