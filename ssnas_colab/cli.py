@@ -31,7 +31,7 @@ from ssnas_colab.config import (
     range_of,
     read_value,
 )
-from .core.basics import Diverged, UserError, did_you_mean
+from .core.basics import Diverged, UserError, did_you_mean, printable
 from .experiment.interrupts import Stopped, parse_duration
 from .models.genotype import GENOTYPES, PUBLISHED_SIZES, load_genotype
 from .models.stages import StageGenotype
@@ -261,10 +261,13 @@ def _evaluate_command(options):
 # %% ../nbs/07_cli.ipynb #c835dfcc
 def _built(genotype, classes, channels, size, **options):
     "What a network costs that is built to be counted: at one width, or the widest within the budgets."
+    import torch
+
     from ssnas_colab.models.network import Network, count_macs, count_parameters
 
     if options.keys() == {"depth", "width"}:
-        net = Network(genotype, classes, in_channels=channels, **options)
+        with torch.device("meta"):  # it is counted only, and takes no memory
+            net = Network(genotype, classes, in_channels=channels, **options)
     else:
         net = Network.within(genotype, classes, in_channels=channels, input_size=tuple(size), **options)
     return {"parameters": count_parameters(net), "macs": count_macs(net, (channels, *size)), "width": net.width}
@@ -373,6 +376,7 @@ def _status_command(options):
 
 # %% ../nbs/07_cli.ipynb #4014387f
 def _compare_command(options):
+    from ssnas_colab.core.forms import read_form
     from ssnas_colab.experiment.run import Run
     from ssnas_colab.reports.compare import compare, compare_facts
 
@@ -382,7 +386,7 @@ def _compare_command(options):
             reports[str(path)] = Run.open(path).load_json("report.json")
             continue
         try:
-            reports[str(path)] = json.loads(path.read_text(encoding="utf-8"))
+            reports[str(path)] = read_form("report.json", path.read_bytes())
         except ValueError:
             raise UserError(f"{path} is not a report: name run folders or their report.json") from None
     _tell(options, lambda: compare_facts(reports), lambda: compare(reports))
@@ -631,7 +635,6 @@ def main(arguments=None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except (Exception, KeyboardInterrupt) as error:
             code, said = _failed(error, given)
-            said = said if len(said) < 700 else f"{said[:400]} ... {said[-250:]}"
-            print("ssnas:", "".join(c if c.isprintable() else repr(c)[1:-1] for c in said), file=sys.stderr)
+            print("ssnas:", printable(said, 700), file=sys.stderr)
             return code
     return 0

@@ -200,8 +200,8 @@ def test_a_setting_by_name_and_a_wrong_one(say, tmp_path):
     ids=lambda one: one[-1] if isinstance(one, list) else None,
 )
 def test_a_wrong_setting_is_refused_before_anything_is_read_or_written(say, tmp_path, monkeypatch, arguments, words):
-    monkeypatch.setattr("ssnas_colab.stages.loader.load_data", lambda *_, **__: pytest.fail("images were read"))
     monkeypatch.setattr("ssnas_colab.stages.pipeline.load_data", lambda *_, **__: pytest.fail("images were read"))
+    monkeypatch.setattr("ssnas_colab.stages.loader.load_data", lambda *_, **__: pytest.fail("images were read"))
     code, said = say("run", *arguments, "--out", tmp_path / "run")
     assert code == 2 and not (tmp_path / "run").exists()
     one_sentence(said, *words)

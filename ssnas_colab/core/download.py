@@ -14,74 +14,132 @@ import shutil
 import time
 import urllib.error
 import urllib.request
+import zipfile
 from http.client import HTTPException
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from tqdm.auto import tqdm
 
-from .basics import UserError
+from .basics import UserError, format_duration, format_size
 
 # %% ../../nbs/core/06_download.ipynb #6b307941
+def _web_address(address) -> str:
+    "The address in the letters of a request (RFC 3986, host by IDNA); `UserError` where it is none of http or https."
+    try:
+        parts = urlsplit(str(address))
+        host, _ = parts.hostname.encode("idna"), parts.port  # which say whether they can be
+        netloc = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
+        fine = parts.scheme in ("http", "https") and host and netloc.isprintable() and " " not in netloc
+    except (ValueError, AttributeError):
+        fine = False
+    if not fine:
+        raise UserError(f"{address} is not a web address: it must begin with https:// or http://, then name a host")
+    path, query = (quote(part, "/%:@!$&'()*+,;=?", errors="surrogateescape") for part in (parts.path, parts.query))
+    return f"{parts.scheme}://{netloc}{path}{query and '?' + query}"
+
+
 def cached_name(address) -> str:
     "A file name for what lies at `address`: its last part behind eight digits that tell equal names apart."
-    last = re.sub(r"[^\w.-]+", "_", unquote(Path(urlsplit(address).path).name)) or "download"
-    return f"{hashlib.sha256(address.encode()).hexdigest()[:8]}-{last[-80:]}"
+    last = re.sub(r"[^\w.-]+", "_", unquote(Path(urlsplit(_web_address(address)).path).name)) or "download"
+    return f"{hashlib.sha256(address.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}-{last[-80:]}"
 
 # %% ../../nbs/core/06_download.ipynb #28dfff66
-def _attempt(address, part, timeout, name):
+_LEAST, _PACE = 1000, 60  # bytes a second, over so many seconds: less is a line that broke
+
+
+def _attempt(address, part, timeout, name, most, until):
     "Append to `part` what is missing of `address`; True if it is whole, False if the connection broke off."
     tag_file = part.with_name(part.name + ".tag")
     have, tag = part.stat().st_size if part.exists() else 0, tag_file.read_text() if tag_file.exists() else ""
     headers = {"User-Agent": "ssnas_colab", "Accept-Encoding": "identity"}
     if have and tag:
         headers |= {"Range": f"bytes={have}-", "If-Range": tag}
-    with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=timeout) as answer:
+    request = urllib.request.Request(_web_address(address), headers=headers)
+    with urllib.request.urlopen(request, timeout=timeout) as answer:
         if answer.headers.get_content_type() == "text/html":
             raise UserError(f"{address} answered with a web page, not a file: give the address of the file itself")
         begins = answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         have = have if answer.status == 206 and begins else 0
-        length = answer.headers.get("Content-Length")
+        length = answer.headers.get("Content-Length") or ""
         tag_file.write_text(answer.headers.get("ETag") or answer.headers.get("Last-Modified") or "")
-        total = have + int(length) if length else None
+        total = have + int(length) if re.fullmatch("[0-9]{1,18}", length) else None
+        room = min(most, have + shutil.disk_usage(part.parent).free)
         bar = {"desc": name, "total": total, "initial": have, "unit": "B", "unit_scale": True, "mininterval": 1}
-        with open(part, "r+b" if have else "wb") as file, tqdm.wrapattr(file, "write", bytes=False, **bar) as shown:
+        with open(part, "r+b" if have else "wb") as file, tqdm(**bar) as shown:
             file.seek(have)
-            shutil.copyfileobj(answer, shown, 1 << 18)
+            began, counted = time.monotonic(), have
+            while total is None or total <= room:
+                block = answer.read1(1 << 18)
+                have += len(block)
+                if not block or have > room:
+                    break
+                file.write(block)
+                shown.update(len(block))
+                now = time.monotonic()
+                if now > until:
+                    raise TimeoutError("it takes too long")
+                if now - began > _PACE:
+                    if have - counted < _LEAST * _PACE:
+                        return False
+                    began, counted = now, have
+        if max(total or 0, have) > room:
+            size = format_size(total) if total else f"more than {format_size(room)}"
+            raise UserError(f"{name} at {address} has {size}, but there is room for {format_size(room)}: make room")
     whole = total is None or part.stat().st_size == total
     if whole:
         tag_file.unlink()
     return whole
 
+
+_PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?<(!doctype\s+html|html|head|body|script)", re.IGNORECASE)
+
+
+def _no_file(path, name) -> str:
+    "Why what lies at `path` cannot be the file `name` that was asked for; '' where it can."
+    with open(path, "rb") as file:
+        head = file.read(512)
+    if _PAGE.match(head):
+        return "a web page came, not a file"
+    if name.lower().endswith((".zip", ".npz")) and not zipfile.is_zipfile(path):
+        return "what came is no zip"
+    return "" if head else "an empty file came"
+
 # %% ../../nbs/core/06_download.ipynb #e9dddf96
-def fetch(address, path, *, md5=None, name=None, timeout=30, attempts=5, pause=1.0) -> Path:
+def fetch(
+    address, path, *, md5=None, name=None, timeout=30, attempts=5, pause=1.0, most=1 << 36, seconds=6 * 3600,
+) -> Path:  # fmt: skip
     """The file at `address` (http or https) as `path`; nothing is done where `path` is there already.
 
     Shows progress, continues a download that broke off (also in another session), gives `path` its name only when all
-    bytes are there and the MD5 sum, if given, is right. `timeout`, `pause`: seconds. `UserError` where it cannot be
-    had, saying what to fetch by hand and where to put it.
+    bytes are there and the MD5 sum, if given, is right; without one, when it is no web page, not empty, and, by its
+    name a zip or npz, one. A page that was kept as `path` once is fetched anew. `timeout`, `pause`, `seconds` (of all
+    attempts together): seconds; `most`: bytes (64 GiB; and no more than the disk has free). `UserError` where it cannot
+    be had, saying what to fetch by hand and where to put it.
     """
-    path = Path(path)
-    if path.is_file():
+    path, called = Path(path), Path(urlsplit(_web_address(address)).path).name
+    if path.is_file() and (md5 or not _no_file(path, called)):
         return path
-    if urlsplit(address).scheme not in ("http", "https"):
-        raise UserError(f"{address} is not a web address: it must begin with https:// or http://")
     path.parent.mkdir(parents=True, exist_ok=True)
-    part, name = path.with_name(path.name + ".part"), name or path.name
+    part, name, until = path.with_name(path.name + ".part"), name or path.name, time.monotonic() + seconds
     by_hand = f"fetch {address} by hand and put it at {path}, or try again later"
     for attempt in range(attempts):
         time.sleep(pause * 2 ** (attempt - 1) if attempt else 0)
         reason, final = "the connection broke off", attempt + 1 == attempts
         try:
-            if _attempt(address, part, timeout, name):
+            if _attempt(address, part, timeout, name, most, until):
                 break
         except urllib.error.HTTPError as error:
             reason = f"the server says {error.code} {error.reason}"
             final |= error.code < 500 and error.code not in (408, 416, 429)
             if error.code == 416:  # nothing behind what we have: begin again
                 part.unlink(missing_ok=True)
-        except (OSError, HTTPException) as error:
+        except UserError:
+            raise
+        except (OSError, HTTPException, ValueError) as error:  # ValueError: an address that it was sent on to
             reason = str(getattr(error, "reason", error)) or type(error).__name__
+        if time.monotonic() > until:
+            reason, final = f"not whole after {format_duration(seconds)}; what came is kept", True
         if final:
             raise UserError(f"{name} could not be fetched ({reason}): {by_hand}")
     if md5:
@@ -92,13 +150,20 @@ def fetch(address, path, *, md5=None, name=None, timeout=30, attempts=5, pause=1
         if found.hexdigest() != md5.lower():
             part.unlink()
             raise UserError(f"{name} arrived damaged (its md5 is not {md5}): {by_hand}")
+    elif reason := _no_file(part, called):
+        part.unlink()
+        raise UserError(f"{name} could not be fetched ({reason}): {by_hand}")
     os.replace(part, path)
     return path
 
 # %% ../../nbs/core/06_download.ipynb #28a3c5da
 def drive_id(text):
     "The file's id in a Google Drive link, or `text` itself if it looks like an id; None for anything else."
-    text, parts = str(text), urlsplit(str(text))
+    text = str(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # a bracket where a host's number should be
+        return None
     if parts.netloc in ("drive.google.com", "docs.google.com", "drive.usercontent.google.com"):
         found = re.search(r"/d/([\w-]{20,})", parts.path) or re.search(r"(?:^|&)id=([\w-]{20,})", parts.query)
         return found[1] if found else None
@@ -111,7 +176,7 @@ def fetch_from_drive(link, path) -> Path:
     `UserError` for a link to a folder, without `gdown`, or where Drive does not give the file.
     """
     path, name = Path(path), drive_id(link)
-    if path.is_file():
+    if path.is_file() and not _no_file(path, path.name):
         return path
     if name is None:
         raise UserError(f"{link} is no link to one file on Google Drive: share a zip of the images and give its link")
@@ -120,9 +185,13 @@ def fetch_from_drive(link, path) -> Path:
     import gdown
 
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)  # a page that was kept once
     try:
         if not gdown.download(id=name, output=str(path), resume=True):  # beside, then renamed
             raise FileNotFoundError("no file came")
+        if reason := _no_file(path, path.name):
+            path.unlink()
+            raise FileNotFoundError(reason)
     except Exception as error:  # gdown's exceptions differ from version to version
         raise UserError(
             f"The file {name} on Google Drive could not be fetched ({' '.join(str(error).split())[:120]}): share it "

@@ -33,16 +33,22 @@ def on_drive(path) -> bool:
     return Path(path).absolute().as_posix().startswith("/content/drive/")
 
 # %% ../../nbs/core/04_environment.ipynb #c20b18aa
-def cache_folder(name="") -> Path:
-    """The folder for downloads and large arrays, made if need be: `SSNAS_CACHE` or ~/.cache/ssnas_colab.
+def cache_folder(name="", make=True) -> Path:
+    """The folder for downloads and large arrays: `SSNAS_CACHE` or ~/.cache/ssnas_colab; make: if it is not there yet.
 
-    `UserError` where `SSNAS_CACHE` names a folder on Google Drive: a data set there would be read file by file, slowly.
+    `UserError` where `SSNAS_CACHE` names a folder on Google Drive (a data set there would be read file by file,
+    slowly), and where the folder cannot be made.
     """
-    path = Path(os.environ.get("SSNAS_CACHE") or "~/.cache/ssnas_colab").expanduser()
+    path = Path(os.path.expanduser(os.environ.get("SSNAS_CACHE") or "~/.cache/ssnas_colab"))
     if on_drive(path):
         raise UserError(f"SSNAS_CACHE names {path}, which lies on Google Drive: name a folder on the local disk")
     path = path / name
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        if make:
+            path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(f"The cache {path} cannot be made ({why}): set SSNAS_CACHE to a folder that can") from None
     return path
 
 # %% ../../nbs/core/04_environment.ipynb #856025c9

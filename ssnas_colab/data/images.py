@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SIXTEEN', 'ENDINGS', 'Source', 'require_two_classes', 'deep_values', 'scaled', 'to_rgb', 'to_square', 'fit_told',
            'with_channels', 'natural_size', 'looks_like_image', 'images_among', 'read_file', 'Folder', 'leads_out',
-           'Zip', 'open_images', 'copies', 'open_picture', 'problem_with', 'by_reason', 'window_of', 'find_window',
-           'file_reader', 'told_pixels']
+           'names_in_zip', 'Zip', 'open_images', 'copies', 'open_picture', 'problem_with', 'by_reason', 'window_of',
+           'find_window', 'file_reader', 'told_pixels']
 
 # %% ../../nbs/data/01_images.ipynb #8791615a
 import contextlib
@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm.auto import tqdm
 
-from ..core.basics import UserError
+from ..core.basics import UserError, what_is
 from .memmap import flush, in_memory
 
 # %% ../../nbs/data/01_images.ipynb #d002ad55
@@ -190,14 +190,20 @@ _DOCUMENTS = tuple(".txt .md .csv .tsv .json .xml .html .pdf .yaml .yml .py .ipy
 _FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
 _SYSTEM = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found", "system volume information"}
 _LARGEST = 1 << 29  # bytes of one image file
+_LONGEST = 1000  # characters of a path below a folder or in a zip
+
+
+def _formats():
+    "Those of `_FORMATS` that Pillow reads here; no others are opened, whatever a file is called: EPS runs Ghostscript."
+    Image.init()
+    return [kind for kind in _FORMATS if kind in Image.OPEN]
 
 
 def looks_like_image(head: bytes) -> bool:
     "Whether a file that begins with these bytes (132 or more, if it has as many) is an image, by what it is."
     if head[128:132] == b"DICM" or head[:6] == b"\x93NUMPY":
         return True
-    Image.init()
-    answers = [Image.OPEN[kind][1](head[:16]) for kind in _FORMATS if kind in Image.OPEN and len(head) >= 16]
+    answers = [Image.OPEN[kind][1](head[:16]) for kind in _formats() if len(head) >= 16]
     return any(answer and not isinstance(answer, str) for answer in answers)  # text: why Pillow cannot read it here
 
 
@@ -207,7 +213,9 @@ def images_among(names, head):
     for name in sorted(names):
         parts = name.lower().split("/")
         system = any(part.startswith(".") or part in _SYSTEM for part in parts)
-        if system:
+        if len(name) > _LONGEST:
+            others.append((f"{name[:60]}...", f"a name of {len(name):,} characters"))
+        elif system:
             others += [(name, "hidden, or the system's")] if parts[-1].endswith(ENDINGS) else []
         elif parts[-1].endswith(ENDINGS) or not parts[-1].endswith(_DOCUMENTS) and looks_like_image(head(name)):
             found.append(name)
@@ -217,7 +225,9 @@ def images_among(names, head):
 
 
 def read_file(path, most=None) -> bytes:
-    "The bytes of an image file, or its first `most`; `ValueError` where it is larger than 512 MiB."
+    "The bytes of an image file, or its first `most`; `ValueError` for over 512 MiB, and for a pipe or a device."
+    if what_is(path) == "other":
+        raise ValueError("no file, but a pipe or a device")
     if most is not None:
         with open(path, "rb") as file:
             return file.read(most)
@@ -234,20 +244,24 @@ class Folder:
     """
 
     def __init__(self, path):
-        self.path, self.facts, every, seen = Path(path), {}, [], set()
+        self.path, facts, odd, seen = Path(path), {}, [], set()
         for root, folders, files in os.walk(path, followlinks=True):
             if os.path.realpath(root) in seen:
                 folders.clear()
                 continue
             seen.add(os.path.realpath(root))
-            every += ["/".join([*Path(root).relative_to(path).parts, name]) for name in files]
-        self.names, self.others = images_among(every, self.head)
-        for name in self.names:
-            try:
-                found = (self.path / name).stat()
-                self.facts[name] = found.st_size, found.st_mtime_ns
-            except OSError:  # a link that leads nowhere
-                self.facts[name] = -1, 0
+            for name in files:
+                name = "/".join([*Path(root).relative_to(path).parts, name])
+                try:
+                    found = os.stat(f"{path}/{name}")
+                    facts[name] = found.st_size, found.st_mtime_ns
+                    if not stat.S_ISREG(found.st_mode):
+                        odd.append(name)
+                except OSError:  # a link that leads nowhere
+                    facts[name] = -1, 0
+        self.names, self.others = images_among(facts.keys() - odd, self.head)
+        self.others += [(name, "no file, but a pipe or a device") for name in sorted(odd)]
+        self.facts = {name: facts[name] for name in self.names}
 
     def head(self, name):
         "The first bytes of the file `name`, none where it cannot be read."
@@ -267,6 +281,12 @@ def leads_out(info) -> bool:
     return bool(climbs) or stat.S_ISLNK(info.external_attr >> 16)
 
 
+def names_in_zip(path):
+    "The names of the members of the zip at `path`; None where there is none that can be read."
+    with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:  # whatever a damaged one makes it raise
+        return archive.namelist()
+
+
 class Zip:
     "Image files in a zip, read from where they lie; names, facts (name -> bytes, checksum) and others as in `Folder`."
 
@@ -274,7 +294,7 @@ class Zip:
         self.path, self.members = Path(path), {}
         try:
             self.archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        except Exception as error:  # whatever a damaged archive makes its reader raise
             raise UserError(f"{path} could not be read as a zip ({error}): make or download it again") from None
         for info in self.archive.infolist():
             if leads_out(info):
@@ -302,10 +322,11 @@ class Zip:
 
 def open_images(path):
     "The `Folder` or `Zip` at `path`; `UserError` where there is no such place, or no image in it."
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise UserError(f"There is nothing at {path}: name a folder or zip of images")
-    files = Folder(path) if path.is_dir() else Zip(path)
+    path, kind = Path(os.path.expanduser(path)), what_is(os.path.expanduser(path))
+    if kind not in ("file", "folder"):
+        what = "a pipe or a device" if kind else "nothing"
+        raise UserError(f"There is {what} at {path}: name a folder or zip of images")
+    files = Folder(path) if kind == "folder" else Zip(path)
     if not files.names:
         kinds = Counter(Path(name).suffix.lower() or "without ending" for name, _ in files.others)
         more = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
@@ -391,7 +412,7 @@ def open_picture(data: bytes, name="") -> Image.Image:
         return _dicom(data)
     if data[:6] == b"\x93NUMPY":
         return _numpy(data)
-    image = Image.open(BytesIO(data))
+    image = Image.open(BytesIO(data), formats=_formats())
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise ValueError(f"several pictures in one file ({image.n_frames})")
     if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):

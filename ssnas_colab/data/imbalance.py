@@ -213,6 +213,8 @@ def choose_images(source, factor, profile, seed, class_order="kept"):
         out = np.isin(unknown["train"] if groups is None else groups[unknown["train"]], measured)
         left += [(place, "its group is in another split too") for place in unknown["train"][out]]
         parts["train"] = _together(*parts["train"], unknown["train"][~out])
+    if few := [split for split, (places, _) in parts.items() if not len(places)]:
+        raise UserError(f"{source.where} has too few images, none is left for {few[0]}: add images")
     return {split: parts[split] for split in ("train", "val", "test")}, [(source.file_name(p), why) for p, why in left]
 
 

@@ -455,6 +455,12 @@ def _as_array(values, where):
         array = array[:, 0]
     if array.dtype.kind == "O":
         each = array.reshape(-1)
+        for one in each:
+            for part in one if isinstance(one, (list, set)) and array.ndim == 1 else [one]:
+                if isinstance(part, (dict, list, set, tuple, np.ndarray)):
+                    raise UserError(f"The labels in {where} hold {type(part).__name__}, which is no label: correct it")
+                if isinstance(part, int) and not -(1 << 63) <= part < 1 << 64:
+                    raise UserError(f"The labels in {where} hold a number beyond 64 bits: correct it")
         number = [isinstance(one, (int, float, np.number, np.bool_)) for one in each]
         if all(known or not isinstance(one, (list, set)) and is_missing(one) for one, known in zip(each, number)):
             array = np.array([one if known else np.nan for one, known in zip(each, number)], float).reshape(array.shape)
@@ -546,10 +552,12 @@ def _text_array(values, where, names, uncertain, delimiter):
                 f"Label {odd[0]} in {where} is {values[odd[0]]!r}, but others are lists: write a list for each"
             )
         parts = {part for one in found if one for part in one}
-        if names is not None and all(part.isdigit() and int(part) < len(names) for part in parts):
+        if names is not None and all(re.fullmatch("[0-9]{1,9}", part) and int(part) < len(names) for part in parts):
             found = [one and [names[int(part)] for part in one] for one in found]
         images, name_of = np.arange(len(found)), "image {}".format
         labels, used, said = _from_names(found, "labels", where, uncertain, None, images, None, name_of, True)
+        if not used:
+            raise UserError(f"No image has a label in {where}: fill some in, or give the images without them")
     else:
         labels, used, said = text_labels(["labels"], [[one] for one in values], where, **how)
     if names is None:

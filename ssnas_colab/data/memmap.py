@@ -6,6 +6,7 @@
 __all__ = ['in_memory', 'flush', 'ArrayStore', 'image_key', 'compacted']
 
 # %% ../../nbs/data/05_memmap.ipynb #8a376872
+import contextlib
 import hashlib
 import json
 import math
@@ -14,11 +15,12 @@ import os
 import shutil
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
 
-from ..core.basics import UserError
+from ..core.basics import UserError, format_size, read_json
 from ..core.environment import cache_folder, memory_bytes, on_drive
 from ..core.files import write_atomically
 
@@ -37,76 +39,118 @@ def flush(array):
             mapped.madvise(mmap.MADV_DONTNEED)
 
 # %% ../../nbs/data/05_memmap.ipynb #5a76e60d
+def _is_mine(handle):
+    "Lock the open file for this process as long as it is open; False where another process has it."
+    try:
+        from fcntl import LOCK_EX, LOCK_NB, flock
+
+        flock(handle, LOCK_EX | LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):  # Windows, or a disk without locks: then by its age
+        return time.time() - os.fstat(handle).st_mtime > 2 * 86400
+    return True
+
+
 class ArrayStore:
     """Arrays for images: in memory up to `limit` bytes (None: a quarter of the memory), beyond it in files.
 
-    folder: where the files go (None, or a folder on Google Drive: `cache_folder("arrays")`). A context manager: files
-    that were not kept are removed at its end. Calling it with a shape gives a uint8 array; `UserError` on a full disk.
+    folder: where the files go (None, or a folder on Google Drive: `cache_folder("arrays")`), made when there is a file.
+    A context manager: files that were not kept are removed at its end, and at its begin those that killed processes
+    have left. Calling it with a shape gives a uint8 array; `UserError` where the disk is full or cannot be written.
     """
 
     def __init__(self, folder=None, limit=None):
-        self.folder = cache_folder("arrays") if folder is None or on_drive(folder) else Path(folder)
+        here = folder is None or on_drive(folder)
+        self.folder = cache_folder("arrays", make=False) if here else Path(folder)
         self.limit = memory_bytes() // 4 if limit is None else limit
-        self.made = []
+        self.made = {}  # path -> the handle that holds its lock
 
     def __enter__(self):
         for old in self.folder.glob("unfinished-*.npy"):
-            if time.time() - old.stat().st_mtime > 2 * 86400:
-                old.unlink(missing_ok=True)
+            with contextlib.suppress(OSError), open(old, "rb") as file:
+                if _is_mine(file.fileno()):
+                    old.unlink()
         return self
 
     def __exit__(self, *caught):
-        for path in self.made:
+        for path, handle in self.made.items():
+            os.close(handle)
             path.unlink(missing_ok=True)
 
     def __call__(self, shape):
         size = math.prod(shape)
         if size <= self.limit:
             return in_memory(shape)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(self.folder).free
-        if free < size:
-            raise UserError(
-                f"The images need {size / 1e9:.3g} GB in {self.folder}, where {free / 1e9:.3g} GB are free: choose a "
-                "smaller image size or set SSNAS_CACHE to a folder on a larger disk"
-            )
-        handle, name = tempfile.mkstemp(".npy", "unfinished-", self.folder)
-        os.close(handle)
-        self.made.append(Path(name))
-        return np.lib.format.open_memmap(name, "w+", np.uint8, shape)
+        why = f"The images need {format_size(size)} on the disk"
+        what = "choose a smaller image size or set SSNAS_CACHE to a folder on a larger disk"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(self.folder).free
+            if free < size:
+                raise UserError(f"{why}, and {format_size(free)} are free in {self.folder}: {what}")
+            return self._file(shape)
+        except OSError as error:
+            raise UserError(f"{why}, but {self.folder} took none ({error.strerror or error}): {what}") from None
+
+    def _file(self, shape):
+        "A new array in a file of its own, locked, its blocks reserved."
+        while True:
+            handle, name = tempfile.mkstemp(".npy", "unfinished-", self.folder)
+            _is_mine(handle)
+            if os.path.exists(name):
+                break
+            os.close(handle)  # another build has cleared it away before it was locked
+        self.made[Path(name)] = handle
+        images = np.lib.format.open_memmap(name, "w+", np.uint8, shape)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(handle, 0, os.fstat(handle).st_size)
+        return images
 
     def keep(self, name, images, facts):
         """`images`, kept below `name` with `facts` (for JSON) if they lie in a file of this store; then its mapping.
 
-        Only the images' rows count; a file may be longer.
+        Only the images' rows count; a file may be longer. Where the disk takes no more, they are not kept, with a
+        warning.
         """
         path = Path(getattr(images, "filename", None) or "")
         if path not in self.made:
             return images
-        images.flush()
-        kept = self.folder / f"{name}.npy"
-        os.replace(path, kept)
-        write_atomically(kept.with_suffix(".json"), json.dumps({"rows": len(images), "facts": facts}).encode())
-        return self.find(name)[0]
+        kept, record = self.folder / f"{name}.npy", json.loads(json.dumps({"rows": len(images), "facts": facts}))
+        try:
+            images.flush()
+            os.replace(path, kept)
+            write_atomically(kept.with_suffix(".json"), json.dumps(record | {"sha256": _sum_of(record)}).encode())
+            return self.find(name)[0]
+        except OSError as error:
+            warnings.warn(f"{self.folder} took no more ({error.strerror or error}): the next session reads all images "
+                          "anew", stacklevel=2)  # fmt: skip
+            with contextlib.suppress(OSError):
+                kept.unlink(missing_ok=True)
+            return images
 
     def find(self, name):
         "What `keep` kept below `name`: (images, facts), or None where it is not there or damaged."
         record = self.folder / f"{name}.json"
-        if not record.is_file():
-            return None
-        stored = json.loads(record.read_text(encoding="utf-8"))
         try:
+            stored = read_json(record.read_bytes())
             images = np.load(record.with_suffix(".npy"), mmap_mode="c", allow_pickle=False)
-        except (OSError, ValueError):  # removed or cut short: it is made again
+            whole = stored.pop("sha256") == _sum_of(stored) and images.dtype == np.uint8
+            rows = stored["rows"]
+            return (images[:rows], stored["facts"]) if whole and rows <= len(images) else None
+        except (OSError, ValueError, OverflowError, KeyError, TypeError, AttributeError):  # it is made again
             return None
-        return images[: stored["rows"]], stored["facts"]
+
+
+def _sum_of(record):
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 # %% ../../nbs/data/05_memmap.ipynb #b185600d
 def image_key(*keys) -> str:
     "A name for the images that depend on `keys` (text, numbers, arrays)."
     digest = hashlib.sha256()
     for key in keys:
-        digest.update(key.tobytes() if isinstance(key, np.ndarray) else f"{key}\n".encode())
+        digest.update(key.tobytes() if isinstance(key, np.ndarray) else f"{key}\n".encode(errors="backslashreplace"))
     return digest.hexdigest()[:24]
 
 # %% ../../nbs/data/05_memmap.ipynb #5abd689b

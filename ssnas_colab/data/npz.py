@@ -7,6 +7,7 @@ __all__ = ['LAYOUTS', 'Stored', 'array_reader', 'read_npz', 'is_array', 'pixel_a
            'images_of']
 
 # %% ../../nbs/data/03_npz.ipynb #aa862a4b
+import math
 import zipfile
 import zlib
 from io import BytesIO
@@ -35,25 +36,30 @@ def _header(file):
 
 
 class Stored:
-    "One array of an npz: its shape and type at once, its rows in blocks."
+    "One array of an npz: its shape and type at once, its rows in blocks; `ValueError` where it holds less than those."
 
     def __init__(self, path, key):
         self.path, self.key = path, key
         with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as file:
             self.shape, self.by_columns, self.dtype = _header(file)
-        self.ndim, self.size = len(self.shape), int(np.prod(self.shape))
+            held = archive.getinfo(f"{key}.npy").file_size - file.tell()
+        self.ndim, self.size = len(self.shape), math.prod(self.shape)
+        if self.dtype.hasobject:
+            raise ValueError(f"{key} holds Python objects, a pickle, which are not read")
+        if min(self.shape, default=0) < 0 or self.size * max(self.dtype.itemsize, 1) > held:
+            raise ValueError(f"{key} is said to be {self.dtype} of {self.shape}, which is not what it holds")
 
     def __len__(self):
         return self.shape[0]
 
     def blocks(self):
         "(first row, array of the next rows) to the end; `UserError` where the archive is damaged."
-        if self.by_columns:
-            with np.load(self.path, allow_pickle=False) as stored:
-                yield 0, stored[self.key]
-            return
         row = self.size // max(len(self), 1) * self.dtype.itemsize
         try:
+            if self.by_columns:
+                with np.load(self.path, allow_pickle=False) as stored:
+                    yield 0, stored[self.key]
+                return
             with zipfile.ZipFile(self.path) as archive, archive.open(f"{self.key}.npy") as file:
                 _header(file)
                 for first in range(0, len(self), _ROWS):
@@ -62,6 +68,10 @@ class Stored:
                     yield first, block.reshape(rows, *self.shape[1:])
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"{self.key} in {self.path} is damaged ({error}): make or download it again") from None
+
+    def whole(self):
+        "All of it as one array; `UserError` as from `blocks`."
+        return np.concatenate([block for _, block in self.blocks()])
 
 # %% ../../nbs/data/03_npz.ipynb #c1a78625
 def _blocks(array):
@@ -131,10 +141,9 @@ def _npz_arrays(path):
             raise ValueError("it is no archive")
         with np.load(path, allow_pickle=False) as stored:
             names = stored.files
-            given = [key for key in keys if key in names]
-            found = {key: Stored(path, key) if key.endswith("images") else stored[key] for key in given}
+            found = {key: Stored(path, key) for key in keys if key in names}
     except Exception as error:  # whatever a damaged archive makes NumPy raise
-        reason = " ".join(str(error).split())[:80]
+        reason = " ".join(str(error).split())[:120]
         raise UserError(f"{path} could not be read as an npz of arrays ({reason}): make or download it again") from None
     if "train_images" not in found:
         holds = ", ".join(names[:6]) or "nothing"
@@ -151,6 +160,7 @@ def _labels_of(path, found, sizes, class_names, uncertain):
                 f"{key} in {path} must be whole numbers from 0 (-1: no label) of shape (N, 1) or (N, L) for its "
                 f"{count} images, not {labels.dtype} of {labels.shape}: correct them"
             )
+        labels = found[key] = labels.whole()
         if labels.ndim == 2 and labels.shape[1] > 1 and labels.max() > 1:
             wide = f"{key} in {path} has {labels.shape[1]} columns"
             raise UserError(f"{wide}: it must hold 0 and 1 only (-1: not known), not {labels.max():g}")

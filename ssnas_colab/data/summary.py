@@ -13,7 +13,7 @@ import math
 import numpy as np
 import torch
 
-from ..core.basics import UserError
+from ..core.basics import UserError, plot_text, printable
 from .augment import to_float, two_views
 from .images import by_reason
 from .imbalance import imbalance_facts
@@ -34,6 +34,10 @@ def shared_images(data) -> list:
 # %% ../../nbs/data/08_summary.ipynb #a82b5386
 def description(data):
     "Lines for a person: what it is, the splits, the classes, how all was read, what was set aside."
+    return (printable(line, 2000) for line in _lines(data))
+
+
+def _lines(data):
     sizes = ", ".join(f"{len(images):,} {split}" for split, images in data.images.items())
     known = len(data.labelled())
     if data.labels and known < len(data.images["train"]):
@@ -43,7 +47,7 @@ def description(data):
     yield f"images: {sizes}"
     if data.labels:
         facts = imbalance_facts(data.labels["train"], data.num_classes)
-        counts = [f"{name} {count:,}" for name, count in zip(data.class_names, data.counts())]
+        counts = [f"{printable(name, 80)} {count:,}" for name, count in zip(data.class_names, data.counts())]
         shown = counts if len(counts) <= 20 else [*counts[:10], f"... {len(counts) - 15} more ...", *counts[-5:]]
         kind = "labels" if data.task == "multi-label" else "classes"
         factor = f"imbalance factor {data.imbalance_factor():.4g} in training"
@@ -68,7 +72,7 @@ def description(data):
     if data.set_aside:
         counted = ", ".join(f"{count} {reason}" for reason, count in by_reason(data.set_aside).items())
         yield f"set aside {len(data.set_aside)} ({counted})"
-        listed = "; ".join(f"{name} ({reason})" for name, reason in data.set_aside[:10])
+        listed = "; ".join(f"{printable(name, 150)} ({reason})" for name, reason in data.set_aside[:10])
         more = f"; and {len(data.set_aside) - 10} more" if len(data.set_aside) > 10 else ""
         yield f"  {listed}{more}"
 
@@ -135,13 +139,13 @@ def plot_class_counts(data):
         ax.bar_label(bars, labels=[f"{count:,}" for count in counts], fontsize=8)
         ax.margins(y=0.12)
     step = math.ceil(len(counts) / 30)
-    labels = [name if len(name) <= 18 else name[:16] + "..." for name in names[::step]]
+    labels = [plot_text(name if len(name) <= 18 else name[:16] + "...") for name in names[::step]]
     ax.set_xticks(range(0, len(counts), step), labels, fontsize=8)
     if sum(map(len, labels)) > 70:
         ax.tick_params(axis="x", rotation=90)
     ax.set_ylabel("training images")
     title = f"imbalance factor {data.imbalance_factor():.3g}" if data.labels else "no labels"
-    ax.set_title(f"{data.name}: {title}")
+    ax.set_title(plot_text(f"{data.name[:60]}: {title}"))
     ax.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -166,6 +170,7 @@ def _plot_sheet(labels, rows):
     "A matplotlib figure of the sheet, with a label beside each row."
     from matplotlib import pyplot
 
+    labels = [plot_text(label) for label in labels]
     columns, height = max(map(len, rows)), rows[0].shape[2]
     beside = 0.4 + 0.09 * max(map(len, labels))  # inches for the names
     inches = (0.55 * columns + beside, 0.55 * len(rows) + 0.2)
@@ -187,7 +192,7 @@ def plot_examples(data, per_class: int = 8):
         return _plot_sheet([""] * len(rows), rows)
     rarest = sorted(range(data.num_classes), key=lambda c: counts[c])[:12]
     rows = [train[members(data.labels["train"], c)[:per_class]] for c in rarest]
-    return _plot_sheet([f"{data.class_names[c]} ({counts[c]:,})" for c in rarest], rows)
+    return _plot_sheet([f"{printable(data.class_names[c], 40)} ({counts[c]:,})" for c in rarest], rows)
 
 # %% ../../nbs/data/08_summary.ipynb #d10197a6
 def with_views(images, policy, seed=0) -> list:

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..core.basics import UserError
 from .folders import stamp, without_copies
-from .images import ENDINGS, Source, copies, file_reader, open_images, require_two_classes
+from .images import ENDINGS, Source, copies, file_reader, open_images, read_file, require_two_classes
 from .labels import MISSING, NO, OTHER, YES, is_missing, meaning, plain_text, same_name, text_labels
 
 # %% ../../nbs/data/04_tables.ipynb #718ae144
@@ -35,7 +35,10 @@ def _plain(text):
 
 def table_rows(path, data=None):
     "The cells of a CSV as lists of text, all of one length; `UserError` where it is no table."
-    data = Path(path).read_bytes() if data is None else data
+    try:
+        data = read_file(path) if data is None else data
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} could not be read ({getattr(error, 'strerror', None) or error}): name a CSV") from None
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:

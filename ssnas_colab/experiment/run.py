@@ -20,6 +20,7 @@ import numpy as np
 from .. import __version__
 from ..core.basics import UserError, settings_diff
 from ..core.files import Files, figure_bytes
+from ..core.forms import read_form
 from .checkpoints import Checkpoints
 
 # %% ../../nbs/experiment/02_run.ipynb #4eea4108
@@ -81,7 +82,7 @@ class Run(Files):
                 raise UserError(f"{path} holds other files and no run: name an empty or a new folder")
             return None
         try:
-            stored = json.loads((path / "run.json").read_text(encoding="utf-8"))
+            stored = read_form("run.json", (path / "run.json").read_bytes())
             run = cls(path, stored["config"], stored["created"], complete, stored.get("machine"))
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{path / 'run.json'} is damaged: restore it or name another folder") from None
@@ -181,8 +182,8 @@ class Run(Files):
         self.write(name, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
     def load_json(self, name):
-        "The JSON artefact `name`; `UserError` where it is missing or damaged."
-        return self._load(name, json.loads)
+        "The JSON artefact `name`; `UserError` where it is missing, damaged, or of another form than `core.forms` says."
+        return self._load(name, lambda data: read_form(name, data))
 
     def save_text(self, name, text):
         "Store `text` under `name` in UTF-8."

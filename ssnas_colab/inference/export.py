@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from .. import __version__
-from ..core.basics import UserError
+from ..core.basics import UserError, read_json, what_is
 from ..core.files import Files, figure_bytes, new_file
 from ..data.images import SIXTEEN, leads_out
 from ..experiment.run import Run
@@ -143,39 +143,61 @@ def export_run(run, path_zip, name="searched") -> Path:
 
 # %% ../../nbs/inference/02_export.ipynb #b8c8754d
 _MOST = {"model.json": 1 << 24, "model.safetensors": 1 << 31}  # bytes
+_TIMES = 10  # how many times its size in the archive a member may have: weights, which are noise, hardly get smaller
 
 
 def _whole(value, least, most):
-    return isinstance(value, int) and least <= value <= most
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _is_number(value, least=-1e6, most=1e6):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
 
 
 def _is_window(value):
     "Whether a window is None, `SIXTEEN`, or two finite numbers, the lower first."
     if value is None or value == SIXTEEN:
         return True
-    numbers = isinstance(value, list) and len(value) == 2 and all(isinstance(end, (int, float)) for end in value)
-    return numbers and -1e12 < value[0] < value[1] < 1e12
+    numbers = isinstance(value, list) and len(value) == 2 and all(_is_number(end, -1e12, 1e12) for end in value)
+    return numbers and value[0] < value[1]
+
+
+def _are_counts(counts, images, classes):
+    "Whether these are images of each class, and those with a label: a number, or one for each class."
+    images = images if isinstance(images, list) else [images] * classes
+    fine = isinstance(counts, list) and len(counts) == len(images) == classes
+    return fine and all(_is_number(count, 0, 1e15) for count in [*counts, *images])
 
 
 def _checked(facts):
     "The facts, if each has a form that can be worked with; `ValueError` otherwise."
-    channels, numbers = facts["channels"], [*facts["mean"], *facts["std"]]
+    channels, names, tau = facts["channels"], facts["class_names"], facts.get("tau")
     good = {
-        "class_names": facts["class_names"] and all(isinstance(name, str) for name in facts["class_names"]),
-        "size": len(facts["size"]) == 2 and all(_whole(side, 1, 4096) for side in facts["size"]),
-        "channels": channels in (1, 3),
-        "mean and std": len(numbers) == 2 * channels and all(isinstance(value, (int, float)) for value in numbers),
+        "name": isinstance(facts["name"], str),
+        "class_names": isinstance(names, list) and names and all(isinstance(name, str) for name in names),
+        "size": len(facts["size"]) == 2 and all(_whole(side, 1, 1024) for side in facts["size"]),
+        "channels": _whole(channels, 1, 3) and channels != 2,
+        "mean and std": all(len(facts[k]) == channels and all(map(_is_number, facts[k])) for k in ("mean", "std")),
         "task": facts["task"] in TASKS,
         "resize": facts["resize"] in RESIZES,
         "window": _is_window(facts.get("window", SIXTEEN)),
         "width": facts["kind"] != "genotype" or _whole(facts["width"], 1, 10_000),
+        "width of a mobilenet": facts["kind"] != "mobilenet" or _is_number(facts.get("width") or 1.0, 0.001, 100),
         "depth": facts["kind"] != "genotype" or _whole(facts["depth"], 1, 1_000),
         "classifier": facts["classifier"] in ("linear", "cosine"),
+        "tau": tau is None or _is_number(tau) and _are_counts(facts["counts"], facts["images"], len(names)),
     }
-    bad = [name for name, fine in good.items() if not fine]
-    if bad or not isinstance(facts["name"], str):
-        raise ValueError(f"model.json has no usable {(bad or ['name'])[0]}")
+    if bad := [name for name, fine in good.items() if not fine]:
+        raise ValueError(f"model.json has no usable {bad[0]}")
     return facts
+
+
+def _finite(weights):
+    "The weights, if all are numbers; `ValueError` otherwise."
+    for name, tensor in weights.items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"the weights {name[:60]} are no numbers: its training diverged")
+    return weights
 
 # %% ../../nbs/inference/02_export.ipynb #7d6827bb
 def _bounded(path, sizes, read):
@@ -191,13 +213,15 @@ def _bounded(path, sizes, read):
 def _members(path):
     "The members in `_MOST` of an archive, or of a folder, as bytes by name."
     if path.is_dir():
-        sizes = {one.name: one.stat().st_size for one in path.iterdir()}
+        sizes = {name: (path / name).stat().st_size for name in _MOST if what_is(path / name) == "file"}
         return _bounded(path, sizes, lambda name: (path / name).read_bytes())
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             if leads_out(info):
                 told = f"{path} has the member {info.filename!r}, which leads out of it"
                 raise UserError(f"{told}: do not trust this file")
+            if info.filename in _MOST and info.file_size > _TIMES * info.compress_size + (1 << 24):
+                raise UserError(f"{info.filename} in {path} is packed too tightly: do not trust this file")
         return _bounded(path, {info.filename: info.file_size for info in archive.infolist()}, archive.read)
 
 
@@ -211,10 +235,10 @@ def read_archive(path) -> tuple:
 
     try:
         found = _members(Path(path))
-        facts = json.loads(found["model.json"])
+        facts = read_json(found["model.json"])
         if (number := facts["format"]) > ARCHIVE_FORMAT:
             raise UserError(f"{path} was written by a newer version (format {number}): `pip install -U ssnas_colab`")
-        return _checked(facts), load(found["model.safetensors"])
+        return _checked(facts), _finite(load(found["model.safetensors"]))
     except UserError:
         raise
     except Exception as error:  # whatever a damaged archive makes its readers raise

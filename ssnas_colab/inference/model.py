@@ -91,8 +91,11 @@ def build_network(facts, weights):
                 raise ValueError(f"networks of the kind {kind!r} are not known")
             if facts["classifier"] == "cosine":
                 net.classifier = CosineLinear(net.classifier.in_features, net.classifier.out_features)
+        kinds = {name: tensor.dtype for name, tensor in net.state_dict().items()}
         net.load_state_dict({name: tensor.detach() for name, tensor in weights.items()}, assign=True)
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        if other := [name for name, tensor in weights.items() if tensor.dtype != kinds[name]]:
+            raise ValueError(f"{other[0]} is {weights[other[0]].dtype}, not {kinds[other[0]]}")
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(
             f"The weights of {facts.get('name', 'the network')} are not those of the network that is described with "
@@ -194,13 +197,19 @@ class Model(torch.nn.Module):
 
     @torch.no_grad()
     def scores(self, pixels, batch_size=64) -> np.ndarray:
-        "Probabilities (N, K), float32, of pixels as `ImageData.images` has them: uint8 (N, channels, H, W)."
+        """Probabilities (N, K), float32, of pixels as `ImageData.images` has them: uint8 (N, channels, H, W).
+
+        At most `batch_size` at a time, of images above 64 x 64 fewer. `UserError` where one is no number.
+        """
         pixels, was_training = torch.from_numpy(np.ascontiguousarray(pixels)), self.training
         self.eval()
         try:
-            found = [predict_scores(self(part), self.task).cpu() for part in pixels.split(batch_size)]
+            most = max(1, min(batch_size, (1 << 18) // pixels[0, 0].numel() if len(pixels) else 1))
+            found = [predict_scores(self(part), self.task).cpu() for part in pixels.split(most)]
         finally:
             self.train(was_training)
+        if not all(part.isfinite().all() for part in found):
+            raise UserError(f"{self.facts['name']} gives no numbers, its weights are too large: train it again")
         return torch.cat(found).numpy()
 
     def predict(self, images, batch_size=64) -> np.ndarray:

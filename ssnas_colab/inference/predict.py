@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.basics import UserError
+from ..core.basics import UserError, printable, what_is
 from ..core.files import Files, new_file
 from ..data.images import open_images
 from ..experiment.run import Run
@@ -29,7 +29,7 @@ def load_model(run: Run | str | Path, name: str = "searched") -> Model:
     name: which network of the run (an archive has one only, whichever it is): "searched", "resnet18", "random_0", ...
     For a further seed name its folder, `RUN/seed_1`. `UserError` where there is no such network, or it is damaged.
     """
-    if not isinstance(run, Run) and (Path(run).is_file() or (Path(run) / "model.json").is_file()):
+    if not isinstance(run, Run) and (what_is(run) == "file" or what_is(Path(run) / "model.json") == "file"):
         facts, weights = read_archive(run)
         if name not in ("searched", facts["name"]):
             raise UserError(f"{run} holds the network {facts['name']!r}, not {name!r}: name the archive that does")
@@ -77,16 +77,26 @@ def predict_files(model, paths, batch_size=64) -> list:
     return _predictions(model, [(str(path), FILES, path) for path in paths], batch_size)
 
 # %% ../../nbs/inference/03_predict.ipynb #24c39e6f
+def _cell(text):
+    "A cell that no spreadsheet takes for a formula."
+    text = printable(text)
+    return f"'{text}" if text.lstrip().lstrip("'").startswith(("=", "+", "-", "@")) else text
+
+
 def write_predictions(model, predictions, csv_path):
-    "Write `Prediction`s as a CSV with a row for each file; `UserError` where that file exists or cannot be written."
+    """Write `Prediction`s as a CSV with a row for each file; `UserError` where that file exists or cannot be written.
+
+    A spreadsheet runs a cell that begins with = + - @ as a formula (OWASP: CSV injection), and names are not ours: such
+    a cell has an apostrophe before it, as has one of apostrophes and such a sign. Names are `printable`.
+    """
     path, text = new_file(csv_path), io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["file", "predicted", *(f"probability {name}" for name in model.class_names), "problem"])
+    table.writerow(["file", "predicted", *(_cell(f"probability {name}") for name in model.class_names), "problem"])
     for file, answer, row, problem in predictions:
         told = "" if answer is None else answer if isinstance(answer, str) else "|".join(answer)
         numbers = [""] * len(model.class_names) if row is None else [f"{value:.6g}" for value in row]
-        table.writerow([file, told, *numbers, problem])
-    Files(path.parent).write(path.name, text.getvalue().encode("utf-8", "surrogateescape"))
+        table.writerow([_cell(file), _cell(told), *numbers, _cell(problem)])
+    Files(path.parent).write(path.name, text.getvalue().encode())
 
 
 def predict_folder(model, folder, csv_path, batch_size=64) -> list:
@@ -104,11 +114,11 @@ def predict_folder(model, folder, csv_path, batch_size=64) -> list:
 # %% ../../nbs/inference/03_predict.ipynb #c6b12cbf
 def _line(model, one, width):
     "One image in words: the answer and its probability, and the two classes after it."
-    name = one.file.ljust(width)
+    name, problem = printable(one.file).ljust(width), printable(one.problem)
     if one.problem:
-        return f"{name}  could not be read: {one.problem}"
+        return f"{name}  could not be read: {problem}"
     order = np.argsort(-one.probabilities, kind="stable")
-    listed = [f"{model.class_names[k]} {one.probabilities[k]:.1%}" for k in order]
+    listed = [f"{printable(model.class_names[k], 80)} {one.probabilities[k]:.1%}" for k in order]
     if model.task == "single-label":
         return f"{name}  {listed[0]}" + (f"  (then {', '.join(listed[1:3])})" if len(listed) > 1 else "")
     count = len(one.answer)
@@ -125,7 +135,7 @@ def predict_command(run, images, out=None, model_name="searched", most_lines=20)
         new_file(out)
     model, listed = load_model(run, model_name), []
     for image in map(Path, images):
-        if image.is_dir() or image.suffix.lower() == ".zip":
+        if what_is(image) == "folder" or image.suffix.lower() == ".zip":
             inside = open_images(image)
             listed += [(f"{image}/{name}", inside, name) for name in inside.names]
         else:
@@ -135,11 +145,11 @@ def predict_command(run, images, out=None, model_name="searched", most_lines=20)
     if not whole:
         first = f"{found[0].file}: {found[0].problem}" if found else "none was named"
         raise UserError(f"Not one of {len(found)} images could be read ({first}): name images that can")
-    width = min(max(len(one.file) for one in found[:most_lines]), 60)
+    width = min(max(len(printable(one.file)) for one in found[:most_lines]), 60)
     lines = [_line(model, one, width) for one in found[:most_lines]]
     if len(found) > most_lines:
         told = [name for one in whole for name in ([one.answer] if isinstance(one.answer, str) else one.answer)]
-        counted = ", ".join(f"{name} {count}" for name, count in Counter(told).most_common(10))
+        counted = ", ".join(f"{printable(name, 80)} {count}" for name, count in Counter(told).most_common(10))
         broken = f", {len(found) - len(whole)} could not be read" if len(whole) < len(found) else ""
         lines.append(f"... and {len(found) - most_lines} more; of all {len(found)}: {counted}{broken}")
     if out is not None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ..core.basics import UserError, did_you_mean
+from ..core.basics import UserError, did_you_mean, read_json
 from .stages import StageGenotype, summary_of_stages
 
 # %% ../../nbs/models/01_genotype.ipynb #2d471067
@@ -56,11 +56,20 @@ CELLS = {"normal": "normal cell", "reduce": "reduction cell"}
 
 # %% ../../nbs/models/01_genotype.ipynb #0806c3df
 _LAST_NODE = 63  # a mistyped number must not become a network of a million nodes
+_MOST_EDGES, _MOST_TEXT = 4096, 1 << 20  # of a cell; characters of a genotype's text
 
 
 def _short(value):
     "The text of an error's culprit, cut to 60 characters."
     return value if len(value) <= 60 else value[:57] + "..."
+
+
+def _shown(value):
+    "An error's culprit as Python writes it, cut to 60 characters."
+    try:
+        return _short(repr(value))
+    except (ValueError, RecursionError):
+        return "what has thousands of digits or brackets"
 
 
 def _whole(value, what):
@@ -69,12 +78,12 @@ def _whole(value, what):
             raise TypeError
         return operator.index(value)
     except TypeError:
-        raise ValueError(f"{what} must be a whole number, not {_short(repr(value))}") from None
+        raise ValueError(f"{what} must be a whole number, not {_shown(value)}") from None
 
 
 def _sequence(value, what, kinds=(list, tuple)):
     if not isinstance(value, kinds):
-        raise ValueError(f"{what} must be a list, not {_short(repr(value))}")
+        raise ValueError(f"{what} must be a list, not {_shown(value)}")
     return value
 
 # %% ../../nbs/models/01_genotype.ipynb #13300d01
@@ -88,8 +97,10 @@ class Edge(NamedTuple):
 
 def _checked_cell(entries, kind):
     found = []
-    for entry in _sequence(entries, f"The {kind} cell's edges"):
-        where = f"The {kind} cell's edge {_short(repr(list(entry) if isinstance(entry, tuple) else entry))}"
+    if len(_sequence(entries, f"The {kind} cell's edges")) > _MOST_EDGES:
+        raise ValueError(f"The {kind} cell has {len(entries):,} edges: it may have {_MOST_EDGES:,} at most")
+    for entry in entries:
+        where = f"The {kind} cell's edge {_shown(list(entry) if isinstance(entry, tuple) else entry)}"
         if not isinstance(entry, (list, tuple)) or len(entry) != 3:
             raise ValueError(f"{where} must be (operation, source, target)")
         op, source, target = entry
@@ -112,8 +123,12 @@ def _read_value(node):
             return list(range(*map(ast.literal_eval, node.args))[: _LAST_NODE + 1])
         return ast.literal_eval(node)
     except (ValueError, TypeError, AttributeError, RecursionError, MemoryError):
+        try:
+            at = _short(ast.unparse(node))
+        except RecursionError:
+            at = "a name of too many parts"
         raise ValueError(
-            f"The genotype's text could not be read at {_short(ast.unparse(node))!r}: "
+            f"The genotype's text could not be read at {at!r}: "
             "only operations, numbers, lists, tuples and range(first, end) may stand there"
         ) from None
 
@@ -128,7 +143,7 @@ def _read_edges(entries, kind):
         return [[op, source, target] for op, target, source in entries]
     raise ValueError(
         f"The {kind} cell's edges must be all (operation, source), two for each node, "
-        f"or all (operation, target, source), not {_short(repr(entries))}"
+        f"or all (operation, target, source), not {_shown(entries)}"
     )
 
 # %% ../../nbs/models/01_genotype.ipynb #77e45029
@@ -138,10 +153,10 @@ _PARTS = ("normal", "normal_concat", "reduce", "reduce_concat")
 def _checked_parts(parts, what):
     "The four parts, if these and no others are there."
     if not isinstance(parts, dict):
-        raise ValueError(f"{what} must be an object with {', '.join(_PARTS)}, not {_short(repr(parts))}")
+        raise ValueError(f"{what} must be an object with {', '.join(_PARTS)}, not {_shown(parts)}")
     for name in parts:
         if name not in _PARTS:
-            raise ValueError(f"{what} has an unknown part {_short(repr(name))}: {did_you_mean(name, _PARTS)}")
+            raise ValueError(f"{what} has an unknown part {_shown(name)}: {did_you_mean(name, _PARTS)}")
     missing = [name for name in _PARTS if name not in parts]
     if missing:
         raise ValueError(f"{what} lacks {' and '.join(missing)}: it needs {', '.join(_PARTS)}")
@@ -155,8 +170,8 @@ class Genotype:
     `normal`, `reduce`: edges (operation, source, target), kept as tuples of `Edge`; several operations may lead from
     one node to another. `normal_concat`, `reduce_concat`: node numbers; by default all from 2 to 5 or the highest
     target. `ValueError` in one sentence for an unknown operation, an edge that does not lead on to a node from 2 to 63,
-    an edge given twice (a pool, three times), a concatenated node below 2 or given twice. `str()` is the form FairDARTS
-    prints.
+    an edge given twice (a pool, three times), more than 4,096 edges, a concatenated node below 2 or given twice.
+    `str()` is the form FairDARTS prints.
     """
 
     normal: tuple
@@ -172,7 +187,7 @@ class Genotype:
             nodes = _sequence(default if value is None else value, name, (list, tuple, range))
             parts[name] = tuple(_whole(node, f"A node of {name}") for node in nodes[: _LAST_NODE + 1])
             if len({*parts[name]}) < len(parts[name]) or not all(2 <= node <= _LAST_NODE for node in parts[name]):
-                raise ValueError(f"{name} must name nodes from 2 to {_LAST_NODE}, each once, not {_short(repr(nodes))}")
+                raise ValueError(f"{name} must name nodes from 2 to {_LAST_NODE}, each once, not {_shown(nodes)}")
         for name, value in parts.items():
             object.__setattr__(self, name, value)
 
@@ -183,7 +198,7 @@ class Genotype:
         is left out of the concatenation.
         """
         if kind not in ("normal", "reduce"):
-            raise ValueError(f"The kind of a cell is 'normal' or 'reduce', not {_short(repr(kind))}")
+            raise ValueError(f"The kind of a cell is 'normal' or 'reduce', not {_shown(kind)}")
         cell, concat, fed = getattr(self, kind), getattr(self, f"{kind}_concat"), {0, 1}
         for edge in sorted(cell, key=lambda edge: edge.target):
             if edge.source in fed:
@@ -202,9 +217,9 @@ class Genotype:
     def from_json(cls, text: str) -> "Genotype":
         "The genotype that `to_json` wrote; `ValueError` in one sentence for anything else, a part missing or unknown."
         try:
-            parts = json.loads(text)
-        except (ValueError, TypeError, RecursionError) as error:
-            raise ValueError(f"This is not the JSON of a genotype, {_short(repr(text))}: {error}") from None
+            parts = read_json(text, _MOST_TEXT)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"This is not the JSON of a genotype, {_shown(text)}: {error}") from None
         return cls(**_checked_parts(parts, "A genotype in JSON"))
 
     @classmethod
@@ -215,6 +230,8 @@ class Genotype:
         is read too. `ValueError` names the part of the text that could not be read.
         """
         try:
+            if len(text) > _MOST_TEXT:
+                raise ValueError
             [statement] = ast.parse(text.strip()).body
             call = statement.value
             good = call.func.id == "Genotype" and not call.args and all(keyword.arg for keyword in call.keywords)
@@ -222,7 +239,7 @@ class Genotype:
             good = False
         if not good:
             raise ValueError(
-                f"The genotype's text could not be read at {_short(repr(text))}: it must be one expression, "
+                f"The genotype's text could not be read at {_shown(text)}: it must be one expression, "
                 "Genotype(normal=[...], normal_concat=..., reduce=[...], reduce_concat=...)"
             )
         read = {keyword.arg: _read_value(keyword.value) for keyword in call.keywords}
@@ -292,8 +309,8 @@ PUBLISHED_SIZES = {
 def genotype_from_json(text: str):
     "The `Genotype`, or where 'space' is a key the `StageGenotype`, that `to_json` wrote; `ValueError` otherwise."
     try:
-        parts = json.loads(text)
-    except (ValueError, TypeError, RecursionError):
+        parts = read_json(text, _MOST_TEXT)
+    except (ValueError, TypeError):
         return Genotype.from_json(text)  # which says what is wrong
     if isinstance(parts, dict) and "space" in parts:
         return StageGenotype.from_dict(parts, lambda cell: Genotype(**_checked_parts(cell, "A genotype in JSON")))
@@ -310,14 +327,15 @@ def load_genotype(path: str | os.PathLike):
 
     `UserError` in one sentence where there is none, or where it cannot be read.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     folder = os.path.isdir(path)  # unlike `path.is_dir()`, it only says no to a name that cannot be one
     file = path / "genotype.json" if folder else path
     if not os.path.isfile(file):
         what = "has no genotype.json" if folder else "does not exist"
         raise UserError(f"There is no genotype at {path}, which {what}: name a run that has been derived, or a file")
     try:
-        return genotype_from_json(file.read_text(encoding="utf-8"))
+        with open(file, encoding="utf-8") as opened:
+            return genotype_from_json(opened.read(_MOST_TEXT + 1))
     except (OSError, ValueError) as error:
         raise UserError(f"The genotype at {file} could not be read: {error}") from None
 

@@ -223,18 +223,33 @@ def widest_within(build, budgets, shape, device="cpu") -> int:
     return largest(fits)
 
 # %% ../../nbs/models/03_network.ipynb #43669f1d
+_MOST_EDGES = 2048
+
+
+def _require_few(edges):
+    "`UserError` for more edges than 2,048 in all cells of a network: it would take many seconds to be built."
+    if edges > _MOST_EDGES:
+        raise UserError(
+            f"A network with {edges:,} edges in its cells is not built, since more than {_MOST_EDGES:,} take too long: "
+            "take fewer cells, or a genotype of fewer edges"
+        )
+
+
 def plan_cells(genotype, width, depth, auxiliary=False):
     """The cells of a network as a list of dictionaries: kind, channels of a node, of the inputs and of the result.
 
     Reduction cells, which double the channels, stand at depth // 3 and 2 * depth // 3. `read` tells whether the cell's
-    result reaches the end or the auxiliary head. `UserError` for a cell in which nothing reaches the output.
+    result reaches the end or the auxiliary head. `UserError` for a cell in which nothing reaches the output, and for
+    more edges in all cells than `_require_few` takes.
     """
     if min(width, depth) < 1:
         raise UserError(f"A network of width {width} and depth {depth} is none: both must be 1 or more")
     used = {kind: genotype.used(kind) for kind in ("normal", "reduce")}
-    cells, inputs = [], (3 * width, 3 * width)
+    cells, inputs, halving = [], (3 * width, 3 * width), {depth // 3, 2 * depth // 3}
+    reduced = sum(i < depth for i in halving)
+    _require_few(reduced * len(used["reduce"][0]) + (depth - reduced) * max(len(used["normal"][0]), 1))
     for i in range(depth):
-        kind = "reduce" if i in (depth // 3, 2 * depth // 3) else "normal"
+        kind = "reduce" if i in halving else "normal"
         _, concat = used[kind]
         if not concat:
             raise UserError(f"The {kind} cell has no edge that leads from an input to its output: add one")
@@ -283,6 +298,8 @@ def _block(block, in_channels, channels, stride):
 
 def stage_modules(genotype, width, in_channels=3):
     "(stem, stages, head, channels of the result) of a `StageGenotype` at a base `width`, as modules."
+    made = (block.genotype for stage in genotype.stages for block in stage.blocks if block.genotype is not None)
+    _require_few(sum(max(len(cell.used(kind)[0]) for kind in ("normal", "reduce")) for cell in made))
     stem = conv_norm(in_channels, width, 3, genotype.stem_stride)
     before, stages = width, nn.ModuleList()
     for stage in genotype.stages:

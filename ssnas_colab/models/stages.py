@@ -12,6 +12,8 @@ import json
 import random
 from dataclasses import dataclass, replace
 
+from ..core.basics import read_json
+
 # %% ../../nbs/models/05_stages.ipynb #38d9326f
 KINDS, KERNELS = ("basic", "mbconv", "skip", "cell"), (3, 5, 7)
 
@@ -132,8 +134,8 @@ class StageGenotype:
     def from_json(cls, text: str) -> "StageGenotype":
         "The genotype, without cells, that `to_json` wrote; `ValueError` in one sentence for anything else."
         try:
-            parts = json.loads(text)
-        except (ValueError, TypeError, RecursionError) as error:
+            parts = read_json(text, 1 << 20)
+        except (ValueError, TypeError) as error:
             raise ValueError(f"This is not the JSON of a genotype: {error}") from None
         return cls.from_dict(parts)
 

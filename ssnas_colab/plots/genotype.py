@@ -9,8 +9,8 @@ __all__ = ['PITCH', 'LANE', 'RADIUS', 'HALF', 'TALL', 'EXPLANATIONS', 'BLOCKS', 
 
 # %% ../../nbs/plots/03_genotype.ipynb #1ead42f4
 from collections import Counter
-from html import escape
 
+from ..core.basics import plot_text
 from ssnas_colab.models.genotype import (
     CELLS,
     KNOWN_OPERATIONS,
@@ -23,7 +23,7 @@ from ssnas_colab.models.genotype import (
 )
 from ..models.stages import StageGenotype
 from .style import OPERATION_COLOURS
-from .svg import paint, shade_of, svg_document, svg_text
+from .svg import escape, paint, shade_of, svg_document, svg_text
 
 # %% ../../nbs/plots/03_genotype.ipynb #4cbf07f6
 def lanes(cell) -> dict:
@@ -506,7 +506,7 @@ def plot_stages(genotype, title: str = None):
     handles = [Patch(color=OPERATION_COLOURS.get(_COLOURS[kind], "#BBBBBB"), label=kind) for kind in there]
     figure.legend(handles=handles, loc="outside lower center", ncol=4, frameon=False)
     if title:
-        figure.suptitle(title, fontsize=12)
+        figure.suptitle(plot_text(title), fontsize=12)
     return figure
 
 # %% ../../nbs/plots/03_genotype.ipynb #b3b81330
@@ -578,5 +578,5 @@ def plot_genotype(genotype: Genotype | StageGenotype, title: str | None = None):
     lines = [Line2D([], [], lw=1.8, label=label, color=colour, linestyle=line) for label, colour, line in entries]
     figure.legend(handles=lines, loc="lower center", ncol=8, fontsize=9, frameon=False, borderaxespad=0.2)
     if title:
-        figure.suptitle(title, fontsize=12, y=1 - 0.1 / size[1], va="top")
+        figure.suptitle(plot_text(title), fontsize=12, y=1 - 0.1 / size[1], va="top")
     return figure

@@ -11,7 +11,8 @@ import json
 import numpy as np
 
 from ..core.basics import UserError, flatten
-from .pages import table
+from ..core.forms import require_form_of
+from .pages import markdown, table
 from ssnas_colab.reports.verdict import (
     JUDGED,
     METRICS,
@@ -158,7 +159,12 @@ def _group(reports):
     """
     by_data = {}
     for name, report in reports.items():
-        _checked(report, name)
+        try:
+            require_form_of("report.json", _checked(report, name))
+        except UserError:
+            raise
+        except ValueError as error:
+            raise UserError(f"{name} is not the report of an evaluation ({error}): evaluate the run again") from None
         place = json.dumps(data_identity(report), sort_keys=True)
         same = json.dumps([settings_of(report), sorted(report["models"])], sort_keys=True)
         by_data.setdefault(place, {}).setdefault(same, {})[name] = report
@@ -257,7 +263,7 @@ def compare(reports) -> str:
         sizes = ", ".join(f"{images[s]:,} {w}" for s, w in (("train", "training"), ("test", "test")) if s in images)
         imbalance = "" if factor is None else f"; imbalance factor {factor:.4g}"
         description = f"{len(data['class_names'])} classes; {sizes} images{imbalance}."
-        parts += [f"## {data['name']}", description, _numbers_table(rows), _settings_table(rows)]
+        parts += [f"## {markdown(data['name'])}", description, _numbers_table(rows), _settings_table(rows)]
         notes = [_SIGNS] * any(f" {sign} |" in parts[-2] for sign in SYMBOLS.values())
         notes += ["Over several seeds: mean ± sample standard deviation."] * any(seeds_of(r)[1:] for _, r in rows)
         parts.append(" ".join(notes))

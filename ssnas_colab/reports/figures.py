@@ -8,7 +8,7 @@ __all__ = ['model_style', 'legend_handles', 'plot_report', 'confusion_picture', 
 # %% ../../nbs/reports/02_figures.ipynb #16e81bad
 import numpy as np
 
-from ..core.basics import UserError
+from ..core.basics import UserError, plot_text
 from ..plots.style import style
 from ..plots.svg import draw_confusion, shorten
 from .verdict import deciding, display_name, standard_error, with_spread
@@ -36,7 +36,7 @@ def legend_handles(names, page) -> list:
     from matplotlib.lines import Line2D
 
     drawn = [name for name in names if name.startswith("random_")]
-    labels = {name: display_name(name) for name in names if name not in drawn[1:]}
+    labels = {name: plot_text(display_name(name)) for name in names if name not in drawn[1:]}
     labels |= {drawn[0]: "random genotypes"} if len(drawn) > 1 else {}
     return [Line2D([], [], ms=5, label=label, **model_style(name, page)) for name, label in labels.items()]
 
@@ -87,15 +87,10 @@ def _draw_size(ax, report, page):
         line = {"arrowstyle": "-", "color": look["color"], "lw": 0.7, "alpha": 0.7, "relpos": (0, 0.5)}
         text = {"va": "center", "fontsize": 8, "color": page["ink" if own else "muted"], "arrowprops": line}
         text |= {"weight": "bold" if own else "normal", "annotation_clip": False}
-        label = f"{display_name(name)}  {with_spread(key, model)}"
+        label = plot_text(f"{display_name(name)}  {with_spread(key, model)}")
         ax.annotate(label, at, xytext=(1.06, place), textcoords=ax.transAxes, **text)
 
 # %% ../../nbs/reports/02_figures.ipynb #9e1aa6b1
-def _plain(name):
-    "A class name that fits and has nothing in it that matplotlib would read as mathematics."
-    return shorten(name, 18).replace("$", r"\$")
-
-
 def _class_axis(ax, counts, names):
     "Prepares the axis of class sizes; returns the place of each class on it."
     order, smallest = np.argsort(counts, kind="stable"), max(1, min((c for c in counts if c), default=1))
@@ -114,7 +109,8 @@ def _class_axis(ax, counts, names):
         for k in order:
             where = (ends[k] - ends.min()) / max(1e-9, np.ptp(ends))
             if where - last > 0.05:  # classes of nearly the same size: the first is named
-                ax.text(x[k], 1.02, _plain(names[k]), rotation=55, fontsize=7.5, transform=ax.get_xaxis_transform())
+                look = {"rotation": 55, "fontsize": 7.5, "transform": ax.get_xaxis_transform()}
+                ax.text(x[k], 1.02, plot_text(shorten(names[k], 18)), **look)
                 last = where
     return x, order
 
@@ -175,7 +171,7 @@ def plot_report(report, theme="light", only=None):
             _PANELS[name](ax, report, page)
         if only is None:
             axes[0].get_gridspec().set_width_ratios((0.8, 1))
-            figure.suptitle(report["data"]["name"].replace("$", r"\$"), fontsize=11)
+            figure.suptitle(plot_text(shorten(report["data"]["name"], 100)), fontsize=11)
     return figure
 
 # %% ../../nbs/reports/02_figures.ipynb #ad03c1d1

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..core.basics import plot_text
 from ..data.augment import to_float
 from ..plots.style import style
 from ..training.class_losses import predict_scores
@@ -62,7 +63,7 @@ def class_activation_map(network, images, classes=None, layer=None) -> torch.Ten
 
 # %% ../../nbs/reports/05_gradcam.ipynb #c2f3c1e8
 def _short(text):
-    return text if len(text) <= 16 else text[:14] + "..."
+    return plot_text(text if len(text) <= 16 else text[:14] + "...")
 
 
 def _truth(label, class_names):

@@ -16,7 +16,7 @@ from ..core.files import Files, figure_bytes, new_file
 from ..inference.export import archive_members
 from .build import report_view
 from .figures import plot_report
-from .pages import table
+from .pages import markdown, table
 from .verdict import METRICS, deciding, display_name
 
 # %% ../../nbs/reports/07_push.ipynb #8b67ddda
@@ -152,34 +152,34 @@ def model_card(report, facts, repo, license="unknown") -> str:
     parts = [
         _header(report, facts, repo, license),
         f"# {repo.split('/')[1]}",
-        f"An image classifier of {answers}, trained on {data['name']}: {what}.",
+        f"An image classifier of {answers}, trained on {markdown(data['name'])}: {what}.",
         "## Intended use",
         f"To try out, to compare with and to build on. It says for an image of {data['size'][0]} x {data['size'][1]} "
         f"pixels (others are scaled: {facts['resize']}) how probable each of {answers} is.",
         _USE.format(repo=repo),
         "## Limits",
-        "\n".join(f"- {sentence}" for sentence in _limits(report, facts)),
+        "\n".join(f"- {markdown(sentence)}" for sentence in _limits(report, facts)),
         "## Results",
-        f"**{view.verdict[0]}**",
-        " ".join(view.verdict[1:]),
-        f"![{view.pictures['report']}](report.png)",
+        f"**{markdown(view.verdict[0])}**",
+        markdown(" ".join(view.verdict[1:])),
+        f"![{markdown(view.pictures['report'])}](report.png)",
         f"Decided by {deciding(report)[1]} on the test images; `{facts['name']}` is here.",
         table(*view.models),
-        " ".join(view.models_notes),
-        view.constant_answer,
-        *(["### Differences", table(*view.differences), view.differences_note] if view.differences[1] else []),
+        markdown(" ".join(view.models_notes)),
+        markdown(view.constant_answer),
+        *(["### Differences", table(*view.differences), markdown(view.differences_note)] * bool(view.differences[1])),
         "### Recall per class",
         table(*view.recall),
-        view.recall_note,
+        markdown(view.recall_note),
         "## Training data",
-        view.data + " Images of one group, a patient say, lie in one split." * data["grouped"],
+        markdown(view.data) + " Images of one group, a patient say, lie in one split." * data["grouped"],
         table(["class", *(f"{name} images" for name in splits.values())], order),
         _CARRIES,
         "## Training",
-        view.recipe + network,
-        "\n".join(f"- {name}: {text}" for name, text in view.settings.items()),
-        view.settings_note,
-        view.time,
+        markdown(view.recipe) + network,
+        "\n".join(f"- {markdown(name)}: {markdown(text)}" for name, text in view.settings.items()),
+        markdown(view.settings_note),
+        markdown(view.time),
         "The method: Timofeev, Chrysos and Cevher, Self-Supervised Neural Architecture Search for Imbalanced Datasets, "
         "2021, [arXiv 2109.08580](https://arxiv.org/abs/2109.08580).",
     ]

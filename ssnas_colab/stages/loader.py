@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 
 from ..config import DataConfig, augmentation_name, check_fields, read_window, window_text
-from ..core.basics import UserError, did_you_mean
+from ..core.basics import UserError, did_you_mean, printable, what_is
 from ..core.download import cached_name, drive_id, fetch, fetch_from_drive
 from ..core.environment import cache_folder
 from ..data.augment import pixel_statistics
 from ..data.folders import file_source, stamp
-from ..data.images import Source, open_images, with_channels
+from ..data.images import Source, names_in_zip, open_images, with_channels
 from ..data.imbalance import choose_images, enough, imbalance_facts, labelled, per_class
 from ..data.memmap import ArrayStore, compacted, image_key
 from ..data.npz import array_reader, python_source, read_npz
@@ -89,7 +89,7 @@ COVID_ADDRESS = "https://github.com/muhammedtalo/COVID-19/archive/refs/heads/mas
 
 def _fetched(text):
     "The local path of what `text` names: fetched where it is an address or a Drive id, else None."
-    if drive_id(text) and not Path(text).exists():
+    if drive_id(text) and not what_is(text):
         return fetch_from_drive(text, cache_folder("downloads") / f"drive-{drive_id(text)}")
     if text.lower().startswith(("https://", "http://")):
         return fetch(text, cache_folder("downloads") / cached_name(text))
@@ -98,9 +98,10 @@ def _fetched(text):
 
 def _local(path, rules, window=None, *, set_name=None, covid=False, images=None, columns=None):
     "The source at a local path, by what it is; rules: the settings that say how labels and folders are read."
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise UserError(f"There is nothing at {path}: give a folder, zip, npz or CSV of images, or a name (digits)")
+    path, kind = Path(os.path.expanduser(path)), what_is(os.path.expanduser(path))
+    if kind not in ("file", "folder"):
+        what = "a pipe or a device" if kind else "nothing"
+        raise UserError(f"There is {what} at {path}: give a folder, zip, npz or CSV of images, or a name (digits)")
     ending, names = path.suffix.lower() if path.is_file() else "", None
     table_rules = {name: rules[name] for name in ("uncertain", "delimiter", "raters", "skip_missing")}
     if ending in (".csv", ".tsv"):
@@ -108,8 +109,7 @@ def _local(path, rules, window=None, *, set_name=None, covid=False, images=None,
     if images is not None or columns is not None and path.is_dir():
         raise UserError(f"images and columns belong to a table, but {path} is none: name the CSV")
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+        names = names_in_zip(path)
     if ending == ".npz" or names is not None and all(name.endswith(".npy") for name in names):
         return read_npz(path, uncertain=rules["uncertain"], window=window)
     if path.is_file() and names is None and ending != ".zip":
@@ -159,7 +159,7 @@ def _find(name_or_path, image_size, source, images, columns, rules, window, layo
             found = found or _medmnist(name, image_size)
         found.policy = _VIEWS.get(name, "")
         return found
-    if text and Path(text).expanduser().exists():
+    if text and what_is(os.path.expanduser(text)):
         return _local(text, rules, window, images=images, columns=columns)
     fetched = _fetched(text)
     if isinstance(name_or_path, str) and not (fetched or set("/\\.") & set(text)):
@@ -178,11 +178,11 @@ def files_stamp(name_or_path, source=None, images=None) -> str:
     if isinstance(name_or_path, str) and name_or_path.lower() in NAMES:
         return f"{name_or_path.lower()} {source}"
     parts = []
-    for path in [Path(name_or_path).expanduser(), *([Path(images).expanduser()] if images else [])]:
-        if not path.exists():
+    for path in [Path(os.path.expanduser(place)) for place in (name_or_path, images) if place]:
+        if not what_is(path):
             return str(name_or_path) if drive_id(str(name_or_path)) or "://" in str(name_or_path) else ""
         facts = path.stat()
-        table = path.suffix.lower() in (".csv", ".tsv") and not images
+        table = path.is_file() and path.suffix.lower() in (".csv", ".tsv") and not images
         folder = path.parent if table else path
         parts += [f"{path.resolve()} {facts.st_size} {facts.st_mtime_ns}"] if path.is_file() else []
         if folder.is_dir():
@@ -418,7 +418,8 @@ def data_stage(data: ImageData, run) -> dict:
     if not run.has("indices.npz"):
         run.save_arrays("indices.npz", **data.indices)
     if data.set_aside and not run.has("set_aside.txt"):
-        run.save_text("set_aside.txt", "".join(f"{name}\t{reason}\n" for name, reason in data.set_aside))
+        lines = ["\t".join(map(printable, pair)) for pair in data.set_aside]
+        run.save_text("set_aside.txt", "".join(f"{line}\n" for line in lines))
     for name, plot in PICTURES.items():
         if not run.has(name):
             run.save_figure(name, plot(data))

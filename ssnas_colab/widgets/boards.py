@@ -12,7 +12,7 @@ from pathlib import Path
 import ipywidgets
 import numpy as np
 
-from ..core.basics import UserError
+from ..core.basics import UserError, printable
 from ..data.summary import data_facts, members, with_views
 from ..experiment.run import Run
 from ..plots.style import THEMES
@@ -74,7 +74,7 @@ class DataBoard(Board):
         super().__init__(clicks)
 
     def controls(self):
-        facts, names = self.facts, self.facts["class_names"]
+        facts, names = self.facts, [printable(name, 80) for name in self.facts["class_names"]]
         splits = [split for split, counts in facts["counts"].items() if counts] or ["train"]
         rarest = int(np.argmin([count or np.inf for count in facts["counts"]["train"]])) if names else -1
         self.split = chooser("Split", splits, "train")
@@ -159,7 +159,8 @@ class ReportBoard(Board):
 
     def controls(self):
         names = [(shown, name) for name, shown in self.view.names.items()]
-        classes = [("none", -1), *((name, i) for i, name in enumerate(self.report["data"]["class_names"]))]
+        classes = [printable(name, 80) for name in self.report["data"]["class_names"]]
+        classes = [("none", -1), *((name, i) for i, name in enumerate(classes))]
         head = self.view.models[0]
         columns = [(name, i) for i, name in enumerate(head)]
         self.sort = chooser("Sort by", columns, dict(columns).get(self.view.measure, 0))

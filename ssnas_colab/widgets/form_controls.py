@@ -9,12 +9,12 @@ __all__ = ['chooser', 'slider', 'button', 'in_rows', 'counted', 'as_html', 'pict
 import base64
 import io
 import math
-from html import escape
 
 import ipywidgets
 from PIL import Image
 
 from ..data.summary import image_sheet
+from ..plots.svg import escape
 
 # %% ../../nbs/widgets/01_form_controls.ipynb #080061ca
 def chooser(description, options, value):

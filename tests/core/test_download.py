@@ -42,10 +42,14 @@ class Answers(BaseHTTPRequestHandler):
         self.send_response(206 if first else 200)
         self.send_header("ETag", server.tag)
         self.send_header("Content-Type", server.kind)
-        self.send_header("Content-Length", str(len(content) - first))
+        self.send_header("Content-Length", server.length or str(len(content) - first))
         if first:
             self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
         self.end_headers()
+        for byte in content if server.slow else ():
+            self.wfile.write(bytes([byte]))
+            if server.gone.wait(0.02):
+                return
         until = server.breaks.pop(0) if server.breaks else len(content)
         self.wfile.write(content[first : first + until])
 
@@ -58,12 +62,14 @@ def server(tmp_path, monkeypatch):
     made = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     made.files, made.breaks, made.asked = {"/x.bin": CONTENT}, [], []
     made.tag, made.kind, made.missing = '"one"', "application/octet-stream", 404
+    made.length, made.slow, made.gone = "", False, threading.Event()
     made.address = f"http://127.0.0.1:{made.server_port}"
     thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     monkeypatch.setenv("SSNAS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(fetch, "__kwdefaults__", {**fetch.__kwdefaults__, "pause": 0.0})
     yield made
+    made.gone.set()
     made.shutdown()
     made.server_close()
     thread.join()
@@ -147,6 +153,50 @@ def test_what_cannot_be_fetched_says_what_to_do_by_hand(server, tmp_path):
     assert not path.exists()
 
 
+def test_a_length_that_is_no_number_and_one_that_no_disk_holds(server, tmp_path):
+    server.length = "abc"
+    assert fetch(server.address + "/x.bin", tmp_path / "x.bin").read_bytes() == CONTENT
+    server.length = str(10**15)
+    refused("1000000.0 GB", "room", act=lambda: fetch(server.address + "/x.bin", tmp_path / "y.bin"))
+    server.length = "-1"
+    refused("room for 1.0 MB", act=lambda: fetch(server.address + "/x.bin", tmp_path / "y.bin", most=1_000_000))
+    assert (tmp_path / "y.bin.part").stat().st_size <= 1_000_000 and not (tmp_path / "y.bin").exists()
+
+
+def test_a_server_that_drips_is_left(server, tmp_path, monkeypatch):
+    server.slow = True
+    refused("0.2 s", "kept", act=lambda: fetch(server.address + "/x.bin", tmp_path / "x.bin", seconds=0.2))
+    monkeypatch.setattr(downloads, "_PACE", 0.1)
+    refused("broke off", act=lambda: fetch(server.address + "/x.bin", tmp_path / "x.bin", attempts=1))
+
+
+@pytest.mark.parametrize("page", [b"\xef\xbb\xbf\n <!DOCTYPE html><p>log in", b"<html>", b"", b"no archive"])
+def test_what_came_is_looked_at_before_it_is_kept(server, tmp_path, page):
+    server.files["/x.zip"], path = page, tmp_path / "x.zip"
+    refused("could not be fetched", "came", act=lambda: fetch(server.address + "/x.zip", path))
+    assert not list(tmp_path.iterdir())
+    path.write_bytes(page)  # as an earlier version kept it
+    server.files["/x.zip"] = zip_of({"a": b"b"})
+    assert fetch(server.address + "/x.zip", path).read_bytes() == server.files["/x.zip"]
+
+
+def test_addresses_as_people_copy_them(server, tmp_path):
+    server.files["/b%C3%BCcher%20%5B1%5D.bin"] = b"found"
+    for name in ("bücher [1]", "b%C3%BCcher%20%5B1%5D"):
+        assert fetch(f"{server.address}/{name}.bin", tmp_path / name).read_bytes() == b"found"
+    assert downloads.cached_name("http://host/\udcff.zip").endswith("-_.zip")
+    for address in ("http://[/x.zip", "http://host:port/x.zip", f"http://{'h' * 70}.org/", "http://a b/", "http:///x"):
+        refused("web address", act=lambda address=address: fetch(address, tmp_path / "x"))
+        refused("web address", act=lambda address=address: load_data(address))
+    assert drive_id("//[x") is None
+
+
+def test_a_cache_that_cannot_be_made(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SSNAS_CACHE", str(tmp_path / "file" / "cache"))
+    refused("SSNAS_CACHE", "file/cache", act=cache_folder)
+
+
 def test_the_cache_is_never_on_drive(monkeypatch, tmp_path):
     monkeypatch.setenv("SSNAS_CACHE", "/content/drive/MyDrive/cache")
     refused("Drive", "local disk", act=cache_folder)
@@ -193,6 +243,14 @@ def test_a_file_from_drive(gdown, tmp_path):
     other = DRIVE.replace("1A", "2A")
     refused("public link", "anyone", act=lambda: fetch_from_drive(other, tmp_path / "y"))
     refused("folders", act=lambda: fetch_from_drive("https://drive.google.com/drive/folders/" + DRIVE, tmp_path / "y"))
+
+
+def test_a_page_from_drive_is_not_kept(gdown, tmp_path):
+    gdown.files[DRIVE] = b"<!doctype html>quota exceeded"
+    refused("web page", act=lambda: fetch_from_drive(DRIVE, tmp_path / "x"))
+    (tmp_path / "x").write_bytes(gdown.files[DRIVE])
+    gdown.files[DRIVE] = b"content"
+    assert fetch_from_drive(DRIVE, tmp_path / "x").read_bytes() == b"content"
 
 
 def test_drive_without_gdown(monkeypatch, tmp_path):

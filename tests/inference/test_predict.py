@@ -18,9 +18,16 @@ from ssnas_colab.data.images import Folder
 from ssnas_colab.experiment.run import Run
 from ssnas_colab.inference.export import export_run
 from ssnas_colab.inference.model import RESIZES, build_network, model_facts
-from ssnas_colab.inference.predict import load_model, predict_command, predict_files, predict_folder
+from ssnas_colab.inference.predict import (
+    Prediction,
+    load_model,
+    predict_command,
+    predict_files,
+    predict_folder,
+    write_predictions,
+)
 from ssnas_colab.models.baselines import MobileNet, ResNet, ShuffleNet
-from ssnas_colab.models.genotype import GENOTYPES
+from ssnas_colab.models.genotype import GENOTYPES, Genotype
 from ssnas_colab.models.network import Network
 from ssnas_colab.stages.loader import load_data
 from ssnas_colab.training.class_losses import CosineLinear, adjust_logits, predict_scores
@@ -372,6 +379,8 @@ def test_an_archive_stands_for_its_run(tmp_path, run):
         load_model(tmp_path / "a.zip", "resnet18")
 
 
+FULL = [("sep_conv_5x5", source, target) for target in range(2, 64) for source in range(target)]
+FULL = Genotype(FULL, FULL, range(2, 64), range(2, 64))
 HOSTILE = {
     "up": ({}, {"../../evil.txt": "x"}, "leads out of it"),
     "root": ({}, {"/etc/evil": "x"}, "leads out of it"),
@@ -388,6 +397,13 @@ HOSTILE = {
     "no classes": ({"class_names": []}, {}, "no usable class_names"),
     "numbers": ({"mean": ["0.4"]}, {}, "no usable mean and std"),
     "other rule": ({"resize": "squeezed"}, {}, "no usable resize"),
+    "a mean of infinity": ({"mean": [float("inf")]}, {}, "no finite number"),
+    "a mean of 1e300": ({"mean": [1e300]}, {}, "no usable mean and std"),
+    "tau as text": ({"tau": "1.0"}, {}, "no usable tau"),
+    "tau of other counts": ({"tau": 1.0, "counts": [40, 20]}, {}, "no usable tau"),
+    "large pictures": ({"size": [4096, 4096]}, {}, "no usable size"),
+    "brackets": ({}, {"model.json": "[" * 100_000}, "nested too deeply"),
+    "a full genotype": ({"genotype": str(FULL), "depth": 1000}, {}, "2,015,000 edges in its cells"),
     "code": ({"genotype": "__import__('os').system('true')"}, {}, "not those of the network"),
 }
 
@@ -397,6 +413,44 @@ def test_an_archive_that_is_not_what_it_should_be(tmp_path, run, change, members
     with pytest.raises(UserError, match=why) as caught:
         load_model(archived(tmp_path / "a.zip", run, change, **members))
     assert "\n" not in str(caught.value) and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("change, why", [(lambda t: t * torch.nan, "diverged"), (torch.Tensor.double, "float64")])
+def test_weights_that_no_network_can_have(tmp_path, run, change, why):
+    from safetensors.torch import save
+
+    weights = run.checkpoints.load("models/searched")["state"]["model"]
+    packed = save({name: change(t).contiguous() if t.is_floating_point() else t for name, t in weights.items()})
+    with pytest.raises(UserError, match=why):
+        load_model(archived(tmp_path / "a.zip", run, **{"model.safetensors": packed}))
+
+
+def test_a_member_that_is_packed_too_tightly_is_not_unpacked(tmp_path, run):
+    archived(tmp_path / "a.zip", run, **{"model.safetensors": None})
+    with zipfile.ZipFile(tmp_path / "a.zip", "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.safetensors", bytes(1 << 26))
+    with pytest.raises(UserError, match="packed too tightly"):
+        load_model(tmp_path / "a.zip")
+
+
+def test_answers_that_are_no_numbers_are_refused(tmp_path, run):
+    model = load_model(run)
+    model.network.classifier.weight.data.fill_(3e38)
+    with pytest.raises(UserError, match="gives no numbers"):
+        model.scores(pixels())
+
+
+def test_a_table_of_predictions_is_read_by_no_spreadsheet_as_formulas(tmp_path, run):
+    names = ("=cmd()", "+1", "-2", "@x", "'=cmd()", "plain", "a\nb", "\udcff.png", " =1")
+    model = load_model(run)
+    model.class_names = ("=HYPERLINK(1)", "b", "c")
+    write_predictions(model, [Prediction(name, name, None, name) for name in names], tmp_path / "x.csv")
+    with open(tmp_path / "x.csv", encoding="utf-8", newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head[1:3] == ["predicted", "probability =HYPERLINK(1)"]
+    cells = [row[0] for row in rows]
+    assert cells == ["'=cmd()", "'+1", "'-2", "'@x", "''=cmd()", "plain", "a\\nb", "\\udcff.png", "' =1"]
+    assert all(row[0] == row[1] == row[-1] for row in rows)
 
 
 def test_a_damaged_archive(tmp_path, run):

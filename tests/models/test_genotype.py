@@ -180,7 +180,7 @@ def test_load_genotype_refuses_in_one_sentence(tmp_path):
         ("broken", "'sep_conv_3x3'"), ("picture.png", "could not be read"), ("folder", "no genotype.json"),
         ("x" * 5000, "does not exist"),
     ]:  # fmt: skip
-        refused(name, why, act=lambda name=name: load_genotype(tmp_path / name))
+        refused(name[:60], why, act=lambda name=name: load_genotype(tmp_path / name))
     (tmp_path / "empty" / "genotype.json").touch()
     refused("empty", "could not be read", act=lambda: load_genotype(tmp_path / "empty"))
 
