@@ -230,7 +230,10 @@ def push(run, repo, name="searched", *, dataset=None, license="unknown", private
     folder = None if dry_run is None else new_file(dry_run)
     files = pushed_files(run, repo, name, dataset=dataset, license=license)
     if folder is not None:
-        _write(folder, files)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}.partial-") as staged:
+            _write(whole := Path(staged) / folder.name, files)
+            whole.rename(folder)  # a kill before that leaves the name free
         return folder
     with tempfile.TemporaryDirectory() as staged:
         _write(staged, files)

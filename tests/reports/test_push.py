@@ -222,3 +222,18 @@ def test_cards_of_reports_of_research(kind, name):
     assert ("a single seed" in card, f"{seeds} seeds; the weights" in card) == (seeds == 1, seeds > 1)
     assert ("genotype.png" in card) == (name == "searched") and '"metrics": [{"type": "accuracy"' in card
     assert all(f"| {label} |" in card for label in report["data"]["class_names"])
+
+
+def test_a_dry_run_that_is_killed_leaves_its_name_free(run, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        "No handler of the package takes it."
+
+    def killed(*_, **__):
+        raise Killed
+
+    arguments = ["push", str(run.path), "me/skin", "--dry-run", str(tmp_path / "out")]
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("pathlib.Path.rename", killed)
+        main(arguments)
+    assert not (tmp_path / "out").exists() and main(arguments) == 0
+    assert [path.name for path in tmp_path.glob("out*")] == ["out"]
