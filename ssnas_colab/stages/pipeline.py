@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['read_images', 'open_with_data', 'fork_run', 'run_pipeline', 'known_report', 'stage_parts', 'run_stages',
-           'run_estimate', 'describe_run']
+           'run_estimate', 'describe_run', 'fit_steps']
 
 # %% ../../nbs/06_pipeline.ipynb #83bf48c0
 #@title Imports
 import dataclasses
+import math
 from functools import partial
 from pathlib import Path
 
 from ..config import check_task, complete, default_path, evaluation_config, pipeline_config, search_config
-from ..core.basics import UserError
+from ..core.basics import UserError, format_duration
 from ..core.device import choose_engine
 from ..core.environment import free_memory
 from ..data.summary import require_same_images
@@ -216,3 +217,27 @@ def describe_run(found) -> str:
     memory.append(f"{found['free_bytes'] / 1e9:.1f} GB are free")
     time = found["time"] or "nothing left: it is finished"
     return f"On {found['device']}: {time}\nMemory of a step: {', '.join(memory)}"
+
+# %% ../../nbs/06_pipeline.ipynb #3b02549f
+#@title Defines fit_steps
+def fit_steps(data, path, config, seconds, seeds=1) -> dict:
+    """The settings `config` with as many steps as fit into `seconds`, all stages shortened or lengthened by one factor.
+
+    data, path, config, seeds: as for `run_estimate`, which times a few steps of each kind; of a search by a strategy it
+    is the candidates that are fewer or more. A tenth of the time is kept back for what is not timed. `UserError` where
+    fewer than ten steps, or four candidates, of a stage would be left, saying what time they take.
+    """
+    took = run_estimate(data, path, config, seeds)["seconds"]
+    factor = 0.9 * max(seconds, 0) / took
+    names = {"search": ["candidates" if config["search"]["strategy"] else "steps"]}
+    names["evaluation"] = [] if data.task == "unlabelled" else ["pretrain_steps", "finetune_steps"]
+    least = {"candidates": 4, **dict.fromkeys(("steps", "pretrain_steps", "finetune_steps"), 10)}
+    had = {(stage, name): config[stage][name] for stage in names for name in names[stage] if config[stage][name]}
+    needed = max(least[name] / count for (_, name), count in had.items())
+    if factor < needed:
+        needs = format_duration(math.ceil(needed * took / 0.9))
+        raise UserError(f"In {format_duration(max(seconds, 0))} too few steps fit: give it {needs} or more")
+    fitted = {**config, "search": {**config["search"]}, "evaluation": {**config["evaluation"]}}
+    for (stage, name), count in had.items():
+        fitted[stage][name] = int(count * factor)
+    return fitted
