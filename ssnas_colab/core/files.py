@@ -11,16 +11,19 @@ import io
 import os
 from pathlib import Path
 
-from .basics import UserError
+from .basics import UserError, what_is
 
 # %% ../../nbs/core/05_files.ipynb #517409c0
 def write_atomically(path, data: bytes, *, verify=False):
     """Write `data` beside `path`, flush it to the disk, rename: `path` holds the old bytes or the new, never a part.
 
     verify: read the bytes back before the rename. `OSError` where the disk fails or reads back something else; `path`
-    is then as it was, and nothing is left beside it.
+    is then as it was, and nothing is left beside it. A device or a pipe is written to, and never replaced.
     """
     path = Path(path)
+    if what_is(path) == "other":
+        path.write_bytes(data)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".partial")
     try:
