@@ -286,9 +286,11 @@ def _own_network(run, genotype):
     taken = run.facts("derivation").get("pick")
     rows = [row for row in searched.get("candidates", []) if row["number"] == taken and "width" in row]
     if rows:
-        return {key: rows[0].get(key, searched["depth"]) for key in keys}, data
+        return {key: rows[0].get(key, searched.get("depth")) for key in keys}, data
     config = complete(run.config)["evaluation"]
-    depth = config.get("depth") or searched["depth"]
+    depth = config.get("depth") or searched.get("depth") or 8 * isinstance(genotype, StageGenotype)
+    if not depth:  # of cells, in a record that lacks it
+        return None, None
     budgets = {name: config.get(name) for name in ("max_parameters", "max_macs", "max_latency", "max_memory")}
     budgets["max_memory"] = budgets["max_memory"] and budgets["max_memory"] * 1e6
     classes = len(data["class_names"]) or 10

@@ -13,6 +13,7 @@ import hashlib
 import io
 import os
 import shutil
+import warnings
 from html import escape
 from pathlib import Path, PurePosixPath
 
@@ -218,12 +219,21 @@ def as_html(sentence, notebook=None) -> str:
 def show_user_errors(shell=None):
     """Have every `UserError` and `Stopped` of this notebook shown as its sentence, with a link where one helps.
 
-    The cell fails as before, so that *Run all* stops. shell: an IPython shell (default: that of this kernel). Outside a
-    notebook nothing is changed.
+    The cell fails as before, so that *Run all* stops. A `UserWarning` is told by its sentence, too, without the place
+    in the code. shell: an IPython shell (default: that of this kernel). Outside a notebook nothing is changed.
     """
     shell = shell or notebook_shell()
     if shell is not None:
         shell.set_custom_exc((UserError, Stopped), _show)
+        warnings.formatwarning = _format_warning
+
+
+_of_python = warnings.formatwarning
+
+
+def _format_warning(message, category, *place, **more):
+    ours = issubclass(category, UserWarning)
+    return f"Warning: {message}\n" if ours else _of_python(message, category, *place, **more)
 
 
 def _show(shell, kind, error, traceback, tb_offset=None):

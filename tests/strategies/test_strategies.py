@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssnas_colab.core.basics import UserError
+from ssnas_colab.core.basics import Diverged, UserError
 from ssnas_colab.core.seeding import derived_seed
 from ssnas_colab.experiment.interrupts import Stopped
 from ssnas_colab.experiment.run import Run
@@ -290,7 +290,7 @@ def test_what_left_the_numbers_is_no_finalist():
     assert pick(rows([gone, 1.0], [1, 5]), again(1.0, 1.0), 1, 0)["number"] == 1
     found = pick(rows([0.1, 1.0], [1, 5]), again(*[gone] * 4), 1, 0)
     assert found["number"] == 1 and "left the numbers in all of them" in found["why"]
-    with pytest.raises(UserError, match="None of the 2 candidates has a score"):
+    with pytest.raises(Diverged, match="None of the 2 candidates has a score"):
         pick(rows([gone, gone], [1, 5]), again(), 1, 0)
 
 
