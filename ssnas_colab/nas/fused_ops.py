@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ..models.genotype import PRIMITIVES
-from ..models.operations import FactorizedReduce
+from ..models.operations import FactorizedReduce, crashes
 
 # %% ../../nbs/nas/03_fused_ops.ipynb #66e94675
 POOLS = ("max_pool_3x3", "avg_pool_3x3")
@@ -42,6 +42,10 @@ def _convolve_back(layer, gradient, x, of_x, of_weight):
     result = [None, None]
     if of_x and x.device.type == "cpu" and layer.dilation[0] > 1 and layer.stride[0] == 1:
         result[0], of_x = F.conv2d(gradient, weight.flip(2, 3), None, 1, *like, layer.groups), False
+    if of_weight and crashes(layer, x):
+        options = ((1, 1), *like, False, [0, 0], layer.groups, [False, True, False])
+        result[1] = torch.ops.aten.convolution_backward(gradient, x[:, :, ::2, ::2], weight, None, *options)[1]
+        of_weight = False
     if of_x or of_weight:
         options = (layer.stride, *like, False, [0, 0], layer.groups, [of_x, of_weight, False])
         found = torch.ops.aten.convolution_backward(gradient, x, weight, None, *options)

@@ -1,5 +1,6 @@
 "The supernet against its definition, `ReferenceSupernet`: a loop over cells, edges and operations."
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -273,3 +274,28 @@ def test_mistakes_are_told():
         Supernet(width=6, relaxation="partial")
     with pytest.raises(UserError, match="1 or more"):
         Supernet(depth=0)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_narrow_cells_train_on_images_of_64_pixels(fused):
+    "A process of its own: PyTorch's weight gradient of such strided convolutions ends it with a segmentation fault."
+    code = f"""
+import torch
+from ssnas_colab.models.genotype import GENOTYPES
+from ssnas_colab.models.network import Network
+from ssnas_colab.models.operations import FactorizedReduce, crashes
+from ssnas_colab.nas.supernet import Supernet
+torch.manual_seed(0)
+net = Supernet(width=4, depth=3, in_channels=1) if {fused} else Network(GENOTYPES["SNAS"], 2, width=4, depth=3)
+images = torch.rand(4, 1 if {fused} else 3, 64, 64).to(memory_format=torch.channels_last)
+net.to(memory_format=torch.channels_last)(images).sum().backward()
+layer = FactorizedReduce(8, 8)
+x = torch.rand(2, 8, 48, 48, requires_grad=True)
+assert crashes(layer.body.even, x) and not crashes(layer.body.even, x[:, :, :40, :40])
+mended = torch.autograd.grad((layer(x) ** 3).sum(), [x, *layer.body.parameters()])
+plain = torch.cat([layer.body.even(x.relu()), layer.body.moved(x.relu()[:, :, 1:, 1:])], 1)
+for one, other in zip(mended, torch.autograd.grad((layer.norm(plain) ** 3).sum(), [x, *layer.body.parameters()])):
+    torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-500:] or done.returncode
