@@ -31,7 +31,7 @@ from ssnas_colab.config import (
     range_of,
     read_value,
 )
-from .core.basics import Diverged, UserError, did_you_mean, printable
+from .core.basics import Diverged, UserError, did_you_mean, printable, read_json
 from .experiment.interrupts import Stopped, parse_duration
 from .models.genotype import GENOTYPES, PUBLISHED_SIZES, load_genotype
 from .models.stages import StageGenotype
@@ -378,7 +378,6 @@ def _status_command(options):
 
 # %% ../nbs/07_cli.ipynb #4014387f
 def _compare_command(options):
-    from ssnas_colab.core.forms import read_form
     from ssnas_colab.experiment.run import Run
     from ssnas_colab.reports.compare import compare, compare_facts
 
@@ -388,7 +387,7 @@ def _compare_command(options):
             reports[str(path)] = Run.open(path).load_json("report.json")
             continue
         try:
-            reports[str(path)] = read_form("report.json", path.read_bytes())
+            reports[str(path)] = read_json(path.read_bytes())
         except ValueError:
             raise UserError(f"{path} is not a report: name run folders or their report.json") from None
     _tell(options, lambda: compare_facts(reports), lambda: compare(reports))
