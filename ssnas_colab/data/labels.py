@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['YES', 'NO', 'MISSING', 'OTHER', 'UNCERTAIN', 'RATERS', 'same_name', 'sorted_classes', 'plain_text', 'meaning',
-           'is_missing', 'text_labels', 'array_labels']
+           'is_missing', 'is_nothing', 'text_labels', 'array_labels']
 
 # %% ../../nbs/data/00_labels.ipynb #10a70bee
 import ast
@@ -58,7 +58,7 @@ def is_missing(cell) -> bool:
     return plain_text(cell).lower() in _UNLABELLED
 
 
-def _is_nothing(name):
+def is_nothing(name):
     "Whether a label says that there is nothing to be found."
     return re.sub(r"[^a-z]", "", name.lower()) in _NOTHING
 
@@ -297,7 +297,7 @@ def _united(voters, by_row, raters, has_raters, where, name_of):
     "({names}, {names that are missing}) or None for each image, and what was decided."
     differ = [i for i, sets in enumerate(voters) if any(one != sets[0] for one in sets)]
     unions = [set().union(*sets) if sets else None for sets in voters]
-    empty = [{all(map(_is_nothing, one)) for one in sets} for sets in by_row]
+    empty = [{all(map(is_nothing, one)) for one in sets} for sets in by_row]
     clash = [i for i, kinds in enumerate(empty) if len(kinds) > 1]  # 'normal' in one row, a finding in another
     asked = differ if has_raters else clash
     if raters is None and (asked or clash):
@@ -320,7 +320,7 @@ def _united(voters, by_row, raters, has_raters, where, name_of):
         if union is None:
             result.append(None)
         elif raters == "any":
-            result.append(({name for name in union if len(union) == 1 or not _is_nothing(name)} or union, set()))
+            result.append(({name for name in union if len(union) == 1 or not is_nothing(name)} or union, set()))
         elif single:
             (first, most), *others = Counter(name for one in sets for name in one).most_common()
             tied = bool(others) and others[0][1] == most
@@ -348,7 +348,7 @@ def _from_names(found, title, where, uncertain, raters, images, rater_of, name_o
     said += told
     several = many or any(one is not None and (len(one[0] | one[1]) != 1 or one[1]) for one in united)
     used = {name for one in united if one is not None for name in one[0] | one[1]}
-    names = sorted_classes(name for name in used if not (several and _is_nothing(name)))
+    names = sorted_classes(name for name in used if not (several and is_nothing(name)))
     if several and len(names) < len(used):
         nothing = ", ".join(sorted(used - set(names)))
         said.append(f"{nothing!r} is no label but says that an image has none of them")

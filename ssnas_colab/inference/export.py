@@ -66,6 +66,7 @@ The same by hand:
     network = Network(parse_genotype(facts["genotype"]), len(facts["class_names"]), **options)
     network.load_state_dict(weights)
     network.eval()  # takes (N, channels, height, width) in 0..1, less facts["mean"], over facts["std"]
+    # and gives logits; over facts["temperature"], where it is not null, they are calibrated
 """
 _README_MORE = """
 model.json: classes, preprocessing, size of the network, and where it comes from. model.safetensors: the weights.
@@ -83,7 +84,7 @@ def _readme(facts, file, data, more):
     return told.format(**names)
 
 # %% ../../nbs/inference/02_export.ipynb #786ba079
-ARCHIVE_FORMAT = 2  # 2: pictures may be read in other ways than as central squares of whole 16 bits
+ARCHIVE_FORMAT = 3  # 2: pictures may be read in other ways than as central squares of whole 16 bits; 3: a temperature
 _REPORTS = "report.json", "report.md", "report.html", "report.png"
 
 
@@ -169,6 +170,12 @@ def _are_counts(counts, images, classes):
     return fine and all(_is_number(count, 0, 1e15) for count in [*counts, *images])
 
 
+def _are_thresholds(thresholds, classes):
+    "Whether these are None, or a number or None for each class."
+    fine = thresholds is None or isinstance(thresholds, list) and len(thresholds) == classes
+    return fine and all(one is None or _is_number(one, -1, 2) for one in thresholds or ())
+
+
 def _checked(facts):
     "The facts, if each has a form that can be worked with; `ValueError` otherwise."
     channels, names, tau = facts["channels"], facts["class_names"], facts.get("tau")
@@ -185,6 +192,8 @@ def _checked(facts):
         "width of a mobilenet": facts["kind"] != "mobilenet" or _is_number(facts.get("width") or 1.0, 0.001, 100),
         "depth": facts["kind"] != "genotype" or _whole(facts["depth"], 1, 1_000),
         "classifier": facts["classifier"] in ("linear", "cosine"),
+        "temperature": facts.get("temperature") is None or _is_number(facts["temperature"], 0.01, 100),
+        "thresholds": _are_thresholds(facts.get("thresholds"), len(names)),
         "tau": tau is None or _is_number(tau) and _are_counts(facts["counts"], facts["images"], len(names)),
     }
     if bad := [name for name, fine in good.items() if not fine]:

@@ -38,7 +38,8 @@ def model_facts(run, name="searched") -> dict:
 
     name, kind ("genotype", "resnet", "mobilenet", "shufflenet"), genotype, width, depth, classifier, parameters, tau;
     metrics of the test; task, class_names, size, channels, mean, std, resize, window, counts and images (those with a
-    label) of training. tau is that of post-hoc adjustment.
+    label) of training. tau is that of post-hoc adjustment; temperature and thresholds are chosen on validation
+    (None: of runs of before version 0.4).
     `UserError` where the run has no such network, or one that answers by its neighbours in training (kNN).
     """
     if not run.has(f"models/{name}.json"):
@@ -55,6 +56,7 @@ def model_facts(run, name="searched") -> dict:
     kind = "genotype" if "genotype" in known else hand_made
     facts = {"name": name, "kind": kind, "classifier": known.get("classifier", "linear")}
     facts |= {key: known.get(key) for key in ("genotype", "width", "depth", "parameters", "tau", "recipe", "loss")}
+    facts |= {key: known.get(key) for key in ("temperature", "thresholds")}
     facts |= {key: data[key] for key in ("task", "class_names", "size", "channels", "mean", "std")}
     resize = {fit: told for told, fit in RESIZES.items()}[data.get("fit", "crop")]
     facts |= {"resize": resize, "window": data.get("window", SIXTEEN)}  # runs of version 0.2 say neither
@@ -175,7 +177,8 @@ class Model(torch.nn.Module):
 
     class_names: tuple; task: "single-label" or "multi-label"; size: (height, width); channels: 1 or 3; mean, std:
     tensors (channels,) by which pixels in 0..1 are normalised; network: the network; facts: see `model_facts`. It is in
-    evaluation mode and on the CPU; `.to("cuda")` moves it.
+    evaluation mode and on the CPU; `.to("cuda")` moves it. temperature: what logits are divided by, fitted on
+    validation so that probabilities are calibrated (1.0: none was).
     """
 
     def __init__(self, network, facts):
@@ -188,12 +191,13 @@ class Model(torch.nn.Module):
         if facts.get("tau") is not None and facts.get("loss", "cross_entropy") == "cross_entropy":
             adjusted = adjust_logits(adjusted, facts["counts"], self.task, facts["images"], facts["tau"])
         self.register_buffer("adjusted", adjusted)
+        self.temperature = float(facts.get("temperature") or 1.0)
         self.layout = torch.channels_last if isinstance(network, Network) else torch.contiguous_format
         self.eval()
 
     def forward(self, images):
         x = normalise(images.to(self.mean.device), self.mean, self.std)
-        return self.network(x.contiguous(memory_format=self.layout)) + self.adjusted
+        return (self.network(x.contiguous(memory_format=self.layout)) + self.adjusted) / self.temperature
 
     @torch.no_grad()
     def scores(self, pixels, batch_size=64) -> np.ndarray:

@@ -126,7 +126,7 @@ def _line(model, one, width):
 
 # %% ../../nbs/inference/03_predict.ipynb #1aaa5e88
 def predict_command(run, images, out=None, model_name="searched", most_lines=20) -> str:
-    """What `ssnas predict` prints: a line for each of the first images, then how many were answered how.
+    """What `ssnas predict` prints: a line for each of the first images, how many were answered how, and the calibration.
 
     run: as for `load_model`; images: files, folders and zips; out: a CSV to write as well, which must not exist.
     `UserError` where not one image could be read.
@@ -152,6 +152,8 @@ def predict_command(run, images, out=None, model_name="searched", most_lines=20)
         counted = ", ".join(f"{printable(name, 80)} {count}" for name, count in Counter(told).most_common(10))
         broken = f", {len(found) - len(whole)} could not be read" if len(whole) < len(found) else ""
         lines.append(f"... and {len(found) - most_lines} more; of all {len(found)}: {counted}{broken}")
+    if model.facts.get("temperature"):
+        lines.append(f"Probabilities are calibrated: validation chose the temperature {model.temperature:.2f}")
     if out is not None:
         write_predictions(model, found, out)
         lines.append(f"All probabilities are in {out}")

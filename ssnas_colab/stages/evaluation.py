@@ -30,6 +30,8 @@ from ..reports.build import assemble_report, differences, write_report
 from ..reports.compare import aggregate
 from ..strategies.runner import choose
 from ..strategies.space import Filled, StageSpace, draws
+from ..training.calibration import fit_temperature, with_temperature
+from ..training.operating_points import choose_thresholds
 from ..training.recipes import Trainer, chosen_by, finetune_rates, network_parts, stage_name
 
 # %% ../../nbs/04_evaluation.ipynb #012cfe89
@@ -124,7 +126,11 @@ def _stages_of(name, run, config):
 
 
 def _train_and_test(name, make, data, run, config, quiet, rate):
-    "Leave the answers, the weights and, last, the entry of a network."
+    """Leave the answers, the weights and, last, the entry of a network.
+
+    The scores of validation and test are kept as the network gives them; the temperature that calibrates them and the
+    thresholds (of calibrated scores) are chosen on validation.
+    """
     trainer = Trainer(name, make, data, run, config, quiet, rate)
     net, shape = trainer.net, (data.channels, *data.size)
     found = {"parameters": count_parameters(net), "macs": count_macs(net, shape)}
@@ -145,8 +151,12 @@ def _train_and_test(name, make, data, run, config, quiet, rate):
     found |= {"width": net.width} if hasattr(net, "width") else {}
     if isinstance(net, Network):
         found |= {"genotype": str(net.genotype), "depth": net.depth}
+    validation = trainer.scores("val")
+    temperature = fit_temperature(validation, data.labels["val"], data.task)
+    calibrated = with_temperature(validation, temperature, data.task)
+    found |= {"temperature": temperature, "thresholds": choose_thresholds(calibrated, data.labels["val"])}
     answers = scores.argmax(1).astype(np.uint16) if data.task == "single-label" else scores.astype(np.float16)
-    run.save_arrays(f"models/{name}.npz", answers=answers)
+    run.save_arrays(f"models/{name}.npz", answers=answers, test=scores, val=validation)
     run.checkpoints.save(f"models/{name}", {"model": net.state_dict()}, epoch=best or 0, step=0)
     run.save_json(f"models/{name}.json", found)
 

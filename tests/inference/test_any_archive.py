@@ -31,11 +31,11 @@ def _made():
     torch.manual_seed(0)
     genotype = GENOTYPES["FairDARTS_a"]
     facts = {
-        "format": 2, "name": "searched", "kind": "genotype", "classifier": "linear", "genotype": str(genotype),
+        "format": 3, "name": "searched", "kind": "genotype", "classifier": "linear", "genotype": str(genotype),
         "width": 2, "depth": 3, "parameters": 1, "tau": 0.5, "recipe": "crt", "loss": "cross_entropy",
         "task": "single-label", "class_names": ["a", "b", "c"], "size": [8, 8], "channels": 1, "mean": [0.5],
         "std": [0.2], "resize": "central square, bicubic", "window": "16 bits", "counts": [40, 20, 5], "images": 65,
-        "metrics": {"accuracy": 0.5},
+        "metrics": {"accuracy": 0.5}, "temperature": 1.3, "thresholds": [0.2, None, 0.4],
     }  # fmt: skip
     yield facts, Network(genotype, 3, in_channels=1, width=2, depth=3)
     yield facts | {"kind": "resnet", "genotype": None, "width": None}, ResNet((2, 2, 2, 2), 2, 3, 1)

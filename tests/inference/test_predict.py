@@ -16,7 +16,7 @@ from ssnas_colab.core.basics import UserError
 from ssnas_colab.data.augment import normalise
 from ssnas_colab.data.images import Folder
 from ssnas_colab.experiment.run import Run
-from ssnas_colab.inference.export import export_run
+from ssnas_colab.inference.export import ARCHIVE_FORMAT, export_run
 from ssnas_colab.inference.model import RESIZES, build_network, model_facts
 from ssnas_colab.inference.predict import (
     Prediction,
@@ -389,7 +389,7 @@ HOSTILE = {
     "pickle": ({}, {"model.safetensors": b"\x80\x04cposix\nsystem\n"}, "no model that can be read"),
     "no json": ({}, {"model.json": "{"}, "no model that can be read"),
     "a list": ({}, {"model.json": "[1]"}, "no model that can be read"),
-    "newer": ({"format": 3}, {}, "written by a newer version"),
+    "newer": ({"format": ARCHIVE_FORMAT + 1}, {}, "written by a newer version"),
     "huge": ({"width": 10**9}, {}, "no usable width"),
     "deep": ({"depth": 10**9}, {}, "no usable depth"),
     "wide": ({"width": 4}, {}, "not those of the network"),

@@ -16,6 +16,7 @@ from ssnas_colab.config import evaluation_config
 from ssnas_colab.core.basics import Diverged, UserError
 from ssnas_colab.experiment.run import Run
 from ssnas_colab.inference.export import export_run
+from ssnas_colab.inference.model import model_facts
 from ssnas_colab.inference.predict import load_model
 from ssnas_colab.models.baselines import narrow_resnet
 from ssnas_colab.models.genotype import GENOTYPES, parse_genotype
@@ -23,6 +24,8 @@ from ssnas_colab.models.stages import Block, Stage, StageGenotype
 from ssnas_colab.reports.verdict import display_name
 from ssnas_colab.stages.evaluation import compared, evaluate, evaluation_parts, tuned_rate
 from ssnas_colab.stages.loader import data_stage, load_data
+from ssnas_colab.training.calibration import fit_temperature, with_temperature
+from ssnas_colab.training.operating_points import choose_threshold
 from ssnas_colab.training.recipes import Trainer, chosen_by, finetune_rates
 
 TINY = {
@@ -112,6 +115,20 @@ def test_scores_are_those_of_the_kept_weights(digits, evaluated):
         trainer = Trainer(name, make, digits, run, config)
         trainer.net.load_state_dict(run.checkpoints.load(f"models/{name}")["state"]["model"])
         assert trainer.metrics("test")["confusion"] == report["models"][name]["confusion"]
+
+
+def test_validation_chooses_temperature_and_thresholds_which_a_network_keeps(digits, evaluated):
+    run, report, _ = evaluated
+    kept, found = run.load_arrays("models/searched.npz"), run.load_json("models/searched.json")
+    assert (kept["test"].argmax(1) == kept["answers"]).all() and len(kept["val"]) == len(digits.labels["val"])
+    assert found["temperature"] == fit_temperature(kept["val"], digits.labels["val"])
+    one = with_temperature(kept["val"], found["temperature"])[:, 3]
+    assert found["thresholds"][3] == choose_threshold(one, digits.labels["val"] == 3)
+    data_stage(digits, run)
+    facts = model_facts(run)
+    assert facts["temperature"] == found["temperature"] != 1.0 and facts["thresholds"] == found["thresholds"]
+    calibrated = with_temperature(kept["test"], found["temperature"])
+    np.testing.assert_allclose(load_model(run).scores(digits.images["test"]), calibrated, atol=1e-4)
 
 
 def test_fine_tuning_learns(digits, tmp_path):
