@@ -50,6 +50,12 @@ _DATA = {
     "images?": {str: int}, "imbalance_factor?": _NUMBER, "policy?": _TEXT, "labelled?": {str: int},
     "known?": {str: (int, [int])}, "decisions?": [[str]],
 }  # fmt: skip
+_RATE = [_NUMBER]  # value, low, high
+_POINT = {
+    "class": int, "threshold": float, "prevalence": float, "tp": float, "fn": float, "tn": float, "fp": float,
+    "sensitivity": _RATE, "specificity": _RATE, "ppv": _RATE, "npv": _RATE,
+}  # fmt: skip
+_BIN = {"low": float, "high": float, "count": float, "score": float, "share": float, "interval": [float]}
 _MODEL = {
     "parameters": int, "macs": int, "seconds": float, "latency_ms?": _NUMBER, "accuracy?": _NUMBER, "width?": _NUMBER,
     "balanced_accuracy?": _NUMBER, "macro_auc?": _NUMBER, "macro_f1?": _NUMBER, "mean_average_precision?": _NUMBER,
@@ -57,6 +63,9 @@ _MODEL = {
     "few_shot_accuracy?": _NUMBER, "recall_per_class?": _MANY, "count_per_class?": _MANY, "depth?": (int, None),
     "recall_interval_per_class?": ([([float], None)], None), "genotype?": _TEXT, "counted?": {str: int},
     "confusion?": ([[float]], None), "spread?": {str: _NUMBER}, "seeds?": [dict],
+    "temperature?": float, "thresholds?": _MANY, "operating_points?": [_POINT], "roc?": _MANY,
+    "auc_interval_per_class?": [(_RATE, None)], "precision_recall?": _MANY, "calibrated_error?": _NUMBER,
+    "reliability?": {"before": [_BIN], "after": [_BIN]},
 }  # fmt: skip
 _ROW = {"number": int, "score": _NUMBER, "parameters": int, "macs": int, "width?": int, "depth?": int}
 _BUDGETS = {f"max_{name}?": _NUMBER for name in ("parameters", "macs", "latency", "memory")}
@@ -78,7 +87,8 @@ FORMS = {
         "models": {str: _MODEL}, "data?": _DATA, "settings?": {str: object}, "seeds?": [int], "recipe?": _TEXT,
         "curves?": {str: {str: _MANY}}, "seconds?": float, "stage_seconds?": {str: float}, "versions?": {str: object},
         "differences?": ({str: {"metric": str, "difference": _NUMBER, "low": _NUMBER, "high": _NUMBER}}, None),
-        "search?": dict, "device?": _TEXT, "threads?": (int, None),
+        "floor?": dict, "mistakes?": [{"truth": str, "answer": str, "score": float}], "search?": dict, "device?": _TEXT,
+        "threads?": (int, None),
     },
 }  # fmt: skip
 
@@ -108,6 +118,14 @@ def _report_agrees(report):
                 raise ValueError(f"it[models][{name[:40]}][{key}] is not of {classes} classes")
         if any(len(pair) != 2 for pair in model.get("recall_interval_per_class") or [] if pair is not None):
             raise ValueError(f"it[models][{name[:40]}] has intervals without two ends")
+        points = model.get("operating_points") or []
+        if any(not 0 <= point["class"] < classes for point in points):
+            raise ValueError(f"it[models][{name[:40]}] has an operating point of a class that is not there")
+        three = [point[key] for point in points for key in ("sensitivity", "specificity", "ppv", "npv")]
+        if any(len(one) != 3 for one in three + [one for one in model.get("auc_interval_per_class") or [] if one]):
+            raise ValueError(f"it[models][{name[:40]}] has rates that are not a value and two ends")
+        if points and not {"temperature", "roc", "precision_recall", "reliability"} <= model.keys():
+            raise ValueError(f"it[models][{name[:40]}] has operating points without curves or calibration")
 
 
 _OF_STRATEGY = {

@@ -6,8 +6,6 @@
 __all__ = ['load_model', 'Prediction', 'predict_files', 'write_predictions', 'predict_folder', 'predict_command']
 
 # %% ../../nbs/inference/03_predict.ipynb #6aebc4d7
-import csv
-import io
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.basics import UserError, printable, what_is
-from ..core.files import Files, new_file
+from ..core.files import Files, csv_bytes, new_file
 from ..data.images import open_images
 from ..experiment.run import Run
 from .export import read_archive
@@ -77,26 +75,18 @@ def predict_files(model, paths, batch_size=64) -> list:
     return _predictions(model, [(str(path), FILES, path) for path in paths], batch_size)
 
 # %% ../../nbs/inference/03_predict.ipynb #24c39e6f
-def _cell(text):
-    "A cell that no spreadsheet takes for a formula."
-    text = printable(text)
-    return f"'{text}" if text.lstrip().lstrip("'").startswith(("=", "+", "-", "@")) else text
-
-
 def write_predictions(model, predictions, csv_path):
     """Write `Prediction`s as a CSV with a row for each file; `UserError` where that file exists or cannot be written.
 
-    A spreadsheet runs a cell that begins with = + - @ as a formula (OWASP: CSV injection), and names are not ours: such
-    a cell has an apostrophe before it, as has one of apostrophes and such a sign. Names are `printable`.
+    Names are not ours, and may look like formulas: see `csv_bytes`.
     """
-    path, text = new_file(csv_path), io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["file", "predicted", *(_cell(f"probability {name}") for name in model.class_names), "problem"])
+    path = new_file(csv_path)
+    rows = [["file", "predicted", *(f"probability {name}" for name in model.class_names), "problem"]]
     for file, answer, row, problem in predictions:
         told = "" if answer is None else answer if isinstance(answer, str) else "|".join(answer)
         numbers = [""] * len(model.class_names) if row is None else [f"{value:.6g}" for value in row]
-        table.writerow([_cell(file), _cell(told), *numbers, _cell(problem)])
-    Files(path.parent).write(path.name, text.getvalue().encode())
+        rows.append([file, told, *numbers, problem])
+    Files(path.parent).write(path.name, csv_bytes(rows))
 
 
 def predict_folder(model, folder, csv_path, batch_size=64) -> list:
@@ -126,7 +116,7 @@ def _line(model, one, width):
 
 # %% ../../nbs/inference/03_predict.ipynb #1aaa5e88
 def predict_command(run, images, out=None, model_name="searched", most_lines=20) -> str:
-    """What `ssnas predict` prints: a line for each of the first images, how many were answered how, and the calibration.
+    """What `ssnas predict` prints: a line for each of the first images, how many were answered how, what is calibrated.
 
     run: as for `load_model`; images: files, folders and zips; out: a CSV to write as well, which must not exist.
     `UserError` where not one image could be read.

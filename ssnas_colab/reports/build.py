@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['assemble_report', 'differences', 'models_table', 'constant_answer', 'differences_table', 'recall_table',
            'settings_groups', 'recipe_description', 'data_description', 'search_table', 'report_notes',
-           'picture_descriptions', 'report_view', 'write_report']
+           'picture_descriptions', 'mistakes_table', 'report_view', 'write_report']
 
 # %% ../../nbs/reports/06_build.ipynb #e2f5e972
 import platform
@@ -18,14 +18,17 @@ import torch
 from .. import __version__
 from ..core.basics import as_stored, flatten, format_duration
 from ..core.device import choose_engine
+from ..core.files import csv_bytes, figure_bytes
 from ..data.summary import data_facts, members
 from ..inference.predict import load_model
 from ..plots.svg import first_number
+from . import diagnostics as diagnosed
 from . import verdict as words
-from .figures import plot_report
+from .figures import plot_mistakes, plot_report
 from .gradcam import plot_maps
 from .pages import report_markdown, report_page, report_pictures
 from .verdict import METRICS, OURS, deciding, display_name, mark_best, number, with_spread
+from ..training.calibration import with_temperature
 from ..training.metrics import macro_auc, paired_difference_seeds
 
 # %% ../../nbs/reports/06_build.ipynb #37838cf4
@@ -52,8 +55,19 @@ def _search_of(run) -> dict:
     return facts | {"candidates": len(rows), "front": front, "taken": taken, "why": derived}
 
 
+def _diagnosed(run, data, config, name, model) -> dict:
+    "What `diagnose` says of a network; nothing where an earlier version trained it, which kept no scores."
+    if not model.get("thresholds") or not run.has(f"models/{name}.npz"):
+        return {}
+    kept = {key: model[key] for key in ("temperature", "thresholds")}
+    kept["prevalence"] = diagnosed.read_prevalence(config.prevalence, data.task, data.class_names)
+    scores = run.load_arrays(f"models/{name}.npz")["test"]
+    return diagnosed.diagnose(scores, data.labels["test"], data.task, data.class_names, **kept)
+
+
 def assemble_report(run, data, config, models) -> dict:
     "The report of one seed as a dictionary for JSON: models, curves, data, settings, seconds, versions, device."
+    models = {name: model | _diagnosed(run, data, config, name, model) for name, model in models.items()}
     seconds = {stage: run.facts(stage).get("seconds", 0.0) for stage in ("search", "derivation")}
     seconds["evaluation"] = round(sum(model["seconds"] for model in models.values()), 2)
     histories, facts = {"pretraining", "finetuning", "retraining", "probing"}, data_facts(data, pixels=False)
@@ -76,6 +90,7 @@ def assemble_report(run, data, config, models) -> dict:
         "seconds": round(sum(seconds.values()), 2), "stage_seconds": seconds,
         "versions": {"ssnas_colab": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "device": str(choose_engine(config.device, config.precision).device), "threads": torch.get_num_threads(),
+        "floor": diagnosed.prior_metrics(data),
     }  # fmt: skip
     search = _search_of(run)
     return report | ({"search": search} if search else {})
@@ -108,7 +123,7 @@ def differences(data, runs, names) -> dict:
 
 # %% ../../nbs/reports/06_build.ipynb #6961db88
 def models_table(report) -> tuple:
-    """(head, rows): a row a model as text, the best value of a column as `verdict.Best`.
+    """(head, rows): a row a model as text, the best value of a column as `verdict.Best`; last the floor.
 
     The measure that decides comes first, with its interval over the test images, or its standard deviation over seeds;
     then what the classes with few images got, what a network costs, and the other metrics.
@@ -133,6 +148,10 @@ def models_table(report) -> tuple:
     columns = {METRICS[key]: metrics.pop(key) for key in first} | costs | {METRICS[k]: v for k, v in metrics.items()}
     columns["seconds"] = [f"{m['seconds']:.0f}" for m in models]
     names = [OURS * (name == "searched") + display_name(name) for name in report["models"]]
+    if floor := report.get("floor"):
+        names.append("class frequencies alone")
+        known = {METRICS[key]: number(key, floor.get(key)) for key in kept}
+        columns = {name: [*texts, known.get(name, "–")] for name, texts in columns.items()}
     return ["model", *columns], [list(row) for row in zip(names, *columns.values(), strict=True)]
 
 
@@ -310,10 +329,33 @@ def picture_descriptions(report) -> dict:
         "recall": f"Recall per class against training images, {sizes}. The numbers are in the table that follows.",
         "confusion": f"Confusion matrix of the searched network, rows are the true classes.{mistake}",
         "curves": f"Losses and validation by epoch. The searched network: {text}." if text else "Losses by epoch.",
+        "macs": f"{measure} on the test set against multiply-adds for an image, on a logarithmic axis.",
+        "latency": f"{measure} on the test set against the time for an image, on a logarithmic axis.",
+        "discrimination": "ROC curves, and precision against recall. The areas are in the tables.",
+        "reliability": "What came true against the probability that was said, before and after calibration. The errors "
+        "are in the table.",
+        "mistakes": "Images that the searched network was sure of, and wrong; the table that follows says how.",
         "maps": "Maps of where the network looks in images.",
     }
 
 # %% ../../nbs/reports/06_build.ipynb #08b04e6a
+_CALIBRATION = (
+    "Probabilities are calibrated by a temperature, which validation chose and the model keeps: `ssnas predict` and "
+    "what is exported use it. Which answer is the most probable one stays as it was. The diagrams leave out "
+    "probabilities that fewer than five answers had."
+)
+_MISTAKES = (
+    "The mistakes of the searched network that were made with the highest probability. The file names of all its "
+    "mistakes are in mistakes.csv in the run's folder, which no export and no push takes along."
+)
+
+
+def mistakes_table(report) -> tuple:
+    "(head, rows): what the images are that the searched network was surest of, and wrong."
+    rows = [[row["truth"], row["answer"], number("recall", row["score"])] for row in report.get("mistakes") or []]
+    return ["what it is", "what was said", "calibrated probability"], rows
+
+
 def report_view(report) -> SimpleNamespace:
     """All that a report says, as texts, under names; what there is nothing to say about is empty.
 
@@ -339,6 +381,13 @@ def report_view(report) -> SimpleNamespace:
         differences=differences,
         differences_note="Searched minus the other, paired by seed and test image; the intervals are from resampling "
         "both, and are not corrected for the number of comparisons." * bool(differences[1]),
+        operating=diagnosed.operating_table(report),
+        operating_note=diagnosed.operating_note(report),
+        people=diagnosed.people_sentences(report),
+        calibration=diagnosed.calibration_table(report),
+        calibration_note=_CALIBRATION * any("temperature" in model for model in report["models"].values()),
+        mistakes=mistakes_table(report),
+        mistakes_note=_MISTAKES * bool(report.get("mistakes")),
         recall=recall_table(report),
         search=search,
         front=tuple(front),
@@ -352,13 +401,37 @@ def report_view(report) -> SimpleNamespace:
     )
 
 # %% ../../nbs/reports/06_build.ipynb #95f88309
-def write_report(run, data, report, config):
-    """Write `report.png`, `maps.png` (not for neighbours), `report.md`, `report.html` and, last, `report.json`.
+def _write_mistakes(run, data, report, most=8):
+    """Leave the mistakes of the searched network: `mistakes.csv` in the run, the surest in the report, their picture.
 
-    An older `report.json` goes first: where there is one, all the others are there and belong to it.
+    Returns the picture, PNG; None where there is nothing to show.
+    """
+    model = run.load_json("models/searched.json") if run.has("models/searched.json") else {}
+    if not model.get("thresholds"):
+        return None
+    scores = with_temperature(run.load_arrays("models/searched.npz")["test"], model["temperature"], data.task)
+    rows = diagnosed.confident_mistakes(scores, data.labels["test"], data.task, data.class_names)
+    table = [["file", "truth", "answer", "probability"]]
+    for row in rows:
+        file = str(data.file_name(int(data.indices["test"][row["image"]])))
+        table.append([file, row["truth"], row["answer"], round(row["score"], 6)])
+    run.write("mistakes.csv", csv_bytes(table))
+    report["mistakes"] = [{key: row[key] for key in ("truth", "answer", "score")} for row in rows[:most]]
+    if not rows:
+        return None
+    return figure_bytes(plot_mistakes(data.images["test"][[row["image"] for row in rows[:most]]], rows[:most]))
+
+
+def write_report(run, data, report, config):
+    """Write `report.png`, `maps.png` (not for neighbours), `mistakes.csv`, `report.md`, `report.html`, `report.json`.
+
+    The surest mistakes are added to `report`. An older `report.json` goes first, and the new one is written last: where
+    there is one, all the others are there and belong to it.
     """
     run.remove("report.json")
+    shown = _write_mistakes(run, data, report)
     view, pictures = report_view(report), report_pictures(report)
+    pictures |= {"mistakes": shown} if shown else {}
     run.save_figure("report.png", plot_report(report))
     if config.recipe != "knn" and run.has("data.json"):
         labels = data.labels["test"]

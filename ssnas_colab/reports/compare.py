@@ -75,12 +75,13 @@ def _mean(values):
 def _combined(models, seeds):
     "One model's entries of the seeds as one entry: means, spread, and each seed by itself."
     first = models[0]
-    own = "genotype", "width", "depth", "class_names"
+    own = "genotype", "width", "depth", "class_names", "reliability"  # bins of the first: others' are not the same
     left = {*own, "seed", "seeds", "spread", "counted", "confusion"}
     made = {key: _mean([m.get(key) for m in models]) for key in first if key not in left}
     made |= {key: round(made[key]) for key in ("parameters", "macs") if made.get(key) is not None}
     made |= {key: first[key] for key in own if key in first}
-    kept = [{k: v for k, v in m.items() if k not in ("confusion", "seed")} for m in models]
+    left = ("confusion", "seed", "reliability", "roc", "precision_recall")
+    kept = [{k: v for k, v in m.items() if k not in left} for m in models]
     made["seeds"] = [{"seed": seed} | entry for seed, entry in zip(seeds, kept, strict=True)]
     made["spread"] = {}
     for key in [key for key, value in made.items() if isinstance(value, int | float)]:

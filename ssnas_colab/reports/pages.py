@@ -17,7 +17,7 @@ from ..models.genotype import parse_genotype
 from ..models.stages import StageGenotype
 from ..plots.genotype import draw_genotype
 from ..plots.svg import css_variables, escape
-from .figures import confusion_picture, plot_curves, plot_report
+from .figures import COSTS, confusion_picture, plot_curves, plot_diagnostics, plot_report
 from .verdict import OURS, SYMBOLS, Best
 
 # %% ../../nbs/reports/03_pages.ipynb #dc0a0e9c
@@ -42,7 +42,7 @@ def table(head, rows) -> str:
 
 # %% ../../nbs/reports/03_pages.ipynb #b4191dc3
 def report_markdown(view) -> str:
-    """The whole report as Markdown: the verdict, models, differences, recalls, data, settings, time.
+    """The whole report as Markdown: verdict, models, differences, operating points, recalls, data, time.
 
     view: what `reports.build.report_view` gives. The picture is linked as `report.png` beside it.
     """
@@ -59,6 +59,11 @@ def report_markdown(view) -> str:
         markdown(view.recipe),
         *(["## Differences", table(*view.differences), markdown(view.differences_note)] if view.differences[1] else []),
         *(["## The search", markdown(view.search), table(*view.front)] if view.search else []),
+        *(["## Operating points", *map(markdown, view.people)] if view.people else []),
+        table(*view.operating) if view.operating[1] else "",
+        markdown(view.operating_note),
+        *(["## Calibration", table(*view.calibration), markdown(view.calibration_note)] * bool(view.calibration[1])),
+        *(["## Sure and wrong", table(*view.mistakes), markdown(view.mistakes_note)] * bool(view.mistakes[1])),
         "## Recall per class",
         table(*view.recall),
         markdown(view.recall_note),
@@ -161,6 +166,7 @@ def _source(picture, name):
 
 
 _KIND = {"size": "chart", "recall": "chart", "confusion": "chart square", "curves": "broad"}
+_KIND |= {"macs": "chart", "latency": "chart", "discrimination": "broad", "reliability": "broad", "mistakes": "chart"}
 
 
 def _figure(pictures, name, alt):
@@ -175,11 +181,15 @@ def _figure(pictures, name, alt):
 
 # %% ../../nbs/reports/03_pages.ipynb #6384221b
 def report_pictures(report, dark=True, dpi=130) -> dict:
-    """The pictures that a report has data for, {name: PNG or SVG}: "size", "recall", "confusion" (SVG), "curves".
+    """The pictures that a report has data for, {name: PNG or SVG}: "size", "macs", ..., "confusion" (SVG).
 
     dark: also each as "..._dark", for pages in the dark; dpi: pixels per inch, the pictures are about 6.4 inches wide.
     """
-    drawings = {name: partial(plot_report, only=name) for name in ("size", "recall")}
+    models = report["models"].values()
+    kinds = [kind for kind, (cost, *_) in COSTS.items() if any(model.get(cost) is not None for model in models)]
+    drawings = {name: partial(plot_report, only=name) for name in (*kinds, "recall")}
+    if any(model.get("operating_points") for model in models):
+        drawings |= {kind: partial(plot_diagnostics, kind=kind) for kind in ("discrimination", "reliability")}
     if report["models"].get("searched", {}).get("confusion") is not None:
         drawings["confusion"] = confusion_picture
     if any(any(rows.values()) for rows in (report.get("curves") or {}).values()):
@@ -228,7 +238,9 @@ def _genotype(view):
     return Html(drawing + _note(view.genotype_note) + tag("pre", view.genotype))
 
 
-_PLACED = "size", "recall", "confusion", "curves", "maps"
+_PLACED = (
+    "size", "macs", "latency", "recall", "confusion", "curves", "maps", "discrimination", "reliability", "mistakes",
+)  # fmt: skip
 
 
 def report_page(view, pictures=None) -> str:
@@ -249,7 +261,16 @@ def report_page(view, pictures=None) -> str:
         _section("Models", _table(*view.models, "models"), _note(" ".join(view.models_notes)),
                  _note(view.constant_answer), tag("p", view.recipe)),
         _section("Differences", *differences),
-        _section(f"How much {view.measure} for how many parameters", drawn["size"]),
+        _section(f"How much {view.measure} for how many parameters, how much work, how much time", drawn["size"],
+                 drawn["macs"], drawn["latency"]),
+        _section("Whom the searched network finds", *[tag("p", text) for text in view.people],
+                 _table(*view.operating, "operating points") if view.operating[1] else Html(),
+                 _note(view.operating_note), drawn["discrimination"]),
+        _section("What its probabilities are worth",
+                 _table(*view.calibration, "calibration") if view.calibration[1] else Html(),
+                 _note(view.calibration_note), drawn["reliability"]),
+        _section("Sure and wrong", drawn["mistakes"],
+                 _table(*view.mistakes, "mistakes") if view.mistakes[1] else Html(), _note(view.mistakes_note)),
         _section("Recall per class", drawn["recall"], _table(*view.recall, "recall per class"),
                  _note(view.recall_note)),
         _section("What is taken for what", drawn["confusion"]),

@@ -28,6 +28,7 @@ from ..models.network import Network, count_macs, count_parameters, latency
 from ..models.stages import StageGenotype, random_stages, stem_stride_for
 from ..reports.build import assemble_report, differences, write_report
 from ..reports.compare import aggregate
+from ..reports.diagnostics import read_prevalence
 from ..strategies.runner import choose
 from ..strategies.space import Filled, StageSpace, draws
 from ..training.calibration import fit_temperature, with_temperature
@@ -295,6 +296,7 @@ def evaluate(data, run: Run, config=None, *, seeds: int = 1, quiet: bool = False
         raise UserError(
             f"{data.name} has no labels, so there is nothing to evaluate: put the images into a folder per class"
         )
+    read_prevalence(config.prevalence, data.task, data.class_names)  # refuses now what the report could not use
     require_same_images(run, data)
     with run.writing():
         runs = [run, *(seed_run(run, extra) for extra in range(1, seeds))]

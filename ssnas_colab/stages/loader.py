@@ -202,7 +202,8 @@ class ImageData:
     through all splits, unique. policy: how views are made (see `data.augment`). set_aside: (file name, reason) of
     images that were not used; not_read: (name, reason) of other files. settings: the arguments that made it. window,
     fit: how pixels were made (see `data.images`); decisions: (what, how) all was read, in plain words; stamp: tells
-    other files apart without reading them ("": nothing does). Large images may be memory-mapped from a file: writing
+    other files apart without reading them ("": nothing does). file_name: a function from a place in the source to the
+    name of its file, or to its number. Large images may be memory-mapped from a file: writing
     into them changes memory, never the file.
     """
 
@@ -220,6 +221,7 @@ class ImageData:
     decisions: tuple = field(repr=False, default=())
     not_read: tuple = field(repr=False, default=())
     stamp: str = field(repr=False, default="")
+    file_name: object = field(repr=False, default=str)
 
     @property
     def channels(self) -> int:
@@ -376,6 +378,7 @@ def _assembled(source, chosen, broken, images, policy, decisions, facts):
                 enough(source, split, labels[kept], 1, " after broken ones were set aside: repair or add images")
     decisions = [*source.decisions, *_splits_told(source, chosen), *decisions, *_others_told(source.not_read)]
     facts |= {"class_names": source.class_names, "policy": policy, "set_aside": aside, "not_read": source.not_read}
+    facts["file_name"] = source.file_name
     decisions = tuple((str(what), str(how)) for what, how in decisions)
     return ImageData(source.name, source.task, **parts, **facts, decisions=decisions)
 

@@ -25,6 +25,7 @@ from ..experiment.run import Run
 from ..models.baselines import random_genotype
 from ..models.network import activation_bytes
 from ..models.stages import random_stages
+from ..reports.diagnostics import read_prevalence
 from ..sessions.session import guard, session
 from .derivation import derive_stage
 from .evaluation import compared, evaluate, evaluation_parts, seed_run
@@ -51,7 +52,9 @@ def open_with_data(data, path, config, **places):
         Run.check(path, config, complete=complete)
     choose_engine(config["search"]["device"])
     data = read_images(data, config, cache=path.with_name(path.name + ".images"), **places)
-    check_task(evaluation_config(config["evaluation"]), data.task)
+    evaluation = evaluation_config(config["evaluation"])
+    check_task(evaluation, data.task)
+    read_prevalence(evaluation.prevalence, data.task, data.class_names)
     run = guard(Run.open(path, config, complete=complete))
     with run.writing():
         data_stage(data, run)

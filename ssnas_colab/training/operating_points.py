@@ -126,10 +126,10 @@ def rates_at(scores, truth, threshold, prevalence=None) -> dict:
 
 # %% ../../nbs/training/08_operating_points.ipynb #eb3b5760
 def in_people(rates, name="it", who="patients") -> str:
-    """A sentence in natural frequencies: what happens to 100 (1,000, 10,000) people like these.
+    """A sentence in natural frequencies: what happens to 100 (1,000, 10,000) people, or images, like these.
 
-    rates: as `rates_at` gives them; name: what they have; who: what they are called. Empty where a rate is not known.
-    (Gigerenzer 2007, doi 10.1111/j.1539-6053.2008.00033.x)
+    rates: as `rates_at` gives them; name: what they have; who: what they are called; "images" have nothing, but are of
+    the class `name`. Empty where a rate is not known. (Gigerenzer 2007, doi 10.1111/j.1539-6053.2008.00033.x)
     """
     sensitivity, specificity, share = rates["sensitivity"][0], rates["specificity"][0], rates["prevalence"]
     if sensitivity is None or specificity is None or not 0 < share < 1:
@@ -139,5 +139,9 @@ def in_people(rates, name="it", who="patients") -> str:
     found = round(have * sensitivity)
     alarms = of - have - round((of - have) * specificity)
     called = f"{found:,} of them {'is' if found == 1 else 'are'} called and {have - found:,} missed"
-    others = f"of the {of - have:,} without it {alarms:,} {'is' if alarms == 1 else 'are'} called"
-    return f"Of {of:,} {who} like these {have:,} {'has' if have == 1 else 'have'} {name}: {called}; {others}, too."
+    if who == "images":
+        those, others = f"{'is' if have == 1 else 'are'} {name}", f"{of - have:,} others"
+    else:
+        those, others = f"{'has' if have == 1 else 'have'} {name}", f"{of - have:,} without it"
+    others = f"of the {others} {alarms:,} {'is' if alarms == 1 else 'are'} called"
+    return f"Of {of:,} {who} like these {have:,} {those}: {called}; {others}, too."

@@ -141,13 +141,13 @@ def test_what_is_no_picture_is_refused(made, picture):
 
 def test_pictures_are_those_that_there_is_data_for(made):
     pictures = report_pictures(made, dpi=20)
-    names = ["size", "recall", "confusion", "curves"]
+    names = ["size", "macs", "latency", "recall", "confusion", "curves"]
     assert sorted(pictures) == sorted([*names, *(f"{name}_dark" for name in names)])
     assert all(pictures[name].startswith("<svg" if "confusion" in name else b"\x89PNG") for name in pictures)
-    assert len(set(pictures.values())) == 8
+    assert len(set(pictures.values())) == 12
     less = {**made, "curves": {"searched": {"validation": []}}}
     less["models"] = {name: model | {"confusion": None} for name, model in made["models"].items()}
-    assert list(report_pictures(less, dark=False, dpi=30)) == ["size", "recall"]
+    assert list(report_pictures(less, dark=False, dpi=30)) == ["size", "macs", "latency", "recall"]
 
 
 def test_an_old_report_makes_a_page():

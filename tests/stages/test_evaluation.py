@@ -118,7 +118,7 @@ def test_scores_are_those_of_the_kept_weights(digits, evaluated):
 
 
 def test_validation_chooses_temperature_and_thresholds_which_a_network_keeps(digits, evaluated):
-    run, report, _ = evaluated
+    run, _, _ = evaluated
     kept, found = run.load_arrays("models/searched.npz"), run.load_json("models/searched.json")
     assert (kept["test"].argmax(1) == kept["answers"]).all() and len(kept["val"]) == len(digits.labels["val"])
     assert found["temperature"] == fit_temperature(kept["val"], digits.labels["val"])

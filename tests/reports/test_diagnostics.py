@@ -1,0 +1,179 @@
+"What a report says of thresholds, curves, calibration and mistakes, against scikit-learn and formulas."
+
+import copy
+import json
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+from sklearn.dummy import DummyClassifier
+
+from ssnas_colab.core.basics import UserError
+from ssnas_colab.core.forms import require_form_of
+from ssnas_colab.reports.build import report_view
+from ssnas_colab.reports.compare import aggregate
+from ssnas_colab.reports.diagnostics import (
+    GRID,
+    confident_mistakes,
+    diagnose,
+    operating_table,
+    people_sentences,
+    prior_metrics,
+    read_prevalence,
+)
+from ssnas_colab.reports.figures import plot_diagnostics, plot_mistakes
+from ssnas_colab.reports.pages import report_markdown, report_page
+from ssnas_colab.stages.loader import load_data
+from ssnas_colab.training.metrics import report_metrics
+
+from .made_up import example_report
+
+CLASSES = ["no finding", "nodule", "mass"]
+
+
+def scores_and_truth(classes=3, images=240, seed=0, decimals=2):
+    "Scores with ties, and the truth."
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, classes, images)
+    logits = rng.normal(0, 1, (images, classes)) + 1.3 * np.eye(classes)[truth]
+    scores = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    return scores.round(decimals), truth
+
+
+def with_diagnostics(report, classes=None):
+    "A made-up report whose networks kept their scores."
+    report = copy.deepcopy(report)
+    for i, model in enumerate(report["models"].values()):
+        count = len(report["data"]["class_names"])
+        scores, truth = scores_and_truth(count, 400, seed=i)
+        names, kept = report["data"]["class_names"], {"temperature": 1.4, "thresholds": [0.3] * count}
+        model |= kept | diagnose(scores, truth, "single-label", names, **kept)
+    report["floor"] = {"accuracy": 0.3, "balanced_accuracy": 0.1, "macro_auc": 0.5}
+    report["mistakes"] = [{"truth": "a", "answer": "b", "score": 0.9876}]
+    return report
+
+
+def test_rates_at_a_threshold_are_those_of_a_confusion_matrix():
+    scores, truth = scores_and_truth()
+    found = diagnose(scores, truth, "single-label", CLASSES, temperature=1.0, thresholds=[0.3001, 0.4001, None])
+    assert [point["class"] for point in found["operating_points"]] == [0, 1]
+    calibrated = scores / scores.sum(1, keepdims=True)  # a temperature of 1 makes them add up to 1
+    for point in found["operating_points"]:
+        k = point["class"]
+        tn, fp, fn, tp = sk.confusion_matrix(truth == k, calibrated[:, k] >= point["threshold"]).ravel()
+        assert (point["tp"], point["fn"], point["tn"], point["fp"]) == (tp, fn, tn, fp)
+        shares = {"sensitivity": (tp, tp + fn), "specificity": (tn, tn + fp), "ppv": (tp, tp + fp)}
+        for key, (hits, of) in shares.items():
+            z, share = 1.959963984540054, hits / of
+            middle, root = share + z * z / (2 * of), z * np.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+            wilson = [share, *((middle + sign * root) / (1 + z * z / of) for sign in (-1, 1))]
+            np.testing.assert_allclose(point[key], wilson, rtol=1e-9)
+
+
+@pytest.mark.parametrize("decimals", [1, 6])
+def test_curves_lie_on_those_of_scikit_learn(decimals):
+    scores, truth = scores_and_truth(2, decimals=decimals)
+    found, grid = diagnose(scores, truth, "single-label", ["no", "yes"], thresholds=[0.5, 0.5]), np.linspace(0, 1, GRID)
+    false, true, _ = sk.roc_curve(truth, scores[:, 1], drop_intermediate=False)
+    reached = np.array([true[false <= x + 1e-12].max() for x in grid])
+    assert (np.array(found["roc"]) >= reached - 1e-4).all()
+    if decimals == 6:  # without ties it is a staircase
+        np.testing.assert_allclose(found["roc"], reached, atol=1e-4)
+    assert np.trapezoid(found["roc"], grid) == pytest.approx(sk.auc(false, true), abs=0.01)
+    precision, recall, _ = sk.precision_recall_curve(truth, scores[:, 1], drop_intermediate=False)
+    wanted = [precision[np.flatnonzero(recall >= x - 1e-12)[-1]] for x in grid[1:]]  # from the highest recall down
+    np.testing.assert_allclose(found["precision_recall"][1:], wanted, atol=1e-4)
+    [_, (area, low, high)] = found["auc_interval_per_class"]
+    assert low < area < high and area == pytest.approx(sk.roc_auc_score(truth, scores[:, 1]))
+    points = [point["class"] for point in found["operating_points"]]
+    assert points == [1]  # of two classes one is asked for
+
+
+def test_labels_that_nobody_knows_count_for_nothing():
+    scores, truth = scores_and_truth()
+    labels = np.eye(3, dtype=np.int8)[truth]
+    labels[::3, 1] = -1
+    found = diagnose(scores, labels, "multi-label", CLASSES, thresholds=[0.3, 0.4, 0.5])
+    known = labels[:, 1] >= 0
+    point = found["operating_points"][1]
+    assert sum(point[key] for key in ("tp", "fn", "tn", "fp")) == known.sum()
+    assert found["auc_interval_per_class"][1][0] == pytest.approx(sk.roc_auc_score(labels[known, 1], scores[known, 1]))
+    wrong = confident_mistakes(scores, labels, "multi-label", CLASSES)
+    assert len(wrong) == int((labels >= 0).sum() - ((scores > 0.5) == labels)[labels >= 0].sum())
+    assert [row["score"] for row in wrong] == sorted((row["score"] for row in wrong), reverse=True)
+    assert {row["truth"] for row in wrong} & {"no nodule", "nodule"}
+
+
+def test_the_floor_is_a_classifier_of_shares():
+    data = load_data("digits", imbalance_factor=10)
+    dummy = DummyClassifier(strategy="prior").fit(np.zeros((len(data.labels["train"]), 1)), data.labels["train"])
+    wanted = report_metrics(dummy.predict_proba(np.zeros((len(data.labels["test"]), 1))), data.labels["test"])
+    found = prior_metrics(data)
+    for key in ("accuracy", "balanced_accuracy", "macro_auc", "mean_average_precision", "expected_calibration_error"):
+        assert found[key] == pytest.approx(wanted[key]), key
+
+
+def test_a_report_shows_all_of_it_and_says_what_is_missing():
+    made = with_diagnostics(example_report(classes=4, seeds=1))
+    made["data"]["policy"] = "natural"
+    require_form_of("report.json", json.loads(json.dumps(made)))
+    view = report_view(made)
+    text, page = report_markdown(view), report_page(view)
+    for told in ("threshold", "sensitivity", "calibration error before", "98.8 %", "class frequencies alone", "Youden"):
+        assert told in text and told in page, told
+    assert view.people[0].startswith("Of 100 images like these") and view.people[0] in page
+    assert page.count("<img") == 8 and len(operating_table(made)[1]) == 4
+    del made["models"]["random_0"]["operating_points"]
+    assert "Without operating points, curves and calibration: random genotype 0" in report_view(made).operating_note
+    old = report_view(example_report(classes=4, seeds=1))
+    assert not old.people and not old.operating[1] and "kept no scores" in old.operating_note
+    with pytest.raises(UserError, match="kept its scores"):
+        plot_diagnostics(example_report(classes=4, seeds=1))
+
+
+def test_two_classes_have_a_row_a_network_and_patients():
+    made = with_diagnostics(example_report(classes=2, seeds=1))
+    made["data"] |= {"class_names": ["covid", "normal"], "policy": "chest"}
+    for model in made["models"].values():
+        scores, truth = scores_and_truth(2)
+        kept = {"temperature": 1.0, "thresholds": [0.4, 0.6], "prevalence": {0: 0.001}}
+        model |= diagnose(scores, truth, "single-label", ["covid", "normal"], **kept)
+    head, rows = operating_table(made)
+    assert head[0] == "model" and len(rows) == len(made["models"]) and made["models"]["searched"]["roc"]
+    [told] = people_sentences(made)
+    assert told.startswith("Of 1,000 patients like these 1 has covid")
+    assert "covid 0.1 %" in report_view(made).operating_note
+
+
+def test_seeds_become_one():
+    reports = [with_diagnostics(example_report(classes=3, seeds=1, seed=seed)) for seed in (0, 1)]
+    reports[1]["models"]["searched"]["operating_points"][0]["sensitivity"] = [1.0, 1.0, 1.0]
+    first = reports[0]["models"]["searched"]["operating_points"][0]["sensitivity"][0]
+    both = aggregate(reports)
+    model = both["models"]["searched"]
+    assert model["operating_points"][0]["sensitivity"][0] == pytest.approx((first + 1) / 2)
+    assert model["reliability"] == reports[0]["models"]["searched"]["reliability"]
+    assert len(model["roc"]) == GRID and "roc" not in model["seeds"][0]
+    require_form_of("report.json", json.loads(json.dumps(both)))
+    assert "sensitivity" in report_markdown(report_view(both))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("0.02", "of no class, and there are several: write NAME=0.02"),
+        ("flu=0.1", "no class 'flu'"),
+        ("mass=1", "between 0 and 1"),
+        ("mass=often", "between 0 and 1"),
+    ],
+)
+def test_a_prevalence_that_means_nothing(text, said):
+    with pytest.raises(UserError, match=said):
+        read_prevalence(text, "single-label", tuple(CLASSES))
+
+
+def test_pictures_of_mistakes():
+    rows = [{"image": 0, "truth": "x" * 40, "answer": "$y$", "score": 0.99}] * 3
+    figure = plot_mistakes(np.zeros((3, 3, 8, 8), np.uint8), rows)
+    figure.canvas.draw()
+    assert len(figure.axes) == 3
