@@ -50,6 +50,7 @@ _DATA = {
     "images?": {str: int}, "imbalance_factor?": _NUMBER, "policy?": _TEXT, "labelled?": {str: int},
     "known?": {str: (int, [int])}, "decisions?": [[str]],
 }  # fmt: skip
+_TESTED = {"difference": _NUMBER, "low": _NUMBER, "high": _NUMBER, "p?": _NUMBER, "p_corrected?": _NUMBER}
 _RATE = [_NUMBER]  # value, low, high
 _POINT = {
     "class": int, "threshold": float, "prevalence": float, "tp": float, "fn": float, "tn": float, "fp": float,
@@ -86,7 +87,7 @@ FORMS = {
     "report.json": {
         "models": {str: _MODEL}, "data?": _DATA, "settings?": {str: object}, "seeds?": [int], "recipe?": _TEXT,
         "curves?": {str: {str: _MANY}}, "seconds?": float, "stage_seconds?": {str: float}, "versions?": {str: object},
-        "differences?": ({str: {"metric": str, "difference": _NUMBER, "low": _NUMBER, "high": _NUMBER}}, None),
+        "differences?": ({str: {"metric": str, "auc?": _TESTED} | _TESTED}, None),
         "floor?": dict, "mistakes?": [{"truth": str, "answer": str, "score": float}], "search?": dict, "device?": _TEXT,
         "threads?": (int, None),
     },

@@ -240,8 +240,8 @@ def _settings_table(rows):
 
 
 _SIGNS = (
-    "After a control: ✓ the searched network is better, – the two cannot be told apart, ✗ it is worse, by the 95 % "
-    "interval of the paired difference; no sign: there is no interval."
+    "After a control: ✓ the searched network is better, – the two cannot be told apart, ✗ it is worse, by the "
+    "paired difference within the run, corrected for its comparisons; no sign: it was not tested."
 )
 
 

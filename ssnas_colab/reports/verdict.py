@@ -122,11 +122,15 @@ SYMBOLS = {1: "✓", 0: "–", -1: "✗"}
 def significance(difference):
     """1: the searched network is better; -1: worse; 0: they cannot be told apart; None: there is no interval.
 
-    difference: {"metric", "difference", "low", "high"}, searched minus other. Better and worse: the interval,
-    rounded as it is printed, excludes 0.
+    difference: {"metric", "difference", "low", "high", "p", "p_corrected"}, searched minus other. Better and worse: p,
+    corrected for the number of comparisons, lies below 0.05; in a report of before version 0.4, which has no p, the
+    interval, rounded as it is printed, excludes 0. None, too, for what was not among the comparisons.
     """
     if not difference or difference.get("low") is None or difference.get("high") is None:
         return None
+    if "p" in difference:
+        p = difference.get("p_corrected")
+        return None if p is None else 0 if p >= 0.05 else 1 if difference["difference"] > 0 else -1
     low, high = (round(difference[end], 3) for end in ("low", "high"))
     return 1 if low > 0 else -1 if high < 0 else 0
 
@@ -221,6 +225,9 @@ def _against_each(report, measured, key):
     each = [f"{display_name(name, True)} {difference_text(d)}" for name, d in known.items()]
     over = "the seeds and the test images" if len(report.get("seeds") or []) > 1 else "the test images"
     sentences = [f"Searched minus other, with the 95 % interval over {over}: {', '.join(each)}."] * bool(each)
+    count = sum(found.get("p_corrected") is not None for found in (report.get("differences") or {}).values())
+    corrected = f"{count} comparisons" if count > 1 else "1 comparison"
+    sentences += [f"Better and worse are said after Holm's correction for {corrected}."] * bool(each and count)
     others = ", ".join(_described(measured, name, key) for name in differences if name not in known)
     sentences += [f"Without an interval, and so not judged: {others}."] * bool(others)
     drawn = {1: "Searching beat drawing at random", -1: "Drawing at random beat searching"}

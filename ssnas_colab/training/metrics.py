@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHOTS', 'report_metrics', 'shot_accuracy', 'auc_per_class', 'macro_auc', 'balanced_accuracy', 'recall_intervals',
-           'expected_calibration_error', 'paired_difference_seeds']
+           'expected_calibration_error', 'paired_test_seeds', 'paired_difference_seeds']
 
 # %% ../../nbs/training/05_metrics.ipynb #e9923768
 import numpy as np
@@ -203,17 +203,19 @@ def _resample(labels, rng):
     return order[np.repeat(first, count) + rng.integers(np.repeat(count, count))]
 
 
-def paired_difference_seeds(
+def paired_test_seeds(
     labels, predictions_a, predictions_b, metric=balanced_accuracy, seed=0, resamples=2000, confidence=0.95
 ):
-    """(difference, low, high): the mean over training seeds of metric of a minus metric of b, on the same images.
+    """(difference, low, high, p): the mean over training seeds of metric of a minus metric of b, on the same images.
 
     labels: (N,) class numbers or (N, L) of 0 and 1; predictions_a, predictions_b: a list each, whose entry s is of
     training seed s: (N, ...) of what the metric takes, a function (labels, predictions) -> number, or None where it is
     undefined: such resamples are left out. Low and high are of a paired bootstrap percentile interval; each resample
-    draws test images and pairs again. Above 0: a is better; an interval that holds 0 shows no difference. All None
-    where the metric is undefined. Few seeds tell little of the luck of training: with three, one resample in nine has
-    but one pair, and the interval is if anything too narrow. `ValueError` for numbers of predictions that do not fit.
+    draws test images and pairs again. p: two-sided, that there is no difference: twice the share of resamples on the
+    rarer side of 0, at least 2 in `resamples` + 1 (Efron and Tibshirani 1993, section 16.4, of the resamples). Above 0:
+    a is better; an interval that holds 0 shows no difference. All None where the metric is undefined. Few seeds tell
+    little of the luck of training: with three, one resample in nine has but one pair, and the interval is if anything
+    too narrow. `ValueError` for numbers of predictions that do not fit.
     """
     labels, seeds, rng = np.asarray(labels), len(predictions_a), np.random.default_rng(seed)
     both = [np.asarray(p) for p in (*predictions_a, *predictions_b)]
@@ -228,6 +230,13 @@ def paired_difference_seeds(
 
     draws = [difference(_resample(labels, rng), rng.integers(seeds, size=seeds).tolist()) for _ in range(resamples)]
     if not (draws := [draw for draw in draws if draw is not None]):
-        return difference(slice(None), range(seeds)), None, None
+        return difference(slice(None), range(seeds)), None, None, None
     low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return difference(slice(None), range(seeds)), float(low), float(high)
+    rarer = min(sum(draw <= 0 for draw in draws), sum(draw >= 0 for draw in draws))
+    p = min(1.0, 2 * (1 + rarer) / (1 + len(draws)))
+    return difference(slice(None), range(seeds)), float(low), float(high), p
+
+
+def paired_difference_seeds(labels, predictions_a, predictions_b, *more, **options):
+    "(difference, low, high) of `paired_test_seeds`, which takes the same."
+    return paired_test_seeds(labels, predictions_a, predictions_b, *more, **options)[:3]

@@ -1,6 +1,7 @@
 "What a report says of thresholds, curves, calibration and mistakes, against scikit-learn and formulas."
 
 import copy
+import dataclasses
 import json
 
 import numpy as np
@@ -10,7 +11,8 @@ from sklearn.dummy import DummyClassifier
 
 from ssnas_colab.core.basics import UserError
 from ssnas_colab.core.forms import require_form_of
-from ssnas_colab.reports.build import report_view
+from ssnas_colab.experiment.run import Run
+from ssnas_colab.reports.build import differences, report_view
 from ssnas_colab.reports.compare import aggregate
 from ssnas_colab.reports.diagnostics import (
     GRID,
@@ -24,6 +26,7 @@ from ssnas_colab.reports.diagnostics import (
 from ssnas_colab.reports.figures import plot_diagnostics, plot_mistakes
 from ssnas_colab.reports.pages import report_markdown, report_page
 from ssnas_colab.stages.loader import load_data
+from ssnas_colab.training.comparisons import auc_difference
 from ssnas_colab.training.metrics import report_metrics
 
 from .made_up import example_report
@@ -177,3 +180,28 @@ def test_pictures_of_mistakes():
     figure = plot_mistakes(np.zeros((3, 3, 8, 8), np.uint8), rows)
     figure.canvas.draw()
     assert len(figure.axes) == 3
+
+
+@pytest.mark.parametrize("task", ["single-label", "multi-label"])
+def test_differences_are_tested_and_corrected(task, tmp_path):
+    data, run, rng = load_data("digits"), Run.open(tmp_path / "run", {"seed": 0}), np.random.default_rng(0)
+    truth = (data.labels["test"] < 3).astype(np.int64)
+    labels = {"test": truth if task == "single-label" else truth[:, None].astype(np.uint8)}
+    names = ("many", "few") if task == "single-label" else ("few",)
+    data = dataclasses.replace(data, task=task, labels=labels, class_names=names)
+    scores = {}
+    for name, gain in {"searched": 2.0, "resnet18": 1.2, "random_0": 1.9, "random_1": 1.5}.items():
+        score = 1 / (1 + np.exp(1 - rng.normal(gain * truth, 1)))
+        scores[name] = np.stack([1 - score, score], 1) if task == "single-label" else score[:, None]
+        answers = scores[name].argmax(1) if task == "single-label" else scores[name]
+        run.save_arrays(f"models/{name}.npz", answers=answers, test=scores[name], val=scores[name])
+    found = differences(data, [run], list(scores))
+    areas = found["resnet18"]["auc"] if task == "single-label" else found["resnet18"]
+    delong = auc_difference(truth, scores["searched"][:, -1], scores["resnet18"][:, -1])
+    assert areas["p"] == pytest.approx(delong[3], rel=1e-6) and areas["difference"] == pytest.approx(delong[0])
+    tested = {name: one for name, one in found.items() if "p_corrected" in one}
+    assert set(tested) == {"resnet18", "random"} and "p_corrected" not in found["random_0"]
+    ps = sorted(one["p"] for one in tested.values())
+    corrected = sorted(one["p_corrected"] for one in tested.values())
+    assert corrected == pytest.approx([min(1, 2 * ps[0]), max(min(1, 2 * ps[0]), ps[1])])
+    require_form_of("report.json", json.loads(json.dumps({"models": {}, "differences": found})))

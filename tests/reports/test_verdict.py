@@ -177,3 +177,20 @@ def test_more_parameters_than_resnet18_is_said_so():
     made = report()
     made["models"]["searched"]["parameters"] = 22_400_000
     assert "2.0 times more parameters than ResNet-18 (22.40 M against 11.20 M)" in verdict(made)
+
+
+def test_a_correction_for_many_comparisons_decides():
+    "An interval that excludes 0 is not enough where the corrected p does not lie below 0.05."
+    found = difference(*BETTER) | {"p": 0.02, "p_corrected": 0.06}
+    assert significance(found) == 0 and significance(difference(*BETTER)) == 1
+    assert significance(found | {"p_corrected": 0.049}) == 1
+    assert significance(difference(*WORSE) | {"p": 0.02, "p_corrected": 0.04}) == -1
+    assert significance(found | {"p_corrected": None}) is None  # it was not among the comparisons
+    made = report() | {"differences": {"resnet18": found, "resnet_small": found | {"p": 0.5, "p_corrected": 0.5}}}
+    told = verdict(made)
+    assert "cannot be told apart from ResNet-18 and the narrowed ResNet" in told
+    assert "Holm's correction for 2 comparisons" in told
+    head, rows = differences_table(made)
+    assert head[-1] == "p, corrected" and [row[-1] for row in rows] == ["0.060", "0.500"]
+    assert "corrected by Holm for the 2 comparisons" in as_markdown(made)
+    assert "are not corrected" in as_markdown(judged(report(), resnet18=BETTER))

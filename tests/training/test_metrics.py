@@ -3,6 +3,8 @@
 And the intervals: seeded, paired, within classes, and as wide as they say."""
 
 import json
+import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from ssnas_colab.training.metrics import (
     expected_calibration_error,
     macro_auc,
     paired_difference_seeds,
+    paired_test_seeds,
     recall_intervals,
     report_metrics,
 )  # fmt: skip
@@ -343,3 +346,18 @@ def test_answers_that_do_not_fit_are_refused_in_a_sentence(change, message):
         paired_difference(**({"labels": LABELS, "predictions_a": A, "predictions_b": B} | change))
     with pytest.raises(ValueError, match="for each seed"):
         paired_difference_seeds(LABELS, [A, A], [B])
+
+
+def test_p_of_the_paired_bootstrap_is_about_that_of_a_normal_test():
+    "Balanced accuracy is the mean of the classes' mean differences, so its variance can be written down."
+    rng, ps = np.random.default_rng(0), []
+    for gain in (0.0, 0.03, 0.06, 0.1):
+        labels = np.repeat([0, 1], [300, 100])
+        a, b = (np.where(rng.random(400) < share, labels, 1 - labels) for share in (0.75 + gain, 0.75))
+        each = (a == labels).astype(float) - (b == labels)
+        parts = [each[labels == k] for k in (0, 1)]
+        error = math.sqrt(sum(part.var() / len(part) for part in parts)) / 2
+        normal = 2 * NormalDist().cdf(-abs(np.mean([part.mean() for part in parts])) / error)
+        ps.append((paired_test_seeds(labels, [a], [b])[3], normal))
+    np.testing.assert_allclose(*zip(*ps, strict=True), atol=0.04)
+    assert paired_test_seeds(LABELS, [LABELS], [(LABELS + 1) % 3])[3] == pytest.approx(2 / 2001)
