@@ -338,6 +338,18 @@ def _front_text(found):
     return "\n".join(lines)
 
 
+def _elsewhere(run, prevalence):
+    "The operating points of a run's report with predictive values at another prevalence, as Markdown."
+    from ssnas_colab.reports.diagnostics import operating_note, operating_table, people_sentences, with_prevalence
+    from ssnas_colab.reports.pages import table
+
+    if run is None or not run.has("report.json"):
+        raise UserError("A prevalence is of a run that was evaluated: name one, or leave --prevalence out")
+    report = with_prevalence(run.load_json("report.json"), prevalence)
+    head, rows = operating_table(report)
+    return "\n\n".join(["", *people_sentences(report), *([table(head, rows)] * bool(rows)), operating_note(report)])
+
+
 def _show_command(options):
     what = options.what
     if what not in GENOTYPES and not Path(what).exists():
@@ -352,6 +364,7 @@ def _show_command(options):
         from ssnas_colab.experiment.run import Run
 
         run = Run.open(what)
+    elsewhere = _elsewhere(run, options.prevalence) if options.prevalence else ""
     network, front, report = _network(what, genotype, run), _front(run), Path(what) / "report.md"
     if options.png:
         from ssnas_colab.plots.genotype import plot_genotype
@@ -365,6 +378,7 @@ def _show_command(options):
     def text():
         parts = [str(genotype), _network_text(network, genotype)]
         parts += [f"The picture is {options.png}"] * bool(options.png) + ([_front_text(front)] if front else [])
+        parts += [elsewhere] * bool(elsewhere)
         return "\n".join([*parts, *([f"\n{report.read_text(encoding='utf-8')}"] if report.is_file() else [])])
 
     _tell(options, facts, text)
@@ -398,6 +412,27 @@ def _predict_command(options):
     from ssnas_colab.inference.predict import predict_command
 
     print(predict_command(options.path, options.images, options.out, options.model))
+
+
+def _test_command(options):
+    from ssnas_colab.core.files import Files, csv_bytes, new_file
+    from ssnas_colab.reports.external import external_markdown
+    from ssnas_colab.stages.pipeline import test_network
+
+    if options.out:
+        new_file(options.out, ".csv")
+    columns = {role: title for role in ("file", "label") if (title := getattr(options, role))}
+    if "label" in columns and len(options.label) == 1:
+        columns["label"] = options.label[0].split(",")
+    where = {"source": options.source, "images": options.images, "columns": columns or None}
+    how = {"prevalence": options.prevalence, "by": options.by}
+    report = test_network(options.path, options.data, options.model, **how, **where)
+    _tell(options, lambda: report, lambda: external_markdown(report, options.by))
+    if options.out:
+        rows = [[row["file"], row["truth"], row["answer"], round(row["score"], 6)] for row in report["mistakes"]]
+        Files(Path(options.out).parent).write(
+            Path(options.out).name, csv_bytes([["file", "truth", "answer", "probability"], *rows])
+        )
 
 
 def _export_command(options):
@@ -547,6 +582,8 @@ def command_parser() -> argparse.ArgumentParser:
     made = command("show", _show_command, "a genotype, published or found, and a run's report")
     made.add_argument("what", metavar="WHAT", help=f"a run, a genotype file, or one of {', '.join(GENOTYPES)}")
     made.add_argument("--png", metavar="FILE", help="write its picture to this file")
+    prevalence = "tell predictive values for another share of those who have it: 0.02, or NAME=0.02,NAME=0.1"
+    made.add_argument("--prevalence", metavar="SHARE", help=prevalence)
     as_json(made)
     made = command("status", _status_command, "where a run stands, what is next, and where its report is")
     made.add_argument("path", metavar="RUN", help="the run folder")
@@ -559,6 +596,18 @@ def command_parser() -> argparse.ArgumentParser:
     made.add_argument("images", nargs="+", metavar="IMAGE", help="image files, folders or zips")
     made.add_argument("--model", default="searched", help="searched, resnet18, ... (default: searched)")
     made.add_argument("--out", metavar="FILE", help="write a CSV with the probability of every class")
+    made = command("test", _test_command, "a finished network on labelled images from elsewhere, nothing changed")
+    made.add_argument("path", metavar="RUN", help="the run folder, or an exported zip")
+    made.add_argument("data", metavar="IMAGES", help="a name, or the path of a folder, zip, CSV or npz, with labels")
+    made.add_argument("--model", default="searched", help="searched, resnet18, ... (default: searched)")
+    made.add_argument("--by", metavar="COLUMN", help="a column of the CSV: the numbers of each of its groups, too")
+    made.add_argument("--prevalence", metavar="SHARE", help=prevalence)
+    made.add_argument("--images", help="the folder or zip of the images that a CSV names")
+    made.add_argument("--source", help="where covid_xray lies")
+    made.add_argument("--file", metavar="COLUMN", help=_COLUMNS["file"])
+    made.add_argument("--label", metavar="COLUMN", action="append", help=_COLUMNS["label"])
+    made.add_argument("--out", metavar="FILE", help="write a CSV with all mistakes and their files")
+    as_json(made)
     made = command("export", _export_command, "one archive with the network (.zip), or its ONNX form (.onnx)")
     made.add_argument("path", metavar="RUN", help="the run folder")
     made.add_argument("out", metavar="FILE", help="the file to write, ending in .zip or .onnx")

@@ -218,7 +218,7 @@ def test_every_way_to_call_it_returns_a_code(capsys):
     assert main([]) == 0
     told = capsys.readouterr().out
     assert main(["--help"]) == 0 and capsys.readouterr().out == told and "compare" in told
-    for command in "run data search derive evaluate show status compare predict export".split():
+    for command in "run data search derive evaluate show status compare predict test export".split():
         assert main([command, "--help"]) == 0 and f"ssnas {command}" in capsys.readouterr().out
     for wrong in (["serach"], ["show"], ["--nonsense"], ["compare"], ["derive", "x", "--threshold", "high"]):
         assert main(wrong) == 2
@@ -234,7 +234,7 @@ BAD = [
 NAMED = {
     "run": [], "data": ["--data=pictures"], "search": [], "derive": ["search_sampled"], "evaluate": [],
     "show": ["finished"], "status": ["finished"], "compare": ["finished"], "predict": ["finished", "pictures"],
-    "export": ["finished", "x.zip"], "push": ["finished", "me/x", "--dry-run=pushed"],
+    "test": ["finished", "pictures"], "export": ["finished", "x.zip"], "push": ["finished", "me/x", "--dry-run=pushed"],
 }  # fmt: skip
 
 

@@ -37,8 +37,8 @@ def model_facts(run, name="searched") -> dict:
     """What is needed beside the weights to use the network `name` of a `Run`, for JSON.
 
     name, kind ("genotype", "resnet", "mobilenet", "shufflenet"), genotype, width, depth, classifier, parameters, tau;
-    metrics of the test; task, class_names, size, channels, mean, std, resize, window, counts and images (those with a
-    label) of training. tau is that of post-hoc adjustment; temperature and thresholds are chosen on validation
+    metrics of the test; task, class_names, size, channels, mean, std, resize, window, policy, counts and images (those
+    with a label) of training. tau is that of post-hoc adjustment; temperature and thresholds are chosen on validation
     (None: of runs of before version 0.4).
     `UserError` where the run has no such network, or one that answers by its neighbours in training (kNN).
     """
@@ -61,6 +61,7 @@ def model_facts(run, name="searched") -> dict:
     resize = {fit: told for told, fit in RESIZES.items()}[data.get("fit", "crop")]
     facts |= {"resize": resize, "window": data.get("window", SIXTEEN)}  # runs of version 0.2 say neither
     facts |= {"counts": data["counts"]["train"], "images": data.get("known", data["images"])["train"]}
+    facts |= {"policy": data.get("policy")}
     return facts | {"metrics": {key: known.get(key) for key in ("accuracy", "balanced_accuracy", "macro_auc")}}
 
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['read_images', 'open_with_data', 'fork_run', 'run_pipeline', 'known_report', 'stage_parts', 'run_stages',
-           'run_estimate', 'describe_run', 'fit_steps']
+           'run_estimate', 'describe_run', 'fit_steps', 'test_network']
 
 # %% ../../nbs/06_pipeline.ipynb #83bf48c0
 #@title Imports
@@ -22,14 +22,16 @@ from ..experiment.callbacks import callback_classes, use_callbacks
 from ..experiment.forecast import Forecast, StageCost, foreseen, print_forecast, use_forecast
 from ..experiment.interrupts import stopping
 from ..experiment.run import Run
+from ..inference.predict import load_model
 from ..models.baselines import random_genotype
 from ..models.network import activation_bytes
 from ..models.stages import random_stages
 from ..reports.diagnostics import read_prevalence
+from ..reports.external import external_report
 from ..sessions.session import guard, session
 from .derivation import derive_stage
 from .evaluation import compared, evaluate, evaluation_parts, seed_run
-from .loader import NAMES, ImageData, data_stage, files_stamp, load_data
+from .loader import NAMES, ImageData, data_stage, files_stamp, load_data, load_labelled
 from .search import search, search_estimate
 
 # %% ../../nbs/06_pipeline.ipynb #d12da6b0
@@ -244,3 +246,20 @@ def fit_steps(data, path, config, seconds, seeds=1) -> dict:
     for (stage, name), count in had.items():
         fitted[stage][name] = int(count * factor)
     return fitted
+
+# %% ../../nbs/06_pipeline.ipynb #e09d754a
+#@title Defines test_network
+def test_network(run, data, name="searched", *, prevalence=None, by=None, **places) -> dict:
+    """The network `name` of a run (a `Run`, its path or an archive) on labelled images; see `external_report`.
+
+    data: what `load_data` takes, all of it that has a label; prevalence: see `read_prevalence`; by: the title of a
+    column of the table by which the numbers are told for groups, too; places: as for `load_labelled`.
+    """
+    model = load_model(run, name)
+    read_prevalence(prevalence, model.task, model.class_names)
+    found = load_labelled(data, model.facts, by=by, **places)
+    model.temperature = 1.0  # what `external_report` takes are scores before calibration
+    return external_report(
+        model.facts, found.name, model.scores(found.pixels), found.labels, files=found.files, groups=found.groups,
+        set_aside=found.set_aside, prevalence=prevalence,
+    )  # fmt: skip

@@ -3,11 +3,13 @@
 import contextlib
 import dataclasses
 import io
+import json
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.datasets import load_digits
 
 import ssnas_colab.stages.evaluation as evaluation
 import ssnas_colab.stages.pipeline as pipeline
@@ -306,6 +308,67 @@ def test_the_whole_way_and_a_finished_run_answers_at_once(straight, tmp_path, mo
         assert cli.main(["predict", where, str(tmp_path / "new.png")]) == 0
         said.append(capsys.readouterr().out)
     assert said[0] == said[1] and "%" in said[0]
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    "A table of digits from two hospitals, one that cannot be read among them, and their pixels and labels."
+    folder, rng = tmp_path_factory.mktemp("elsewhere"), np.random.default_rng(0)
+    every = load_digits()
+    chosen = rng.permutation(1797)[:60]
+    lines = ["file,label,hospital"]
+    for i in chosen:
+        Image.fromarray((every.images[i] * 15.9375).astype(np.uint8)).save(folder / f"{i}.png")
+        lines.append(f"{i}.png,{every.target[i]},{'north' if i % 3 else 'south'}")
+    (folder / f"{chosen[0]}.png").write_bytes(b"not a picture")
+    (folder / "table.csv").write_text("\n".join(lines))
+    return folder / "table.csv", chosen[1:], every.target
+
+
+def test_a_finished_network_is_tested_on_images_from_elsewhere(straight, elsewhere, tmp_path, capsys):
+    run, (table, places, target) = straight[0], elsewhere
+    report = pipeline.test_network(run, table, by="hospital", prevalence="3=0.02")
+    [own] = report["models"].values()
+    assert report["data"]["images"]["test"] == len(places) == 59 and report["data"]["set_aside"] == 1
+    known = Run.open(run).load_json("models/searched.json")
+    assert own["temperature"] == known["temperature"] and report["at_home"]["accuracy"] == known["accuracy"]
+    points = {point["class"]: point for point in own["operating_points"]}
+    assert all(point["threshold"] == known["thresholds"][k] for k, point in points.items())
+    assert points[3]["prevalence"] == 0.02 and points[4]["prevalence"] == np.mean(target[places] == 4)
+    answers = load_model(run).predict([table.parent / f"{i}.png" for i in places]).argmax(1)
+    assert own["accuracy"] == pytest.approx((answers == target[places]).mean())
+    parts = {name: part["images"] for name, part in report["groups"].items()}
+    assert parts == {"north": int((places % 3 > 0).sum()), "south": int((places % 3 == 0).sum())}
+    wrong = {row["file"] for row in report["mistakes"]}
+    assert wrong == {f"{i}.png" for i, answer in zip(places, answers, strict=True) if answer != target[i]}
+    options = ["--by", "hospital", "--out", str(tmp_path / "wrong.csv")]
+    assert cli.main(["test", str(run), str(table), *options]) == 0
+    said = capsys.readouterr().out
+    assert "59 labelled images, 1 set aside" in said and "## By hospital" in said and "on the run's own" in said
+    assert len((tmp_path / "wrong.csv").read_text().splitlines()) == len(wrong) + 1
+    assert cli.main(["export", str(run), str(tmp_path / "net.zip")]) == 0
+    capsys.readouterr()
+    assert cli.main(["test", str(tmp_path / "net.zip"), str(table), "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["models"]["searched"]["operating_points"][0]["threshold"] == known["thresholds"][0]
+    assert cli.main(["show", str(run), "--prevalence", "3=0.02"]) == 0
+    assert "3 2 %" in capsys.readouterr().out
+
+
+def test_mistakes_about_images_from_elsewhere_are_sentences(straight, elsewhere, tmp_path, capsys):
+    run, table = str(straight[0]), str(elsewhere[0])
+    for name in ("cat", "1"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        Image.new("L", (8, 8), len(name)).save(tmp_path / "pets" / name / "a.png")
+    for arguments, said in (
+        ([table, "--by", "sex"], "no column 'sex'"),
+        ([table, "--prevalence", "0.1"], "write NAME=0.1"),
+        ([str(tmp_path / "pets")], "knows no class 'cat'"),
+        (["digits", "--by", "hospital"], "name a CSV"),
+        ([str(elsewhere[0].parent)], "no labels to be tested by"),
+    ):
+        assert cli.main(["test", run, *arguments]) == 2
+        assert said in capsys.readouterr().err, said
 
 
 def test_stages_one_by_one_end_as_the_whole_way(straight, tmp_path, unpainted):
