@@ -1,7 +1,8 @@
 """Write what Colab needs into the notebooks that people open, or with --check say whether it is current.
 
 The form is made from ssnas_colab/config.py, the install cell from install.py, and the notebooks ask for a GPU. Cells
-that define the package are folded under a title, and what only shows something is marked as a demonstration.
+that define the package are folded under a title, and what only shows something is marked as a demonstration. The JSON
+Schema of report.json, ssnas_colab/report.schema.json, is made of its form in core.forms.
 """
 
 import ast
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 from ssnas_colab.config import PRESETS, DataConfig, RunConfig, fields_of
+from ssnas_colab.core.forms import report_schema
 
 ROOT = Path(__file__).resolve().parents[1]
 OPENED = [*sorted((ROOT / "nbs").glob("0[1-6]_*.ipynb")), ROOT / "nbs/index.ipynb"]
@@ -101,7 +103,16 @@ def written(path) -> bool:
     return json.loads(now) != json.loads(before)
 
 
+def schema_written() -> bool:
+    "Whether the JSON Schema of report.json, which is made of its form, had to be changed."
+    path, made = ROOT / "ssnas_colab/report.schema.json", json.dumps(report_schema(), indent=1) + "\n"
+    changed = not path.is_file() or path.read_text(encoding="utf-8") != made
+    if changed and "--check" not in sys.argv:
+        path.write_text(made, encoding="utf-8")
+    return changed
+
+
 if __name__ == "__main__":
-    changed = [path.name for path in OPENED if written(path)]
+    changed = [path.name for path in OPENED if written(path)] + ["report.schema.json"] * schema_written()
     if changed and "--check" in sys.argv:
-        sys.exit(f"{', '.join(changed)} do not begin as the settings make it: run python .ci/forms.py")
+        sys.exit(f"{', '.join(changed)} are not as the settings and forms make them: run python .ci/forms.py")

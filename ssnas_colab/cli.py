@@ -443,7 +443,12 @@ def _export_command(options):
         difference = export_onnx(load_model(options.path, options.model), options.out)
         print(f"Written: {options.out}; onnxruntime and torch differ by at most {difference:.1e}")
     else:
-        print(f"Written: {export_run(options.path, options.out, options.model)}")
+        from ssnas_colab.experiment.run import Run
+        from ssnas_colab.reports.push import archive_card
+
+        run = Run.open(options.path)
+        card = archive_card(run, options.model) if run.has(f"models/{options.model}.json") else None
+        print(f"Written: {export_run(run, options.out, options.model, more=card)}")
 
 
 def _push_command(options):

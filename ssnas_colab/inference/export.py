@@ -124,15 +124,17 @@ def archive_members(run, name="searched") -> dict:
     return members
 
 
-def export_run(run, path_zip, name="searched") -> Path:
+def export_run(run, path_zip, name="searched", *, more=None) -> Path:
     """Write one archive of a trained network of a `Run` (or of its path): what `load_model` opens elsewhere.
 
-    It holds README.txt, what `archive_members` gives, and the run's report where there is one. Returns the path.
+    It holds README.txt, what `archive_members` gives, and the run's report where there is one; more: other members,
+    file names to bytes, such as `reports.push.archive_card` makes of a report. Returns the path.
     `UserError` where `path_zip` exists or has another ending, or where the run has no such network.
     """
     path, run = new_file(path_zip, ".zip"), run if isinstance(run, Run) else Run.open(run)
     members = archive_members(run, name)
     members |= {report: (run.path / report).read_bytes() for report in _REPORTS if run.has(report)}
+    members |= more or {}
     facts = json.loads(members["model.json"])
     readme = _readme(facts, path.name, facts["provenance"]["data"]["name"], list(members))
     data = _zipped({"README.txt": readme.encode(), **members})

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['assemble_report', 'differences', 'models_table', 'constant_answer', 'differences_table', 'differences_note',
-           'recall_table', 'settings_groups', 'recipe_description', 'data_description', 'search_table', 'report_notes',
-           'picture_descriptions', 'mistakes_table', 'report_view', 'write_report']
+           'recall_table', 'settings_groups', 'recipe_description', 'data_description', 'search_table', 'costs_table',
+           'report_notes', 'picture_descriptions', 'mistakes_table', 'report_view', 'write_report']
 
 # %% ../../nbs/reports/06_build.ipynb #e2f5e972
 import platform
@@ -32,6 +32,7 @@ from ..training.calibration import with_temperature
 from ..training.comparisons import holm, macro_auc_difference
 from ..training.metrics import macro_auc, paired_test_seeds
 from ..training.operating_points import one_against_rest
+from ..training.recipes import finetune_rates, stage_name
 
 # %% ../../nbs/reports/06_build.ipynb #37838cf4
 def _without_places(settings):
@@ -67,6 +68,24 @@ def _diagnosed(run, data, config, name, model) -> dict:
     return diagnosed.diagnose(scores, data.labels["test"], data.task, data.class_names, **kept)
 
 
+def _costs(run, config, models) -> dict:
+    """Seconds of what an evaluated run has cost.
+
+    search: of all that it tried; rates: of training at rates that were not taken; training: of all networks at those
+    that were; others: of both, all but the searched network's.
+    """
+    rates = 0.0
+    for name, model in models.items():
+        taken = model.get("finetune_rate") or config.finetune_rate
+        for kind in ("finetune", "retrain"):
+            places = [stage_name(kind, name, config, rate) for rate in finetune_rates(config) if rate != taken]
+            rates += sum(run.facts(place).get("seconds", 0.0) for place in places)
+    every = sum(model["seconds"] for model in models.values())
+    found = {"search": run.facts("search").get("seconds", 0.0), "rates": rates, "training": every - rates}
+    found["others"] = sum(model["seconds"] for name, model in models.items() if name != "searched")
+    return {name: round(seconds, 2) for name, seconds in found.items()}
+
+
 def assemble_report(run, data, config, models) -> dict:
     "The report of one seed as a dictionary for JSON: models, curves, data, settings, seconds, versions, device."
     models = {name: model | _diagnosed(run, data, config, name, model) for name, model in models.items()}
@@ -92,7 +111,7 @@ def assemble_report(run, data, config, models) -> dict:
         "seconds": round(sum(seconds.values()), 2), "stage_seconds": seconds,
         "versions": {"ssnas_colab": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "device": str(choose_engine(config.device, config.precision).device), "threads": torch.get_num_threads(),
-        "floor": diagnosed.prior_metrics(data),
+        "floor": diagnosed.prior_metrics(data), "costs": _costs(run, config, models),
     }  # fmt: skip
     search = _search_of(run)
     return report | ({"search": search} if search else {})
@@ -345,6 +364,21 @@ def search_table(report):
     return text, head, rows
 
 # %% ../../nbs/reports/06_build.ipynb #b03de621
+def costs_table(report) -> tuple:
+    "(head, rows): the time of the search, of rates that were tried for nothing, and of training; empty of old reports."
+    found, rows = report.get("costs"), []
+    if not found:
+        return ["what", "time"], []
+    candidates = (report.get("search") or {}).get("candidates")
+    tried = f", {candidates} candidates of which one was taken" if candidates else ""
+    rows.append([f"search{tried}", found["search"]])
+    rows.append(["learning rates that were tried and not taken", found["rates"]])
+    rows.append(["training of all networks, at the rates that were taken", found["training"]])
+    rows.append(["of training and rates the controls, which only the comparison needs", found["others"]])
+    rows.append(["all", found["search"] + found["rates"] + found["training"]])
+    return ["what", "time"], [[what, format_duration(seconds)] for what, seconds in rows]
+
+
 def report_notes(report) -> dict:
     "The sentences beside the tables, by their names in `report_view`; empty where there is nothing to say."
     models, seeds, head = report["models"], report.get("seeds") or [0], " ".join(models_table(report)[0])
@@ -461,6 +495,7 @@ def report_view(report) -> SimpleNamespace:
         recall=recall_table(report),
         search=search,
         front=tuple(front),
+        costs=costs_table(report),
         data=data,
         class_sizes=tuple(class_sizes),
         settings=settings_groups(report["settings"]),

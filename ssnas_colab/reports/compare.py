@@ -143,9 +143,11 @@ def aggregate(reports, differences=None) -> dict:
             model["confusion"] = np.sum(counts, axis=0).tolist()
     made |= {"models": models, "seeds": seeds, "searched_once": any(r.get("searched_once") for r in reports)}
     made |= {"seconds": round(sum(r.get("seconds", 0) for r in reports), 2)}
-    spent, versions = ([r.get(key, {}) for r in reports] for key in ("stage_seconds", "versions"))
-    stages = dict.fromkeys(stage for seconds in spent for stage in seconds)
-    made["stage_seconds"] = {stage: round(sum(seconds.get(stage, 0) for seconds in spent), 2) for stage in stages}
+    versions = [r.get("versions", {}) for r in reports]
+    for key in ("stage_seconds", *(["costs"] if all("costs" in r for r in reports) else [])):
+        spent = [r.get(key, {}) for r in reports]
+        names = dict.fromkeys(name for seconds in spent for name in seconds)
+        made[key] = {name: round(sum(seconds.get(name, 0) for seconds in spent), 2) for name in names}
     said = {key: [v.get(key) for v in versions] for key in first.get("versions", {})}
     said |= {"device": [r.get("device") for r in reports]}  # '2.11, 2.14' where they are not the same
     said = {key: ", ".join(dict.fromkeys(str(v) for v in values if v is not None)) for key, values in said.items()}

@@ -75,6 +75,7 @@ def report_markdown(view) -> str:
         markdown(view.settings_note),
         genotype,
         "## Time and versions",
+        table(*view.costs) if view.costs[1] else "",
         markdown(view.time),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -281,7 +282,8 @@ def report_page(view, pictures=None) -> str:
         *[_section(name, _figure(pictures, name, name)) for name in others],
         _section("Data", tag("p", view.data), _table(*view.class_sizes, "sizes of the classes")),
         _section("Settings", tag("ul", *settings), _note(view.settings_note)),
-        _section("Time and versions", tag("p", view.time)),
+        _section("Time and versions", _table(*view.costs, "what it cost") if view.costs[1] else Html(),
+                 tag("p", view.time)),
     ]  # fmt: skip
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # the browser is to load nothing
     head = [

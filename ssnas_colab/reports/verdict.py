@@ -218,6 +218,24 @@ def _described(measured, name, key):
     return f"{display_name(name, True)} {number(key, model[key])} ({size_text(model['parameters'])} parameters)"
 
 
+def _at_its_work(report, measured):
+    "'An image costs it 18.70 M multiply-adds, and no network that costs as much or less beats it.'; or which does."
+    own = report["models"]["searched"].get("macs")
+    if not own:
+        return []
+    cost, signs = f"An image costs it {own / 1e6:.2f} M multiply-adds", {}
+    for name, found in _compared(report, measured).items():
+        work = [model["macs"] for model in _members(measured, name) if model.get("macs") is not None]
+        if work and max(work) <= own:
+            signs[name] = significance(found)
+    better = [name for name, sign in signs.items() if sign == -1]
+    if all(sign is None for sign in signs.values()):
+        return [f"{cost}."]
+    if better:
+        return [f"{cost}, and at as many or fewer {_and(better)} beat{'s' * (len(better) == 1)} it."]
+    return [f"{cost}, and no network that costs as much or less beats it."]
+
+
 def _against_each(report, measured, key):
     "The sentences about the controls: differences with their intervals, those without, random ones, ResNet-18."
     differences = _compared(report, measured)
@@ -236,7 +254,7 @@ def _against_each(report, measured, key):
     if "resnet18" in measured:
         times = _times(report["models"]["searched"], measured["resnet18"])
         sentences.append(f"The searched network has {times}.")
-    return sentences
+    return sentences + _at_its_work(report, measured)
 
 
 def _not_compared(models, measured):

@@ -194,3 +194,14 @@ def test_a_correction_for_many_comparisons_decides():
     assert head[-1] == "p, corrected" and [row[-1] for row in rows] == ["0.060", "0.500"]
     assert "corrected by Holm for the 2 comparisons" in as_markdown(made)
     assert "are not corrected" in as_markdown(judged(report(), resnet18=BETTER))
+
+
+def test_the_verdict_says_at_which_work():
+    made = judged(report(), resnet18=WORSE, resnet_small=ALIKE)
+    made["models"]["resnet18"]["macs"] = 90_000_000
+    cost = "An image costs it 50.00 M multiply-adds"
+    assert f"{cost}, and no network that costs as much or less beats it." in verdict(made)
+    made["models"]["resnet18"]["macs"] = 40_000_000
+    assert f"{cost}, and at as many or fewer ResNet-18 beats it." in verdict(made)
+    made["models"]["resnet_small"]["macs"] = made["models"]["resnet18"]["macs"] = 90_000_000
+    assert f"{cost}." in verdict(made | {"differences": {}})

@@ -5,12 +5,16 @@ import dataclasses
 import io
 import json
 import shutil
+import zipfile
+from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+import ssnas_colab
 import ssnas_colab.stages.evaluation as evaluation
 import ssnas_colab.stages.pipeline as pipeline
 from ssnas_colab import cli, config
@@ -205,6 +209,10 @@ def test_each_family_chooses_its_rate_by_validation(digits, tmp_path, reads, unp
             own = table["validation"][name][table["rates"].index(table["rate"])]
             assert chosen_by(model["validation"], "single-label") == pytest.approx(own)
             assert not any(place in run.checkpoints.stages() for place in places)
+    costs, training = report["costs"], sum(model["seconds"] for model in report["models"].values())
+    assert costs["training"] + costs["rates"] == pytest.approx(training, abs=0.1) and costs["rates"] > 0
+    assert costs["others"] == pytest.approx(training - report["models"]["searched"]["seconds"], abs=0.1)
+    assert "learning rates that were tried and not taken" in run.load_text("report.md")
     assert [name for name, split in reads if split == "test"] == list(report["models"])  # once each
     parts = {part.stage: part for part in evaluation_parts(digits, run, config)}
     assert {f"finetune/random_0{end}" for end in ("", "@0.0003", "@3.3e-05")} < set(parts) and len(parts) == 12
@@ -347,12 +355,30 @@ def test_a_finished_network_is_tested_on_images_from_elsewhere(straight, elsewhe
     assert "59 labelled images, 1 set aside" in said and "## By hospital" in said and "on the run's own" in said
     assert len((tmp_path / "wrong.csv").read_text().splitlines()) == len(wrong) + 1
     assert cli.main(["export", str(run), str(tmp_path / "net.zip")]) == 0
+    with zipfile.ZipFile(tmp_path / "net.zip") as archive:
+        card = archive.read("MODEL_CARD.md").decode()
+        assert "mistakes.csv" not in archive.namelist()
+    for told in ("# searched, a model card", "## Intended use", "## Limits", "calibrated", "### Operating points"):
+        assert told in card, told
     capsys.readouterr()
     assert cli.main(["test", str(tmp_path / "net.zip"), str(table), "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert again["models"]["searched"]["operating_points"][0]["threshold"] == known["thresholds"][0]
     assert cli.main(["show", str(run), "--prevalence", "3=0.02"]) == 0
     assert "3 2 %" in capsys.readouterr().out
+
+
+def test_a_real_report_has_the_form_that_its_schema_describes(straight):
+    schema = json.loads((Path(ssnas_colab.__file__).parent / "report.schema.json").read_text())
+    report = json.loads((straight[0] / "report.json").read_text())
+    jsonschema.Draft202012Validator(schema).validate(report)
+    described, own = schema["properties"], report["models"]["searched"]
+    assert {"models", "differences", "floor", "mistakes", "costs"} <= described.keys() & report.keys()
+    of_models = described["models"]["additionalProperties"]["properties"]
+    assert {"operating_points", "roc", "reliability"} <= of_models.keys() & own.keys()
+    own["operating_points"][0]["threshold"] = "high"
+    with pytest.raises(jsonschema.ValidationError, match="'high'"):
+        jsonschema.Draft202012Validator(schema).validate(report)
 
 
 def test_mistakes_about_images_from_elsewhere_are_sentences(straight, elsewhere, tmp_path, capsys):
