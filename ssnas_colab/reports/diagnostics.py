@@ -11,6 +11,7 @@ __all__ = ['GRID', 'asked_classes', 'read_prevalence', 'diagnose', 'prior_metric
 import numpy as np
 
 from ..core.basics import UserError, did_you_mean
+from ..data.summary import known_images
 from .verdict import OURS, display_name, number
 from ..training.calibration import reliability, with_temperature
 from ..training.comparisons import auc_interval
@@ -98,8 +99,6 @@ def diagnose(scores, targets, task, class_names, *, temperature=1.0, thresholds=
 # %% ../../nbs/reports/08_diagnostics.ipynb #a86a3f68
 def prior_metrics(data) -> dict:
     "`report_metrics`, on the test images of an `ImageData`, of a classifier that knows the shares in training alone."
-    from ssnas_colab.data.summary import known_images
-
     shares = np.asarray(data.counts(), np.float64) / np.maximum(known_images(data), 1)
     scores = np.tile(shares, (len(data.labels["test"]), 1))
     return report_metrics(scores, data.labels["test"], data.task, data.class_names, data.counts())
@@ -261,4 +260,8 @@ def operating_note(report) -> str:
     else:
         text += "Predictive values hold where classes are as common as among the test images; `--prevalence` of "
         text += "`ssnas show` and `ssnas test` carries them elsewhere."
+    few = [names[k] for k in asked_classes(data["task"], names) if data["counts"].get("val", [10] * len(names))[k] < 10]
+    if few:
+        told = ", ".join(few[:10]) + (f" and {len(few) - 10} more" if len(few) > 10 else "")
+        text += f" Validation had fewer than ten images of {told}: thresholds that so few chose are rough."
     return text + f" {why}" * bool(lacking)

@@ -126,6 +126,9 @@ def test_a_report_shows_all_of_it_and_says_what_is_missing():
         assert told in text and told in page, told
     assert view.people[0].startswith("Of 100 images like these") and view.people[0] in page
     assert page.count("<img") == 8 and len(operating_table(made)[1]) == 4
+    assert "fewer than ten" not in view.operating_note
+    made["data"]["counts"]["val"][2] = 9
+    assert "Validation had fewer than ten images of class 2:" in report_view(made).operating_note
     del made["models"]["random_0"]["operating_points"]
     assert "Without operating points, curves and calibration: random genotype 0" in report_view(made).operating_note
     old = report_view(example_report(classes=4, seeds=1))
