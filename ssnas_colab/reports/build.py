@@ -372,7 +372,8 @@ def costs_table(report) -> tuple:
     candidates = (report.get("search") or {}).get("candidates")
     tried = f", {candidates} candidates of which one was taken" if candidates else ""
     rows.append([f"search{tried}", found["search"]])
-    rows.append(["learning rates that were tried and not taken", found["rates"]])
+    if found["rates"]:
+        rows.append(["learning rates that were tried and not taken", found["rates"]])
     rows.append(["training of all networks, at the rates that were taken", found["training"]])
     rows.append(["of training and rates the controls, which only the comparison needs", found["others"]])
     rows.append(["all", found["search"] + found["rates"] + found["training"]])
