@@ -262,8 +262,8 @@ def operating_note(report) -> str:
         text += "`ssnas show` and `ssnas test` carries them elsewhere."
     few = [names[k] for k in asked_classes(data["task"], names) if data["counts"].get("val", [10] * len(names))[k] < 10]
     if len(seeds := report.get("seeds") or []) > 1:
-        text += f" Numbers are means over {len(seeds)} seeds, each network at its own threshold; mistakes and reliability "
-        text += "diagrams are of the first seed."
+        text += f" Numbers are means over {len(seeds)} seeds, each network at its own threshold; mistakes and "
+        text += "reliability diagrams are of the first seed."
     if few:
         told = ", ".join(few[:10]) + (f" and {len(few) - 10} more" if len(few) > 10 else "")
         text += f" Validation had fewer than ten images of {told}: thresholds that so few chose are rough."
