@@ -59,6 +59,11 @@ def _given(options, stage):
     return {name: read_value(fields[name], text) for name, text in found.items() if text is not None}
 
 
+def _say(answer):
+    "Print what a command answers; names in it, which are not ours, cannot move a terminal's cursor."
+    print("\n".join(printable(line) for line in str(answer).split("\n")), flush=True)
+
+
 def read_setting(text):
     "('search', 'width', 8) from 'search.width=8'."
     place, equals, value = text.partition("=")
@@ -158,7 +163,7 @@ def _seeds(options):
 # %% ../nbs/07_cli.ipynb #2b9fef60
 def _tell(options, facts, text):
     "Print what is asked for: with --json one document of what `facts` gives, else what `text` gives."
-    print(json.dumps(facts(), default=float) if options.json else text())
+    _say(json.dumps(facts(), default=float) if options.json else text())
 
 
 def _run_command(options):
@@ -180,13 +185,13 @@ def _run_command(options):
     report = known_report(out, config, seeds, options.data, **_places(options))
     if not report or options.log:
         with _opened(options) as (run, data):
-            print(data.describe(), flush=True)
+            _say(data.describe())
             report = report or run_stages(run, data, seeds, options.quiet)
     if report:
-        print((out / "report.md").read_text(encoding="utf-8"))
-        print(f"The report is {out / 'report.html'}, one page to open in a browser; the numbers are beside it.")
+        _say((out / "report.md").read_text(encoding="utf-8"))
+        _say(f"The report is {out / 'report.html'}, one page to open in a browser; the numbers are beside it.")
     else:
-        print(f"The images have no labels: the genotype is {out / 'genotype.json'}, and there is nothing to evaluate.")
+        _say(f"The images have no labels: the genotype is {out / 'genotype.json'}, and there is nothing to evaluate.")
 
 
 def _data_command(options):
@@ -205,7 +210,7 @@ def _data_command(options):
     _tell(options, lambda: data_facts(data), data.describe)
     if run and not options.json:
         kept = "data.json, indices.npz, class_counts.png, examples.png, views.png"
-        print(f"Kept in {run.path}: {kept}" + (", set_aside.txt" if data.set_aside else ""))
+        _say(f"Kept in {run.path}: {kept}" + (", set_aside.txt" if data.set_aside else ""))
 
 # %% ../nbs/07_cli.ipynb #8a32b51f
 def _search_command(options):
@@ -232,7 +237,7 @@ def _search_command(options):
     kept = f"The alphas of every epoch are {run.path / 'alphas.npz'}"
     if not run.has("alphas.npz"):
         kept = f"{run.load_json('search.json')['why']}\nEvery candidate is in {run.path / 'search.json'}"
-    print(f"{kept}; next: ssnas derive {run.path}")
+    _say(f"{kept}; next: ssnas derive {run.path}")
 
 
 def _derive_command(options):
@@ -247,8 +252,8 @@ def _derive_command(options):
         run = guard(Run.open(folder))
         with run.writing():
             names = ("method", "threshold", "max_edges", "pick")
-            print(derive_stage(run, **{name: getattr(options, name) for name in names}))
-    print(f"The genotype is {run.path / 'genotype.json'}, its picture beside it")
+            _say(derive_stage(run, **{name: getattr(options, name) for name in names}))
+    _say(f"The genotype is {run.path / 'genotype.json'}, its picture beside it")
 
 
 def _evaluate_command(options):
@@ -257,7 +262,7 @@ def _evaluate_command(options):
         from ssnas_colab.stages.evaluation import evaluate
 
         evaluate(data, run, run.config["evaluation"], seeds=seeds, quiet=options.quiet)
-    print(run.load_text("report.md"))
+    _say(run.load_text("report.md"))
 
 # %% ../nbs/07_cli.ipynb #c835dfcc
 def _built(genotype, classes, channels, size, **options):
@@ -411,7 +416,7 @@ def _compare_command(options):
 def _predict_command(options):
     from ssnas_colab.inference.predict import predict_command
 
-    print(predict_command(options.path, options.images, options.out, options.model))
+    _say(predict_command(options.path, options.images, options.out, options.model))
 
 
 def _test_command(options):
@@ -441,14 +446,14 @@ def _export_command(options):
 
     if options.out.endswith(".onnx"):
         difference = export_onnx(load_model(options.path, options.model), options.out)
-        print(f"Written: {options.out}; onnxruntime and torch differ by at most {difference:.1e}")
+        _say(f"Written: {options.out}; onnxruntime and torch differ by at most {difference:.1e}")
     else:
         from ssnas_colab.experiment.run import Run
         from ssnas_colab.reports.push import archive_card
 
         run = Run.open(options.path)
         card = archive_card(run, options.model) if run.has(f"models/{options.model}.json") else None
-        print(f"Written: {export_run(run, options.out, options.model, more=card)}")
+        _say(f"Written: {export_run(run, options.out, options.model, more=card)}")
 
 
 def _push_command(options):
@@ -463,7 +468,7 @@ def _push_command(options):
     dataset = options.dataset or (data["name"] if public else None)
     place = push(run, options.repo, options.model, dataset=dataset, **how)
     done = f"Written to {place}, and nothing was uploaded: look at it, then leave --dry-run out"
-    print(done if options.dry_run else f"Pushed: {place}")
+    _say(done if options.dry_run else f"Pushed: {place}")
 
 # %% ../nbs/07_cli.ipynb #107cc308
 #: What the exit codes of the command mean.
