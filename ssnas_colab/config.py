@@ -402,8 +402,8 @@ def search_config(config=None, *, began=None, **changes) -> SearchConfig:
 
     `changes` are applied on top. A strategy may be a relaxation's name; a relaxation implies cells, and so does
     a setting of cells, or of the supernet where neither strategy nor candidates are named. What a preset says for
-    another space or way of searching is dropped; with another relaxation it keeps its sizes and steps, and has the settings
-    that belong to that one. began: see `make_config`. `UserError` for what does not exist, does not fit, or
+    another space or way of searching is dropped; with another relaxation it keeps its sizes and steps, and has the
+    settings that belong to that one. began: see `make_config`. `UserError` for what does not exist, does not fit, or
     is named though the search that is meant has no use for it.
     """
     name, changes = "quick" if config is None else config, _relaxation_in_its_place(changes)
