@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['CHANGED_PRESETS', 'AUGMENTATION_NAMES', 'OBJECTIVE_NAMES', 'RELAXATION_NAMES', 'SPACE_NAMES', 'DEFAULT_STRATEGY',
-           'STRATEGY_NAMES', 'SCORE_NAMES', 'PRECISIONS', 'SEARCH_PRESETS', 'RECIPES', 'SAMPLERS', 'SCALED_NAMES',
-           'LOSS_TASKS', 'EVALUATION_PRESETS', 'PRESETS', 'setting', 'kind_of', 'range_of', 'documented', 'checked',
-           'read_value', 'make_config', 'new_since', 'changed_since', 'augmentation_name', 'DataConfig', 'window_text',
-           'read_window', 'SearchConfig', 'search_config', 'EvaluationConfig', 'evaluation_config', 'check_task',
-           'version_of', 'RunConfig', 'fields_of', 'check_fields', 'pipeline_config', 'complete', 'default_path']
+           'DEFAULT_SCORE', 'STRATEGY_NAMES', 'SCORE_NAMES', 'PRECISIONS', 'SEARCH_PRESETS', 'RECIPES', 'SAMPLERS',
+           'SCALED_NAMES', 'LOSS_TASKS', 'EVALUATION_PRESETS', 'PRESETS', 'setting', 'kind_of', 'range_of',
+           'documented', 'checked', 'read_value', 'make_config', 'new_since', 'changed_since', 'augmentation_name',
+           'DataConfig', 'window_text', 'read_window', 'SearchConfig', 'search_config', 'EvaluationConfig',
+           'evaluation_config', 'check_task', 'version_of', 'RunConfig', 'fields_of', 'check_fields', 'pipeline_config',
+           'complete', 'default_path']
 
 # %% ../nbs/00_config.ipynb #a593b970
 import dataclasses
@@ -155,7 +156,12 @@ def new_since(began, kind) -> dict:
 
 # Presets whose values have changed: (the version that changed them, settings, preset, what it was before). A run that
 # was begun before goes on with what it had.
+_CELLS = {"space": "cells", "strategy": None, "candidates": 40, "score": "barlow_twins", "score_steps": 50}
 CHANGED_PRESETS = [("0.3.0", "EvaluationConfig", "quick", {"equal_macs": ()})]
+CHANGED_PRESETS += [("0.5.0", "SearchConfig", name, _CELLS) for name in ("quick", "cpu", "colab")]
+CHANGED_PRESETS += [
+    ("0.5.0", "EvaluationConfig", name, {"max_macs": None, "depth": None}) for name in ("quick", "cpu", "colab")
+]
 
 
 def changed_since(began, kind, preset) -> dict:
@@ -255,7 +261,7 @@ def read_window(window):
 # %% ../nbs/00_config.ipynb #25c61b2a
 OBJECTIVE_NAMES = ("barlow_twins", "simclr", "vicreg", "supervised")
 RELAXATION_NAMES = ("fair", "darts", "partial", "path", "gumbel", "sampled")
-SPACE_NAMES, DEFAULT_STRATEGY = ("cells", "stages"), "evolution"
+SPACE_NAMES, DEFAULT_STRATEGY, DEFAULT_SCORE = ("cells", "stages"), "evolution", "retrieval"
 STRATEGY_NAMES = ("random", "halving", "evolution", "controller", "grow_trim")
 SCORE_NAMES = (
     "barlow_twins", "simclr", "vicreg", "rank", "retrieval", "expressivity", "naswot", "macs", "parameters", "depth"
@@ -281,12 +287,13 @@ class SearchConfig:
         f"stages by {DEFAULT_STRATEGY}, cells by the relaxation", since="0.4.0",
     )  # fmt: skip
     candidates: int = setting(40, "networks that a strategy scores", low=2, high=100_000, since="0.4.0", before=40)
-    score: str = setting(
-        "barlow_twins", f"what tells without labels how good a candidate is: {', '.join(SCORE_NAMES)}, or "
-        "module:function", since="0.4.0", before="barlow_twins",
+    score: str | None = setting(
+        DEFAULT_SCORE, f"what ranks candidates without labels: {', '.join(SCORE_NAMES)}, or module:function; none: "
+        f"{DEFAULT_SCORE}, from fewer than 64 images too",
+        since="0.4.0", before="barlow_twins",
     )  # fmt: skip
     score_steps: int = setting(
-        50, "steps without labels before a candidate is scored", low=1, high=1_000_000_000, since="0.4.0", before=50
+        20, "steps without labels before a candidate is scored", low=1, high=1_000_000_000, since="0.4.0", before=50
     )
     processes: int | None = setting(
         None, "candidates that are scored side by side, a thread each; none: one a core, with a GPU one", low=1,
@@ -342,15 +349,19 @@ class SearchConfig:
         return self.alpha_learning_rate or (sampled if self.relaxation == "sampled" else blended)
 
 # %% ../nbs/00_config.ipynb #ef0fc33e
+_SCORED = {"space": "stages", "strategy": DEFAULT_STRATEGY, "score": None, "score_steps": 20}
 _SAMPLED = {
     "relaxation": "sampled", "optimizer": "adam", "learning_rate": 2e-3, "learning_rate_end": 2e-4,
     "weight_decay": 1e-4, "warmup": 0.4, "alpha_decay": 0.0,
 }  # fmt: skip
-SEARCH_PRESETS = {
-    "quick": _SAMPLED | {"width": 4, "depth": 5, "batch_size": 64, "steps": 240, "embedding": 128},
-    "cpu": _SAMPLED | {"width": 8, "depth": 5, "batch_size": 64, "steps": 1000, "embedding": 512},
-    "colab": _SAMPLED | {"width": 16, "depth": 8, "batch_size": 128, "steps": 9750, "embedding": 2048,
-                         "accumulate": None},
+SEARCH_PRESETS = {  # of both spaces: what the other one would want is dropped
+    "quick": _SCORED | {"candidates": 12}
+    | _SAMPLED | {"width": 4, "depth": 5, "batch_size": 64, "steps": 240, "embedding": 128},
+    "cpu": _SCORED | {"candidates": 40}
+    | _SAMPLED | {"width": 8, "depth": 5, "batch_size": 64, "steps": 1000, "embedding": 512},
+    "colab": _SCORED | {"candidates": 100, "score_steps": 50}
+    | _SAMPLED | {"width": 16, "depth": 8, "batch_size": 128, "steps": 9750, "embedding": 2048, "accumulate": None},
+    "paper": {"accumulate": None},
 }  # fmt: skip
 
 
@@ -389,9 +400,10 @@ def _relaxation_in_its_place(changes):
 def search_config(config=None, *, began=None, **changes) -> SearchConfig:
     """A `SearchConfig` from the name of a preset, a dict of settings, a `SearchConfig`, or None (the quick preset).
 
-    `changes` are applied on top. A strategy may be a relaxation's name; a relaxation implies cells. What a preset says
-    for another space or way of searching is dropped; with another relaxation it keeps its sizes and steps, and leaves
-    the settings that belong to its own. began: see `make_config`. `UserError` for what does not exist, does not fit, or
+    `changes` are applied on top. A strategy may be a relaxation's name; a relaxation implies cells, and so does a
+    setting of the supernet where no space, strategy or setting of candidates is named. What a preset says for another
+    space or way of searching is dropped; with another relaxation it keeps its sizes and steps, and has the settings
+    that belong to that one. began: see `make_config`. `UserError` for what does not exist, does not fit, or
     is named though the search that is meant has no use for it.
     """
     name, changes = "quick" if config is None else config, _relaxation_in_its_place(changes)
@@ -399,14 +411,16 @@ def search_config(config=None, *, began=None, **changes) -> SearchConfig:
         changes["policy"] = augmentation_name(changes["policy"])
     if isinstance(name, str) and name not in SEARCH_PRESETS:
         return make_config(SearchConfig, SEARCH_PRESETS, "The search", name)
-    defaults = {field.name: field.default for field in dataclasses.fields(SearchConfig)}
+    usual = {field.name: (field.default, field.metadata["before"]) for field in dataclasses.fields(SearchConfig)}
     if isinstance(name, str):
         settings, named = SEARCH_PRESETS[name] | changed_since(began, SearchConfig, name), changes
+        if not {"space", "strategy", *_OF_CANDIDATES} & set(changes) and {*_OF_SUPERNET, *_OF_CELLS} & set(changes):
+            changes = named = changes | {"space": "cells"}
     else:
         settings = dataclasses.asdict(name) if isinstance(name, SearchConfig) else dict(name)
         if settings.get("strategy") in RELAXATION_NAMES:
             settings = _relaxation_in_its_place(settings)
-        named = {n: v for n, v in settings.items() if n in defaults and v != defaults[n]} | changes
+        named = {n: v for n, v in settings.items() if n in usual and v not in usual[n]} | changes
     space = changes.get("space", settings.get("space", "cells"))
     if space != settings.get("space", "cells"):
         settings = settings | {"strategy": None}
@@ -417,11 +431,14 @@ def search_config(config=None, *, began=None, **changes) -> SearchConfig:
         way = "a relaxation has none: name a strategy" if supernet else f"this search, of {space}, has none"
         raise UserError(f"The search's {wrong[0]} is of {whose}, and {way}, or leave {wrong[0]} out")
     settings = {n: v for n, v in settings.items() if n not in foreign}
-    if isinstance(name, str) and changes.get("relaxation", "sampled") != "sampled":
+    if isinstance(name, str) and (relaxation := changes.get("relaxation")):
         settings = {n: v for n, v in settings.items() if _SAMPLED.get(n) != v}
+        settings |= _SAMPLED if relaxation == "sampled" else {}
     made = make_config(SearchConfig, SEARCH_PRESETS, "The search", settings, changes, began)
     _check_name("space", made.space, SPACE_NAMES)
-    _check_name("score", made.score, SCORE_NAMES)
+    if made.score is None and {"space", "strategy"} & set(changes):  # what is asked for by name does not make do
+        made = dataclasses.replace(made, score=DEFAULT_SCORE)
+    _check_name("score", made.score or DEFAULT_SCORE, SCORE_NAMES)
     if not supernet:
         made = dataclasses.replace(made, strategy=made.strategy or DEFAULT_STRATEGY)
         _check_name("strategy", made.strategy, STRATEGY_NAMES + RELAXATION_NAMES)
@@ -507,12 +524,14 @@ class EvaluationConfig:
 EVALUATION_PRESETS = {
     "quick": {
         "pretrain_steps": 60, "finetune_steps": 120, "batch_size": 64, "embedding": 128, "random_genotypes": 1,
-        "published": (), "equal_macs": ("resnet",),
+        "published": (), "equal_macs": ("resnet",), "depth": 5, "max_macs": 3_000_000,
     },
     "cpu": {
         "pretrain_steps": 300, "finetune_steps": 300, "batch_size": 64, "embedding": 512, "random_genotypes": 3,
+        "depth": 5, "max_macs": 10_000_000,
     },
-    "colab": {},
+    "colab": {"max_macs": 50_000_000},
+    "paper": {},
 }  # fmt: skip
 
 
@@ -563,7 +582,8 @@ def version_of(path) -> str | None:
 PRESETS = {
     "quick": "a few minutes on 2 CPU cores: shows the whole way, proves nothing",
     "cpu": "an hour or two on 2 CPU cores",
-    "colab": "the paper's scale, for one GPU such as Colab's T4",
+    "colab": "the paper's scale, for one GPU such as a T4",
+    "paper": "the same, by FairDARTS' cells",
 }
 
 
@@ -639,10 +659,11 @@ def pipeline_config(
     }  # fmt: skip
     budgets = {name: value for name, value in budgets.items() if value is not None}
     way = {name: value for name, value in (("space", space), ("strategy", strategy)) if value is not None}
-    stages = {
-        "search": search_config(preset, began=began, **changes | way | (search or {})),
-        "evaluation": evaluation_config(preset, began=began, **changes | budgets | (evaluation or {})),
-    }
+    found = search_config(preset, began=began, **changes | way | (search or {}))
+    if not found.strategy:  # by a supernet: as deep as that, and with a bound for parameters alone, unless told
+        budgets = {"max_macs": None, "depth": None} | budgets
+    judged = evaluation_config(preset, began=began, **changes | budgets | (evaluation or {}))
+    stages = {"search": found, "evaluation": judged}
     return {"data": {"source": source, **settings}, **run} | {k: dataclasses.asdict(v) for k, v in stages.items()}
 
 

@@ -292,6 +292,17 @@ def test_whatever_is_given_to_an_option_is_one_sentence_or_an_answer(share, tmp_
     assert {path.name for path in Path(tempfile.gettempdir()).glob("ssnas-*.txt")} == before
 
 
+def test_a_name_that_the_user_gave_cannot_move_the_cursor(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with tarfile.open(Path(__file__).parent / "data/v0.1.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    folder_of(tmp_path / "pictures", {"cats": 2})
+    for command in ("predict finished pictures --out", "export finished"):
+        code, said = main([*command.split(), "\x1b[31mred.zip"]), capsys.readouterr().out
+        assert code == 0 and "\\x1b[31mred.zip" in said and said.replace("\n", "").isprintable(), said
+        (tmp_path / "\x1b[31mred.zip").unlink()
+
+
 def test_a_fault_of_ours_is_one_line_and_its_traceback_is_kept(say, monkeypatch, tmp_path):
     def broken(*_):
         raise ZeroDivisionError("two\nlines")
@@ -355,8 +366,8 @@ def test_each_help_lists_only_what_counts_there(capsys):
         (["data", "--loss", "focal"], ["--loss counts for nothing where no run is kept"]),
         (["data", "--quiet"], ["--quiet"]),
         (["search", "--dry-run", "--loss", "focal"], ["--loss counts for nothing in a dry run"]),
-        (["search", "--dry-run", "--max-macs", "100000"], ["--max-macs"]),
-        (["search", "--score-steps", "3"], ["score_steps", "a relaxation has none"]),
+        (["search", "--space", "cells", "--dry-run", "--max-macs", "100000"], ["--max-macs"]),
+        (["search", "--space", "cells", "--score-steps", "3"], ["score_steps", "a relaxation has none"]),
         (["search", "--strategy", "random", "--relaxation", "fair"], ["relaxation fair", "strategy random"]),
         (["search", "--json"], ["--json", "--dry-run"]),
         (["run", "--json"], ["--json", "--dry-run"]),

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from ssnas_colab import Run, UserError, load_data
-from ssnas_colab.cli import _setting
+from ssnas_colab.cli import read_setting
 from ssnas_colab.config import pipeline_config
 from ssnas_colab.experiment.interrupts import Stopped, parse_duration
 from ssnas_colab.reports.build import differences
@@ -83,7 +83,7 @@ def main():
     print(f"{data.describe()}\n", flush=True)
     settings = {"search": {}, "evaluation": dict(COMPARED)}
     for text in given.set:
-        stage, name, value = _setting(text)
+        stage, name, value = read_setting(text)
         settings[stage][name] = value
     run_file = given.out / "run.json"
     if run_file.is_file():  # with the steps that were chosen then

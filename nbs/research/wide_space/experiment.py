@@ -150,6 +150,20 @@ def contestant(data, name, seed, set_name):
     return make, {}, changes
 
 
+def lead(searched, others, draws=10_000):
+    "(mean, low, high) of searched minus others by seed: a 95 % bootstrap over seeds and the networks in each."
+    seeds, generator, found = sorted(searched.keys() & others.keys()), np.random.default_rng(0), []
+    if not seeds:
+        return None
+    gap = float(np.mean([np.mean(searched[s]) - np.mean(others[s]) for s in seeds]))
+    for _ in range(draws if len(seeds) > 1 else 0):
+        chosen = generator.choice(seeds, len(seeds))
+        own = [np.mean(searched[s]) - generator.choice(others[s], len(others[s])).mean() for s in chosen]
+        found.append(np.mean(own))
+    low, high = np.percentile(found, [2.5, 97.5]) if found else (None, None)
+    return gap, low, high
+
+
 def report():
     "The tables: each arm's mean and spread over networks and seeds, and the searched network's lead."
     rows = []
@@ -159,16 +173,25 @@ def report():
         arms = {}
         for row in found:
             arms.setdefault("random" if row["name"].startswith("random_") else row["name"], []).append(row)
+        by_seed = {arm: {} for arm in arms}
+        for arm, own in arms.items():
+            for row in own:
+                by_seed[arm].setdefault(int(row["file"].rsplit("_", 1)[1]), []).append(row["balanced_accuracy"])
         for arm, own in arms.items():
             values = np.array([row["balanced_accuracy"] for row in own])
             line = {"set": data, "arm": arm, "count": len(own), "balanced_accuracy": round(float(values.mean()), 4)}
             line |= {"sd": round(float(values.std(ddof=1)), 4) if len(own) > 1 else None}
             for key in ("macro_auc", "macs", "parameters", "cpu_seconds", "validation"):
                 line[key] = round(float(np.mean([row[key] for row in own])), 4)
+            gap = lead(by_seed["searched"], by_seed[arm]) if arm != "searched" else None
+            line["lead"] = gap and [None if end is None else round(end, 4) for end in gap]
             rows.append(line)
             told = f"{100 * values.mean():6.2f} % sd {100 * (line['sd'] or 0):5.2f}"
             told += f", macro AUC {line['macro_auc']:.4f}, {line['macs'] / 1e6:6.2f} M MACs"
             told += f", {line['parameters']:12,.0f} parameters, {line['cpu_seconds']:6.0f} s"
+            if line["lead"]:
+                told += f", searched minus this {100 * gap[0]:+.1f}"
+                told += f" [{100 * gap[1]:+.1f}, {100 * gap[2]:+.1f}]" if gap[1] is not None else ""
             print(f"{data:16}{arm:24}{len(own):3} {told}")
     write_atomically(OUT.with_suffix(".json"), (json.dumps(rows, indent=1) + "\n").encode())
 
