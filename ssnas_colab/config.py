@@ -400,8 +400,8 @@ def _relaxation_in_its_place(changes):
 def search_config(config=None, *, began=None, **changes) -> SearchConfig:
     """A `SearchConfig` from the name of a preset, a dict of settings, a `SearchConfig`, or None (the quick preset).
 
-    `changes` are applied on top. A strategy may be a relaxation's name; a relaxation implies cells, and so does a
-    setting of the supernet where no space, strategy or setting of candidates is named. What a preset says for another
+    `changes` are applied on top. A strategy may be a relaxation's name; a relaxation implies cells, and so does
+    a setting of cells, or of the supernet where neither strategy nor candidates are named. What a preset says for another
     space or way of searching is dropped; with another relaxation it keeps its sizes and steps, and has the settings
     that belong to that one. began: see `make_config`. `UserError` for what does not exist, does not fit, or
     is named though the search that is meant has no use for it.
@@ -414,7 +414,8 @@ def search_config(config=None, *, began=None, **changes) -> SearchConfig:
     usual = {field.name: (field.default, field.metadata["before"]) for field in dataclasses.fields(SearchConfig)}
     if isinstance(name, str):
         settings, named = SEARCH_PRESETS[name] | changed_since(began, SearchConfig, name), changes
-        if not {"space", "strategy", *_OF_CANDIDATES} & set(changes) and {*_OF_SUPERNET, *_OF_CELLS} & set(changes):
+        of_supernet = {*_OF_SUPERNET} & set(changes) and not {"strategy", *_OF_CANDIDATES} & set(changes)
+        if "space" not in changes and (of_supernet or {*_OF_CELLS} & set(changes)):
             changes = named = changes | {"space": "cells"}
     else:
         settings = dataclasses.asdict(name) if isinstance(name, SearchConfig) else dict(name)

@@ -216,7 +216,7 @@ def say(*arguments):
     (["--space", "stages", "--set", "search.depth=5"], ("depth",)),
     (["--space", "stages", "--score", "nasvot"], ("score", "naswot")),
     (["--space", "stages", "--max-macs", "lots"], ("max_macs",)),
-    (["--space", "stages", "--max-parameters", "none"], ("max_parameters", "max_macs")),
+    (["--space", "stages", "--max-parameters", "none", "--max-macs", "none"], ("max_parameters", "max_macs")),
     (["--space", "stages", "--candidates", "1"], ("candidates", "from 2 to")),
 ])  # fmt: skip
 def test_what_does_not_go_together_is_one_sentence(tmp_path, options, words):

@@ -15,6 +15,7 @@ most_macs         of 300 drawn, the one with the most MACs in the budgets; deepe
 uniform           inverted residuals of kernel 3 and expansion 3, two in each of three stages that double
 resnet_macs, mobilenet_v3_macs, shufflenet_v2_macs    hand-made ones as wide as the searched network's MACs allow
 DARTS_V2, FairDARTS_b    published cells (5 of them deep) within the parameters, at twice the MACs and more
+DARTS_V2_within, FairDARTS_b_within    the same within both budgets
 resnet18          whole, at 27 times the parameters
 resnet_small_time, resnet18_time    trained for as many steps as take as long as search and training together
 NAME@RATE         the rates 3 times and a third of the recipe's, for one network of each family: chosen on validation
@@ -60,7 +61,7 @@ def jobs():
         ["best_of_random", "most_macs", "deepest", "uniform"],
     ]
     groups += [["resnet_macs", "mobilenet_v3_macs", "shufflenet_v2_macs", "DARTS_V2", "FairDARTS_b", "resnet18"]]
-    groups += [["resnet_small_time", "resnet18_time"]]
+    groups += [[f"{name}_within" for name in ("DARTS_V2", "FairDARTS_b")], ["resnet_small_time", "resnet18_time"]]
     for names in groups:
         for seed in SEEDS:
             for name in names:
@@ -132,9 +133,10 @@ def contestant(data, name, seed, set_name):
         return make, {"genotype": genotype.to_dict()}, changes
     if name == "uniform":
         return lambda: Network.within(UNIFORM, data.num_classes, input_size=data.size, **sizes, **BUDGETS), {}, changes
-    if name in GENOTYPES:
-        own = {"max_parameters": BUDGETS["max_parameters"], "depth": 5}
-        return lambda: Network.within(GENOTYPES[name], data.num_classes, **sizes, **own), {}, changes
+    if (cells := name.removesuffix("_within")) in GENOTYPES:
+        own = BUDGETS | {"input_size": data.size} if cells != name else {"max_parameters": BUDGETS["max_parameters"]}
+        own |= {"depth": 5}
+        return lambda: Network.within(GENOTYPES[cells], data.num_classes, **sizes, **own), {}, changes
     if name.endswith("_macs"):
         macs = {"max_macs": done(set_name, seed, "searched")["macs"], "input_size": data.size}
         return lambda: within_macs(name.removesuffix("_macs"), data.num_classes, data.channels, **macs), {}, changes
