@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AUGMENTATIONS', 'AugmentationPolicy', 'find_augmentation', 'to_float', 'normalise', 'pixel_statistics', 'affine_maps',
-           'warp', 'colour_maps', 'recolour', 'solarise', 'two_views', 'augment']
+           'warp', 'colour_maps', 'recolour', 'solarise', 'draw_views', 'two_views', 'draw_shifts', 'augment']
 
 # %% ../../nbs/data/07_augment.ipynb #8a1718e5
 import math
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from ..core.basics import UserError, did_you_mean
-from ..core.device import full_precision
+from ..core.device import constant, full_precision
 
 # %% ../../nbs/data/07_augment.ipynb #e2f2145b
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ def normalise(x, mean, std):
     A channel whose `std` is 0 (the same value everywhere) is only centred. uint8 images are converted first.
     """
     x = to_float(x)
-    mean, std = (torch.as_tensor(v, dtype=x.dtype, device=x.device).reshape(1, -1, 1, 1) for v in (mean, std))
+    held = (v if isinstance(v, torch.Tensor) else constant(tuple(v), x.dtype, x.device) for v in (mean, std))
+    mean, std = (v.to(x).view(1, -1, 1, 1) for v in held)
     if x.ndim != 4 or any(v.shape[1] not in (1, x.shape[1]) for v in (mean, std)):
         raise ValueError(
             f"normalise got images of shape {tuple(x.shape)} with {mean.numel()} means and {std.numel()} deviations: "
@@ -137,8 +138,8 @@ def warp(x, maps):
 
 # %% ../../nbs/data/07_augment.ipynb #ad33c62b
 _LUMA = (0.2989, 0.587, 0.114)  # the weights that torchvision uses
-_YIQ = torch.tensor([_LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)], dtype=torch.float64)
-_RGB = torch.linalg.inv(_YIQ)
+_YIQ = (_LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+_RGB = tuple(map(tuple, torch.linalg.inv(torch.tensor(_YIQ, dtype=torch.float64)).tolist()))
 
 
 def colour_maps(brightness, contrast, saturation, hue, mean):
@@ -148,14 +149,14 @@ def colour_maps(brightness, contrast, saturation, hue, mean):
     mean: (N, C) mean of each image's channels. With one channel, saturation and hue do nothing.
     """
     channels = mean.shape[1]
-    luma = mean.new_tensor(_LUMA if channels == 3 else [1 / channels] * channels)
+    luma = constant(_LUMA if channels == 3 else (1 / channels,) * channels, mean.dtype, mean.device)
     shift = ((1 - contrast) * brightness * (mean @ luma))[:, None].expand(-1, channels)
     gain = (brightness * contrast)[:, None, None]
     if channels != 3:
         return gain * torch.eye(channels, dtype=mean.dtype, device=mean.device), shift[:, :, None]
     eye = torch.eye(3, dtype=mean.dtype, device=mean.device)
     saturate = eye * saturation[:, None, None] + (1 - saturation)[:, None, None] * luma.expand(3, 3)
-    yiq, rgb = (m.to(mean.dtype).to(mean.device) for m in (_YIQ, _RGB))
+    yiq, rgb = (constant(m, mean.dtype, mean.device) for m in (_YIQ, _RGB))
     turn = torch.zeros(len(mean), 3, 3, dtype=mean.dtype, device=mean.device)
     turn[:, 0, 0] = 1
     turn[:, 1, 1] = turn[:, 2, 2] = torch.cos(2 * math.pi * hue)
@@ -194,7 +195,7 @@ def _check(images, generator, name):
         )
 
 # %% ../../nbs/data/07_augment.ipynb #55f7176f
-def _view(images, policy, draws, solarise_chance, noise, out):
+def _view(images, policy, draws, solarised, noise, out):
     "One view of each image into `out`, from its row of draws; it passes through memory as seldom as can be."
     x = warp(to_float(images), affine_maps(policy, draws[:, :6], *images.shape[2:]))
     applied, *factors, grey = draws[:, 6:12].unbind(1)
@@ -204,11 +205,8 @@ def _view(images, policy, draws, solarise_chance, noise, out):
     with full_precision(x.device):
         maps = colour_maps(1 + change[0], 1 + change[1], saturation, change[3], x.mean((2, 3)))
     recolour(x, *maps, out)
-    if solarise_chance and out.device.type == "cpu":  # only those that are to be changed
-        chosen = (draws[:, 12] < solarise_chance).nonzero()[:, 0]
-        out[chosen] = solarise(out[chosen], out.new_full((len(chosen),), 0.5))
-    elif solarise_chance:  # without asking the GPU which
-        out.copy_(solarise(out, torch.where(draws[:, 12] < solarise_chance, 0.5, 2.0).to(x.dtype)))  # nothing reaches 2
+    if solarised is not None:  # all pass through, so that nobody has to know which
+        out.copy_(solarise(out, torch.where(draws[:, 12] < solarised, 0.5, 2.0).to(x.dtype)))  # nothing reaches 2
     if noise is not None:
         out.addcmul_(policy.noise * draws[:, 13].view(-1, 1, 1, 1), noise).clamp_(0, 1)
 
@@ -216,51 +214,71 @@ def _view(images, policy, draws, solarise_chance, noise, out):
 _CPU_BLOCK = 1 << 20  # values at a time: what they need then fits into a processor's cache
 
 
+def draw_views(images, policy, generator) -> list:
+    """All that chance decides in `two_views` of these images, drawn from `generator`: what it takes in its stead.
+
+    (2 B, 14) uniform numbers and, where the policy has noise, its pixels (2 B, C, H, W). `ValueError` as there.
+    """
+    policy = find_augmentation(policy)
+    _check(images, generator, "two_views")
+    options = {"generator": generator, "device": images.device, "dtype": to_float(images[:0]).dtype}
+    draws = [torch.rand(2 * len(images), 14, **options)]
+    return draws + ([torch.randn((2 * len(images), *images.shape[1:]), **options)] if policy.noise else [])
+
+
 @torch.no_grad()
 def two_views(images, policy, generator):
     """Two random views of each image, every image and view with its own draws, all from `generator`.
 
     images: (B, C, H, W) uint8, or float in 0..1, on any device, on which `generator` lives too; policy: an
-    `AugmentationPolicy` or its name. Returns two float tensors (B, C, H, W) in 0..1, not normalised. The same generator
-    state gives the same bits. Saturation, hue and grey need 3 channels and are skipped otherwise. The order is crop
-    with rotation and flip, colour, grey, solarise, noise. `ValueError` for a generator on another device.
+    `AugmentationPolicy` or its name; generator: or what `draw_views` drew. Returns two float tensors (B, C, H, W) in
+    0..1, not normalised. The same generator state gives the same bits. Saturation, hue and grey need 3 channels and are
+    skipped otherwise. The order is crop with rotation and flip, colour, grey, solarise, noise. `ValueError` for a
+    generator on another device.
     """
-    policy = find_augmentation(policy)
-    _check(images, generator, "two_views")
-    dtype, count = to_float(images[:0]).dtype, len(images)
-    draws = torch.rand(2 * count, 14, generator=generator, device=images.device, dtype=dtype)
-    shape, noise = (2 * count, *images.shape[1:]), None
-    if policy.noise:
-        noise = torch.randn(shape, generator=generator, device=images.device, dtype=dtype)
-    views = torch.empty(shape, device=images.device, dtype=dtype)
-    values = _CPU_BLOCK if images.device.type == "cpu" else images.numel()
-    block = max(values // max(images[0].numel() if count else 1, 1), 1)
-    for view, chance in enumerate(policy.solarise):
-        for first in range(0, count, block):
-            rows = slice(view * count + first, view * count + min(first + block, count))
+    policy, count = find_augmentation(policy), len(images)
+    drawn = draw_views(images, policy, generator) if isinstance(generator, torch.Generator) else generator
+    draws, noise = drawn[0], drawn[1] if policy.noise else None
+    views = torch.empty(2 * count, *images.shape[1:], device=images.device, dtype=draws.dtype)
+    chances = constant(tuple(policy.solarise), draws.dtype, draws.device)[:, None].expand(2, count).flatten()
+    if images.device.type == "cpu":
+        pieces, block = (images, images), max(_CPU_BLOCK // max(images[0].numel() if count else 1, 1), 1)
+    else:
+        pieces, block = (torch.cat([images, images]),), 2 * count
+    for view, piece in enumerate(pieces):
+        solarised = any(policy.solarise[view : view + 3 - len(pieces)])
+        for first in range(0, len(piece), block):
+            part = piece[first : first + block]
+            rows = slice(view * count + first, view * count + first + len(part))
             some_noise = None if noise is None else noise[rows]
-            _view(images[first : first + block], policy, draws[rows], chance, some_noise, views[rows])
+            _view(part, policy, draws[rows], chances[rows] if solarised else None, some_noise, views[rows])
     return views[:count], views[count:]
 
 # %% ../../nbs/data/07_augment.ipynb #4e6ecf8e
+def draw_shifts(x, policy, generator) -> list:
+    "All that chance decides in `augment` of these images, drawn from `generator`: what it takes in its stead."
+    policy = find_augmentation(policy)
+    _check(x, generator, "augment")
+    columns = [3, 1] if policy.rotation >= 180 else [3]
+    return [torch.rand(len(x), width, generator=generator, device=x.device) for width in columns]
+
+
 @torch.no_grad()
 def augment(x, policy, generator):
     """Each image shifted by whole pixels, up to `policy.shift` of its size either way, and mirrored where allowed.
 
-    x: (B, C, H, W) of any dtype on the device where `generator` lives; policy: an `AugmentationPolicy` or its name.
-    Where images have no up (a rotation of 180 degrees) they are turned upside down as often. Returns the same shape and
-    dtype. The border is filled by reflection.
+    x: (B, C, H, W) of any dtype on the device where `generator` lives; policy: an `AugmentationPolicy` or its name;
+    generator: or what `draw_shifts` drew. Where images have no up (a rotation of 180 degrees) they are turned upside
+    down as often. Returns the same shape and dtype. The border is filled by reflection.
     """
     policy = find_augmentation(policy)
-    _check(x, generator, "augment")
     count, channels, height, width = x.shape
-    draws = torch.rand(count, 3, generator=generator, device=x.device)
+    draws, *turns = draw_shifts(x, policy, generator) if isinstance(generator, torch.Generator) else generator
     rows = _shifted(draws[:, 0], height, policy.shift)
     columns = _shifted(draws[:, 1], width, policy.shift)
     columns = torch.where(draws[:, 2:] < policy.flip, columns.flip(1), columns)
     if policy.rotation >= 180:
-        upside_down = torch.rand(count, 1, generator=generator, device=x.device) < policy.flip
-        rows = torch.where(upside_down, rows.flip(1), rows)
+        rows = torch.where(turns[0] < policy.flip, rows.flip(1), rows)
     image = torch.arange(count, device=x.device).view(-1, 1, 1, 1)
     channel = torch.arange(channels, device=x.device).view(1, -1, 1, 1)
     return x[image, channel, rows.view(count, 1, height, 1), columns.view(count, 1, 1, width)]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..config import SearchConfig
-from ..core.device import HeldImages, choose_engine
+from ..core.device import HeldImages, choose_engine, sent
 from ..core.seeding import derived_seed, epoch_order
 from ..data.augment import normalise, pixel_statistics, two_views
 from .relaxations import ReinforceEstimator, one_hot, sample_genotype, zero_one_loss
@@ -37,10 +37,11 @@ class GradientBalancer(Stateful):
         The weight makes the second term `ratio` times as long as the first, in the mean. Returns a list of tensors.
         """
         norms = torch.stack([torch.cat([g.flatten() for g in group]).norm() for group in (objective, decide)])
-        norms = norms.double().clamp(min=1e-12).cpu()
-        self.norms = norms if self.norms is None else self.decay * self.norms + (1 - self.decay) * norms
-        self.weight = float(ratio * self.norms[0] / self.norms[1])
-        return [(g + self.weight * d) / self.norms[0].item() for g, d in zip(objective, decide)]
+        norms = norms.double().clamp(min=1e-12)
+        before = norms if self.norms is None else self.norms.to(norms.device)
+        self.norms = norms if self.norms is None else self.decay * before + (1 - self.decay) * norms
+        self.weight = ratio * self.norms[0] / self.norms[1]
+        return [(g + self.weight * d) / self.norms[0] for g, d in zip(objective, decide)]
 
 # %% ../../nbs/nas/04_bilevel.ipynb #73c3fe1f
 def zero_one_ramp(done: float, start: float, end: float, most: float) -> float:
@@ -64,11 +65,14 @@ class Searcher:
     labels: for an objective that needs them, (N,) or (N, L), with `classes` for `make_loss`; otherwise None.
     `halves`: the images of the weights and those of the alphas, as positions; `schedule`: how the steps make epochs;
     `alpha_step`: a `GradientStep` or a `ReinforceStep`; `factor`: asked at each step what to multiply learning rates
-    with, 1 unless the search has diverged; `state`: all that a step changes, for the checkpoint.
+    with, 1 unless the search has diverged; `together`: whether the views go through the supernet as one batch, which a
+    GPU is asked for by half as many launches, and a CPU by other bits; `state`: all that a step changes, for the
+    checkpoint.
     """
 
     def __init__(self, images, config: SearchConfig, labels=None, **classes):
         self.config, self.engine, self.factor = config, choose_engine(config.device, config.precision), lambda: 1.0
+        self.together = self.engine.device.type != "cpu"
         order = epoch_order(len(images), config.seed, "halves")
         self.images = HeldImages(images, self.engine.device)
         self.labels = None if labels is None else torch.from_numpy(np.ascontiguousarray(labels)).to(self.engine.device)
@@ -83,14 +87,15 @@ class Searcher:
         self.objective = self.engine.to(made)
         weights = [*self.net.weight_parameters(), *self.objective.parameters()]
         rate, decay = config.learning_rate, config.weight_decay
-        if config.optimizer == "adam":
-            self.weight_optimizer = torch.optim.AdamW(weights, rate, weight_decay=decay)
-        else:
-            self.weight_optimizer = torch.optim.SGD(weights, rate, config.momentum, weight_decay=decay)
-        betas = (0.8, 0.999) if config.relaxation == "sampled" else (0.5, 0.999)
+        adam, sampled = config.optimizer == "adam", config.relaxation == "sampled"
+        kind, options = (torch.optim.AdamW, {}) if adam else (torch.optim.SGD, {"momentum": config.momentum})
+        self.weight_optimizer = self.engine.optimizer(kind, weights, rate, weight_decay=decay, **options)
+        if sampled:  # what is drawn from them says what the GPU is asked for, so they stay where that is known
+            self.net.alphas.cpu()
+        options = {"betas": (0.8 if sampled else 0.5, 0.999), "weight_decay": config.alpha_decay}
         alphas = self.net.alpha_parameters()
-        self.alpha_optimizer = torch.optim.Adam(alphas, config.alpha_rate, betas, weight_decay=config.alpha_decay)
-        self.alpha_step = ReinforceStep() if config.relaxation == "sampled" else GradientStep()
+        self.alpha_optimizer = self.engine.optimizer(torch.optim.Adam, alphas, config.alpha_rate, **options)
+        self.alpha_step = ReinforceStep() if sampled else GradientStep()
         self.clusters, self._orders = ClusterAssignment(), {}
 
     @property
@@ -116,30 +121,34 @@ class Searcher:
 
     def order(self, half, epoch):
         "The order in which an epoch shows the images of a half, int64: drawn anew where epoch or clusters are others."
+        return self._held(half, epoch)[0]
+
+    def _held(self, half, epoch):
+        "The `order`, and the positions of the images in it, where the images are: put there once an epoch."
         keys, clusters = (self.config.seed, "search", half, epoch), self.clusters.of and self.clusters.of[half]
-        held_keys, held_clusters, order = self._orders.get(half, (None, None, None))
+        held_keys, held_clusters, *held = self._orders.get(half, (None, None))
         if keys != held_keys or clusters is not held_clusters:
             if clusters is None:
                 order = epoch_order(len(self.halves[half]), *keys)
             else:
                 order = balanced_order(clusters, None, *keys)
-            self._orders[half] = keys, clusters, order
-        return order
+            held = order, torch.from_numpy(self.halves[half][order]).to(self.images.index_device)
+            self._orders[half] = keys, clusters, *held
+        return held
 
     def batch(self, step_seed, half):
         "Two views of this step's batch of a half (0: of the weights, 1: of the alphas), and its labels."
         first = step_seed.step * self.schedule.batch_size
-        order = self.order(half, step_seed.epoch)[first : first + self.schedule.batch_size]
-        chosen = self.halves[half][order]
+        chosen = self._held(half, step_seed.epoch)[1][first : first + self.schedule.batch_size]
         draws = step_seed.generator(self.engine.device, f"views {half}")
         views = two_views(self.images[chosen], self.config.policy, draws)
         views = [self.engine.to(normalise(view, self.mean, self.std)) for view in views]
-        return views, None if self.labels is None else self.labels[chosen]
+        return views, None if self.labels is None else self.labels[sent(chosen, self.engine.device)]
 
     def micro_batches(self, batch):
-        "The batch in `accumulate` parts, each of at least two images."
+        "The batch in `accumulate` parts, each of at least two images; in more where memory ran out."
         views, labels = batch
-        count = max(1, min(self.config.accumulate or 1, len(views[0]) // 2))
+        count = max(1, min((self.config.accumulate or 1) * self.engine.parts, len(views[0]) // 2))
         cut = [torch.tensor_split(view, count) for view in views]
         return list(zip(zip(*cut), [None] * count if labels is None else torch.tensor_split(labels, count)))
 
@@ -147,24 +156,39 @@ class Searcher:
         "The objective of a batch with the supernet's own weights, or those of a genotype: a scalar tensor."
         views, labels = batch
         with self.engine.autocast():
-            return self.objective(*(self.net(view, weights) for view in views), labels)
+            if self.together:
+                features = self.net(torch.cat(views), weights, views=len(views)).chunk(len(views))
+            else:
+                features = (self.net(view, weights) for view in views)
+            return self.objective(*features, labels)
+
+    def mean_loss(self, batch, weights):
+        "The `loss` of a batch, in as many parts as it has to be."
+        pieces = self.micro_batches(batch)
+        return sum(self.loss(piece, weights) for piece in pieces) / len(pieces)
 
     def weight_step(self, batch, step_seed):
         "One step of the weights; the alphas stand still, and no gradient of theirs is computed."
-        self.weight_optimizer.zero_grad(set_to_none=True)
-        weights, pieces, total = self.alpha_step.weights(self, step_seed), self.micro_batches(batch), 0.0
-        with self.net.learning("weights"):
-            for piece in pieces:
-                loss = self.loss(piece, weights) / len(pieces)
-                (self.engine.scaler.scale(loss) if self.engine.scaler else loss).backward()
-                total = total + loss.detach()
+        weights = self.alpha_step.weights(self, step_seed)
+
+        def gradients():
+            self.weight_optimizer.zero_grad(set_to_none=True)
+            pieces, total = self.micro_batches(batch), 0.0
+            with self.net.learning("weights"):
+                for piece in pieces:
+                    loss = self.loss(piece, weights) / len(pieces)
+                    self.engine.backward(loss)
+                    total = total + loss.detach()
+            return total
+
+        total = self.engine.spared(gradients)
         self.engine.apply(self.weight_optimizer, self.config.clip)
         return total
 
     @torch.no_grad()
     def cluster(self, genotype, epoch):
         "Cluster each half anew by the supernet's features with a genotype's weights; batches follow it from now on."
-        weights, clusters = one_hot(genotype, self.config.nodes, self.engine.device), []
+        weights, clusters = one_hot(genotype, self.config.nodes), []
         for half in self.halves:
             found = []
             for part in torch.from_numpy(half).split(512):
@@ -190,14 +214,20 @@ class GradientStep:
 
     def __call__(self, searcher, batch, step_seed, done):
         "One step of the alphas, of first order: the weights stand still, and no gradient of theirs is computed."
-        c, net, engine, pieces = searcher.config, searcher.net, searcher.engine, searcher.micro_batches(batch)
+        c, net, engine = searcher.config, searcher.net, searcher.engine
         alphas, decides = net.alpha_parameters(), net.relaxation.needs_zero_one_loss
-        total, objective, zero_one = 0.0, *([torch.zeros_like(alpha) for alpha in alphas] for _ in range(2))
-        with net.learning("alphas", searcher.objective):
+
+        def gradients():
+            total, pieces, found = 0.0, searcher.micro_batches(batch), [torch.zeros_like(alpha) for alpha in alphas]
             for piece in pieces:
                 loss = searcher.loss(piece) / len(pieces)
-                objective = [a + b for a, b in zip(objective, engine.gradients(loss, alphas))]
+                found = [a + b for a, b in zip(found, engine.gradients(loss, alphas))]
                 total = total + loss.detach()
+            return total, found
+
+        with net.learning("alphas", searcher.objective):
+            total, objective = engine.spared(gradients)
+            zero_one = [torch.zeros_like(alpha) for alpha in alphas]
             if decides:
                 zero_one = torch.autograd.grad(zero_one_loss(net.weights()), alphas)
         ratio = zero_one_ramp(done, c.ratio_start, c.ratio_end, c.ratio) if decides else 0.0
@@ -224,18 +254,17 @@ class ReinforceStep:
         "What the supernet runs with in this step: the genotype that is trained, 0 and 1."
         alphas = {kind: alpha.detach() for kind, alpha in searcher.net.alphas.items()}
         genotype, _ = sample_genotype(alphas, step_seed.generator(purpose="trained"), searcher.config.nodes)
-        return one_hot(genotype, searcher.config.nodes, searcher.engine.device)
+        return one_hot(genotype, searcher.config.nodes)
 
     def __call__(self, searcher, batch, step_seed, done):
         "Draw genotypes, run them on one batch, shift the alphas to those that did better than the others."
         draws, nodes, losses = step_seed.generator(purpose="compared"), searcher.config.nodes, []
         drawn = [sample_genotype(searcher.net.alphas, draws, nodes) for _ in range(searcher.config.samples)]
-        pieces = searcher.micro_batches(batch)
         with torch.no_grad():
             for genotype, _ in drawn:
-                weights = one_hot(genotype, nodes, searcher.engine.device)
-                losses.append(sum(searcher.loss(piece, weights) for piece in pieces) / len(pieces))
-        losses = torch.stack(losses).double().cpu()
+                weights = one_hot(genotype, nodes)
+                losses.append(searcher.engine.spared(lambda table=weights: searcher.mean_loss(batch, table)))
+        losses = torch.stack(losses).double().cpu()  # the one wait: they decide what the GPU is asked for next
         searcher.alpha_optimizer.zero_grad(set_to_none=True)
         if losses.isfinite().all():
             self.estimator(losses, [log_probability for _, log_probability in drawn]).backward()

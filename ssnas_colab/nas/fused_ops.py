@@ -9,6 +9,7 @@ __all__ = ['POOLS', 'FusedPlan', 'PackedImages', 'FusedMixedOp']
 import torch
 import torch.nn.functional as F
 
+from ..core.device import full_precision, sent
 from ..models.genotype import PRIMITIVES
 from ..models.operations import FactorizedReduce, crashes
 
@@ -16,20 +17,32 @@ from ..models.operations import FactorizedReduce, crashes
 POOLS = ("max_pool_3x3", "avg_pool_3x3")
 
 
-def _norm(layer, x, scale=None, moving=True):
+def _norm(layer, x, scale=None, moving=True, views=1):
     """Batch norm of x by `layer` (without affine part), times `scale`, (C,): the result, the mean and 1 / deviation.
 
-    In training moves the layer's running statistics, unless not `moving`; its count of batches stays.
+    In training moves the layer's running statistics, unless not `moving`; its count of batches stays. views: in how
+    many parts x is cut, one behind the other, each with statistics of its own, (views, C).
     """
     running = (layer.running_mean, layer.running_var) if moving or not layer.training else (None, None)
-    return torch.native_batch_norm(x, scale, None, *running, layer.training, layer.momentum, layer.eps)
+    options = scale, None, *running, layer.training, layer.momentum, layer.eps
+    if views == 1 or not layer.training:
+        return torch.native_batch_norm(x, *options)
+    precise = torch.float64 if x.dtype == torch.float64 else torch.float32
+    into = torch.empty_like(x), *x.new_empty(2, views, x.shape[1], dtype=precise)
+    for view, result, *statistics in zip(*(t.chunk(views) for t in (x, into[0])), *into[1:]):
+        torch.native_batch_norm(view, *options, out=(result, *statistics))
+    return into
 
 
 def _norm_back(layer, gradient, x, scale, statistics, of_scale=False):
     "Gradients of x and, where asked for, of the scale."
     running, wanted = (layer.running_mean, layer.running_var), [True, of_scale, False]
-    options = (*running, *statistics, layer.training, layer.eps, wanted)
-    return torch.ops.aten.native_batch_norm_backward(gradient, x, scale, *options)[:2]
+    back, last = torch.ops.aten.native_batch_norm_backward, (layer.training, layer.eps, wanted)
+    if statistics[0].dim() == 1:
+        return back(gradient, x, scale, *running, *statistics, *last)[:2]
+    views = zip(*(t.chunk(len(statistics[0])) for t in (gradient, x)), *statistics)
+    found = [back(of, view, scale, *running, mean, deviation, *last)[:2] for of, view, mean, deviation in views]
+    return torch.cat([of_x for of_x, _ in found]), sum(scale for _, scale in found) if of_scale else None
 
 
 def _convolve(layer, x):
@@ -68,7 +81,7 @@ def _halves(x):
     return x, moved[:, :, 1:, 1:]
 
 
-def _forwards(operation, x, scale, of_weight, of_x):
+def _forwards(operation, x, scale, of_weight, of_x, views=1):
     "`operation` on x (after its ReLU; a pair for FactorizedReduce), norm scaled: the result, what `_backwards` needs."
     kept = []
     if isinstance(operation, FactorizedReduce):
@@ -77,13 +90,13 @@ def _forwards(operation, x, scale, of_weight, of_x):
         body = list(operation.body)
         for i in range(0, len(body), 4):  # depthwise, pointwise, and in a SepConv norm, ReLU, depthwise, pointwise
             if i:
-                normed, *statistics = _norm(body[2], raw)
+                normed, *statistics = _norm(body[2], raw, views=views)
                 x = normed.relu_()
                 kept += [raw, *statistics, x]
             middle = _convolve(body[i], x)
             raw = _convolve(body[i + 1], middle)
             kept.append(middle if of_weight else None)
-    result, *statistics = _norm(operation.norm, raw, scale)
+    result, *statistics = _norm(operation.norm, raw, scale, views=views)
     return result, [*(kept if of_weight or of_x else ()), raw, *statistics]
 
 # %% ../../nbs/nas/03_fused_ops.ipynb #3ea44636
@@ -139,12 +152,12 @@ class FusedPlan:
 
     operations: for each edge the modules with parameters, by name; pools: the node's two; stride: 2 where the cell
     halves the image; active: rows of 7 bools, an edge each, or None for all; scales: by edge and operation, its weight
-    for each channel; saving: whether a backward pass will follow. `free`: columns of operations without parameters,
-    shared by all edges; `runs`: (edge, name, column) of each operation with parameters that is computed.
+    for each channel; saving: whether a backward pass will follow; views: see `_norm`. `free`: columns of operations
+    without parameters, shared by all edges; `runs`: (edge, name, column) of each one with parameters that is computed.
     """
 
-    def __init__(self, operations, pools, stride, active, scales, saving):
-        self.operations, self.stride, self.scales, self.saving = operations, stride, scales, saving
+    def __init__(self, operations, pools, stride, active, scales, saving, views=1):
+        self.operations, self.stride, self.scales, self.saving, self.views = operations, stride, scales, saving, views
         self.norms = {name: pool[1] for name, pool in zip(POOLS, pools, strict=True)}
         self.names = [name for name in PRIMITIVES if name in operations[0]]
         free = [i for i, name in enumerate(PRIMITIVES) if name not in self.names]
@@ -161,14 +174,14 @@ class FusedPlan:
 
     def inputs(self, x):
         "What each operation with parameters reads, by name: x after ReLU, two moved halves of it for skip_connect."
-        positive = F.relu(x)
+        positive = F.relu(x) if self.runs else x  # which nothing reads
         return {name: _halves(positive) if name == "skip_connect" else positive for name in self.names}
 
     def branches(self, x, pooled, again=False):
         "Shared results as `PackedImages`, and statistics of the pools by column, which do not move if `again`."
         images, found = [], {}
         for i, (pool, _) in pooled.items():
-            image, *found[i] = _norm(self.norms[PRIMITIVES[i]], pool, None, not again)
+            image, *found[i] = _norm(self.norms[PRIMITIVES[i]], pool, None, not again, self.views)
             images.append(image)
         images += [x] * (len(self.free) - len(images))  # the skip connection is the last of the shared columns
         return PackedImages(x, self.stride, len(images)).fill(images), found
@@ -239,8 +252,8 @@ def _weights_gradient(plan, weights, products, of_scales):
     if plan.free:
         table[:, plan.columns] = products.to(table.dtype)
     if of_scales:
-        places = torch.tensor(list(of_scales), device=table.device)
-        table[places[:, 0], places[:, 1]] = sums
+        rows, columns = sent(torch.tensor(list(of_scales)).T, table.device)
+        table[rows, columns] = sums
     return table
 
 # %% ../../nbs/nas/03_fused_ops.ipynb #bda102ee
@@ -255,35 +268,40 @@ class FusedMixedOp(torch.autograd.Function):
     def forward(ctx, plan, state, weights, *parameters):
         of_x, of_weight = ctx.needs_input_grad[1], any(ctx.needs_input_grad[3:])
         ctx.plan, ctx.kept, ctx.pools, saved, shared = plan, [], [], [], None
-        with torch.autocast(state.device.type, enabled=False):
+        with full_precision(state.device):
             if plan.free:
                 shared = weights[:, plan.columns].to(state.dtype)
                 pooled = _pooled(state, plan.free, plan.stride)
                 branches, ctx.statistics = plan.branches(state, pooled)
                 ctx.pools = list(pooled)
                 saved += [tensor for pair in pooled.values() for tensor in pair]
-                sums = PackedImages(state, plan.stride, len(weights), shared @ branches.matrix)
+                images = list(PackedImages(state, plan.stride, len(weights), shared @ branches.matrix).images)
+            elif len({edge for edge, *_ in plan.runs}) == len(weights):
+                images = [None] * len(weights)  # to each comes something
             else:
-                sums = PackedImages(state, plan.stride, len(weights)).zero()
-            inputs, images, pairs = plan.inputs(state), sums.images, []
+                images = list(PackedImages(state, plan.stride, len(weights)).zero().images)
+            inputs, pairs = plan.inputs(state), []
             for i, (edge, name, column) in enumerate(plan.runs):
                 scale, operation = plan.scales[edge][column], plan.operations[edge][name]
-                result, kept = _forwards(operation, inputs[name], scale, of_weight, of_x)
-                pairs.append((images[edge], result))
+                result, kept = _forwards(operation, inputs[name], scale, of_weight, of_x, plan.views)
+                if images[edge] is None:
+                    images[edge] = result
+                else:
+                    pairs.append((images[edge], result))
                 if plan.saving:
                     saved += kept
                     ctx.kept.append(len(kept))
-                if i + 1 == len(plan.runs) or plan.runs[i + 1][1] != name:  # all edges have this operation
+                if pairs and (i + 1 == len(plan.runs) or plan.runs[i + 1][1] != name):  # all edges have this operation
                     torch._foreach_add_(*zip(*pairs))
                     pairs = []
         ctx.save_for_backward(state, weights, shared, *saved, *parameters)
-        return images
+        return tuple(images)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, *gradients):
         "Gradients of the node, the weights and each parameter, None where not needed."
-        with torch.autocast(gradients[0].device.type, enabled=False):
+        with full_precision(gradients[0].device):
             plan, (state, weights, shared, *saved) = ctx.plan, ctx.saved_tensors
             (of_x, of_table), of_weight = ctx.needs_input_grad[1:3], any(ctx.needs_input_grad[3:])
             arrived = PackedImages(state, plan.stride, len(gradients)).fill(gradients)

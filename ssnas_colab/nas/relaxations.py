@@ -150,11 +150,11 @@ def _places(noisy):
 
 def _log_probability(table, places):
     "Log of the probability of these places, in this order, as a differentiable scalar."
-    total, free = 0.0, torch.ones_like(table, dtype=torch.bool)
-    for row, column in places:
-        total = total + table[row, column] - torch.logsumexp(table[free], 0)
-        free = free.clone()
-        free[row] = False
+    total, free = 0.0, table
+    for count, (row, column) in enumerate(places):
+        total = total + table[row, column] - torch.logsumexp(free.flatten(), 0)
+        first = row - sum(before < row for before, _ in places[:count])  # where this row is among those left
+        free = torch.cat([free[:first], free[first + 1 :]])
     return total
 
 # %% ../../nbs/nas/01_relaxations.ipynb #17b630e0
@@ -185,7 +185,7 @@ def one_hot(genotype, nodes=4, device=None):
 
     `UserError` for one that the supernet does not hold: of another operation, of more nodes, with an edge twice.
     """
-    tables = {kind: torch.zeros(len(edges(nodes)), len(PRIMITIVES)) for kind in ("normal", "reduce")}
+    tables = {kind: [[0.0] * len(PRIMITIVES) for _ in edges(nodes)] for kind in ("normal", "reduce")}
     for kind, table in tables.items():
         cell = getattr(genotype, kind)
         for op, *pair in cell:
@@ -193,8 +193,8 @@ def one_hot(genotype, nodes=4, device=None):
             if twice or op not in PRIMITIVES or tuple(pair) not in edges(nodes):
                 edge = f"{op} from {pair[0]} to {pair[1]} {'is there twice' if twice else 'is none of its edges'}"
                 raise UserError(f"A supernet of {nodes} nodes cannot hold this genotype: in the {kind} cell, {edge}")
-            table[edges(nodes).index(tuple(pair)), PRIMITIVES.index(op)] = 1.0
-    return {kind: table.to(device) for kind, table in tables.items()}
+            table[edges(nodes).index(tuple(pair))][PRIMITIVES.index(op)] = 1.0
+    return {kind: torch.tensor(table, device=device) for kind, table in tables.items()}
 
 # %% ../../nbs/nas/01_relaxations.ipynb #c5588a0b
 class SampledRelaxation(Relaxation):

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..core.basics import UserError
+from ..core.device import sent
 from ..models.genotype import PRIMITIVES, edges
-from ..models.operations import OPERATIONS, FactorizedReduce, ReLUConvBN
+from ..models.operations import OPERATIONS, FactorizedReduce, ReLUConvBN, norm_views
 from .fused_ops import POOLS, FusedMixedOp, FusedPlan
 from .relaxations import relaxation_of
 
@@ -26,16 +27,22 @@ def _pass_by(x, share, stride):
 
 # %% ../../nbs/nas/02_supernet.ipynb #9105afb2
 class EdgeWeights:
-    "Weights (edges, 7 or 8) and what is active, bool (edges, 7) or None for all, by the node that edges leave."
+    """Weights (edges, 7 or 8) and what is active, bool (edges, 7) or None for all, by the node that edges leave.
 
-    def __init__(self, weights, active, pairs):
-        sources = [source for source, _ in pairs]
-        self.edges = [[i for i in range(len(pairs)) if sources[i] == source] for source in range(max(sources) + 1)]
-        self.passing, self.kept_scales = weights.sum(1), {}
-        order = [i for group in self.edges for i in group]
-        self.whole = weights[order][:, : len(PRIMITIVES)]
-        self.rows = self.whole.split([len(group) for group in self.edges])
+    idle: whether edges of which nothing is active are listed in `edges` too. An edge that alone arrives always is;
+    views: how many stand in a batch, one behind the other, each with batch statistics of its own.
+    """
+
+    def __init__(self, weights, active, pairs, idle=True, views=1):
         active = None if active is None else active.tolist()
+        busy = [idle or active is None or any(active[i]) for i in range(len(pairs))]
+        reached = {target for (_, target), some in zip(pairs, busy) if some}
+        kept = [i for i, (source, target) in enumerate(pairs) if busy[i] or (not source and target not in reached)]
+        self.edges = [[i for i in kept if pairs[i][0] == source] for source in range(max(pairs)[0] + 1)]
+        self.passing, self.kept_scales, self.views = weights.sum(1), {}, views
+        order = torch.tensor([i for group in self.edges for i in group])
+        self.whole = weights[sent(order, weights.device)][:, : len(PRIMITIVES)]
+        self.rows = self.whole.split([len(group) for group in self.edges])
         self.active = [None if active is None else [active[i] for i in group] for group in self.edges]
 
     def scales(self, source, channels):
@@ -79,20 +86,23 @@ class FusedSearchCell(nn.Module):
             pools = [nn.Sequential(pool, nn.BatchNorm2d(inner, affine=False)) for pool in pools]
             self.pools.append(nn.ModuleList(pools))
 
-    def prepare(self, weights, active):
+    def prepare(self, weights, active, views=1):
         "What `forward` takes, of weights with 0 for what is not active: an `EdgeWeights`."
-        return EdgeWeights(weights, active, self.edges)
+        return EdgeWeights(weights, active, self.edges, self.share > 1, views)
 
     def forward(self, first, second, weights):
         table = weights if isinstance(weights, EdgeWeights) else self.prepare(weights, None)
-        states = [self.first(first), self.second(second)] + [None] * self.nodes
+        more = (table.views,) if table.views > 1 else ()
+        states = [self.first(first, *more), self.second(second, *more)] + [None] * self.nodes
         for source, stride in enumerate(self.strides):
+            if not table.edges[source]:
+                continue
             part, rest = states[source], None
             if self.share > 1:
                 part, rest = _first_channels(part, self.share), _pass_by(part, self.share, stride)
             operations = [self.operations[edge] for edge in table.edges[source]]
             scales, active = table.scales(source, part.shape[1]), table.active[source]
-            plan = FusedPlan(operations, self.pools[source], stride, active, scales, torch.is_grad_enabled())
+            plan = FusedPlan(operations, self.pools[source], stride, active, scales, torch.is_grad_enabled(), *more)
             arriving = FusedMixedOp.apply(plan, part, table.rows[source], *plan.parameters())
             for edge, result in zip(table.edges[source], arriving, strict=True):
                 if rest is not None:
@@ -196,14 +206,19 @@ class Supernet(nn.Module):
         masks = {kind: active.get(kind) for kind in weights}
         return {k: w if masks[k] is None else _masked(w, masks[k]) for k, w in weights.items()}, masks
 
-    def forward(self, x, weights=None, active=None):
+    def forward(self, x, weights=None, active=None, views=1):
         """Features of x. `weights`, {'normal', 'reduce'} to (edges, 7 or 8), stands in for the relaxed alphas if given.
 
+        They say what is computed, so that it is best to have them on the CPU.
+
         `active`, {'normal', 'reduce'} to bool (edges, 7): what is False is not computed, and counts as weight 0.
+        `views`: in how many parts x is cut, each as if it were alone: half the launches for two views of a batch.
         """
         weights, active = self.mixture(weights, active)
-        mixed = {kind: self.cells[0].prepare(table, active[kind]) for kind, table in weights.items()}
-        first = second = self.stem(x)
+        weights = {kind: sent(table, x.device) for kind, table in weights.items()}
+        more = (views,) if views > 1 else ()
+        mixed = {kind: self.cells[0].prepare(table, active[kind], *more) for kind, table in weights.items()}
+        first = second = norm_views(self.stem[1], self.stem[0](x), views)
         for cell, kind in zip(self.cells, self.kinds, strict=True):
             first, second = second, cell(first, second, mixed[kind])
         return second.mean((2, 3))

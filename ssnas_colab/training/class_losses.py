@@ -77,7 +77,7 @@ class CrossEntropy:
         if task not in self.tasks:
             raise ValueError(f"{type(self).__name__} is a {self.tasks[0]} loss: choose another for {task} data")
         self.counts, self.task, self.total = _checked(counts), task, total
-        self.offset = torch.zeros_like(self.counts)
+        self.offset, self._placed = torch.zeros_like(self.counts), {}
 
     def at(self, progress):
         "This loss for a point of training (0: start, 1: end); called without `at`, a loss is as at the end."
@@ -89,6 +89,14 @@ class CrossEntropy:
         early.weights = None
         return early
 
+    def _there(self, name, like):
+        "The numbers that this loss holds as `name`, in the type and on the device of `like`, where they are put once."
+        key = name, like.device, like.dtype
+        if key not in self._placed:
+            with torch.inference_mode(False):
+                self._placed[key] = getattr(self, name).to(like.device, like.dtype)
+        return self._placed[key]
+
     def __call__(self, logits, targets):
         if logits.ndim != 2 or logits.shape[1] != len(self.offset):
             raise ValueError(
@@ -96,7 +104,7 @@ class CrossEntropy:
                 f"{tuple(logits.shape)}: give (batch, classes)"
             )
         logits = at_least_float32(logits)[0]
-        logits = logits + self.offset.to(logits.device, logits.dtype, non_blocking=True)
+        logits = logits + self._there("offset", logits)
         known = None
         if self.task == "multi-label":
             known = None if targets.dtype in (torch.uint8, torch.bool) else targets >= 0
@@ -105,7 +113,7 @@ class CrossEntropy:
             return self._cost(logits, targets, "mean")
         cost = self._cost(logits, targets, "none")
         if self.weights is not None:
-            weights = self.weights.to(logits.device, logits.dtype, non_blocking=True)
+            weights = self._there("weights", logits)
             cost = cost * (weights[targets] if self.task == "single-label" else weights[0].lerp(weights[1], targets))
         return cost.mean() if known is None else (cost * known).sum() / known.sum().clamp(min=1)
 
@@ -199,8 +207,9 @@ class LDAM(ClassBalanced):
         self.margins = scale * max_margin * (rarest / self.counts.clamp(min=rarest)) ** 0.25
 
     def _cost(self, logits, targets, reduction):
-        margins = self.margins.to(logits.device, logits.dtype, non_blocking=True)[targets]
-        return super()._cost(logits - margins[:, None] * F.one_hot(targets, logits.shape[1]), targets, reduction)
+        margins = self._there("margins", logits)[targets]
+        margins = torch.zeros_like(logits).scatter(1, targets[:, None], margins[:, None])
+        return super()._cost(logits - margins, targets, reduction)
 
 # %% ../../nbs/training/02_class_losses.ipynb #3e83957d
 class Focal(CrossEntropy):

@@ -2,11 +2,14 @@
 
 python tests/benchmarks/gpu.py [--device cuda] [--at 128x32 32x32 128x64] [--steps 10] [--json FILE]
 
-A step of the search (relaxations sampled and fair, 8 cells of width 16, 4 nodes), of pretraining and of fine-tuning (a
-published genotype at 413,850 parameters), with the settings of the preset `colab`, on made-up images, BATCHxPIXELS.
-ms: wall clock, a mean over the steps after 5 others; launches: kernels, copies and fills that the profiler saw, in a
-step (on a CPU: operations dispatched); waits: how often a step waits for the device (on a CPU: numbers read out of
-tensors); busy: the share of the time in which the device computed; MB: the most that was allocated there.
+A step of the search (relaxations sampled and fair, 8 cells of width 16, 4 nodes; beside them `fair` with the plain
+supernet that defines it), of pretraining and of fine-tuning (a published genotype at 413,850 parameters; on a GPU a
+step is replayed there as a CUDA graph, unless --eager), with the settings of the preset `colab`, on made-up images,
+BATCHxPIXELS. ms: wall clock, a mean over the steps after 5 others; launches: kernels, copies and fills that the
+profiler saw in a step, those of a graph too (on a CPU: operations dispatched, but for those that only get memory or
+look at it in another way); waits: how often a step waits for the device (not known on a CPU: see
+tests/training/test_waits.py); busy: the share of the time in which the device computed; MB: the most that was allocated
+there.
 """
 
 import argparse
@@ -19,18 +22,33 @@ from unittest import mock
 
 import numpy as np
 import torch
+from supernet_reference import ReferenceSupernet
 from supernet_speed import Dispatched
 
 from ssnas_colab.config import evaluation_config, search_config
+from ssnas_colab.core.device import Replayed
 from ssnas_colab.core.seeding import StepSeed
 from ssnas_colab.experiment.run import Run
 from ssnas_colab.models.genotype import GENOTYPES
 from ssnas_colab.models.network import Network
+from ssnas_colab.nas import bilevel
 from ssnas_colab.nas.bilevel import Searcher
 from ssnas_colab.stages.loader import ImageData
 from ssnas_colab.training import recipes
 
-KINDS = "search sampled", "search fair", "pretraining", "fine-tuning"
+KINDS = "search sampled", "search fair", "search plain", "pretraining", "fine-tuning"
+NO_LAUNCH = {"empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided", "detach", "lift_fresh"}
+NO_LAUNCH |= {"_local_scalar_dense", "_record_function_enter_new", "_record_function_exit"}
+
+
+def launches(count):
+    "How many of the operations that `Dispatched` counted are asked of the device."
+    total = 0
+    for name, times in count.items():
+        space, operation, overload = name.split(".")
+        if space == "aten" and operation not in NO_LAUNCH:
+            total += times * (not getattr(getattr(torch.ops.aten, operation), overload).is_view)
+    return total
 
 
 def waits_on_cuda(step, steps):
@@ -64,7 +82,7 @@ def measured(step, device, steps, batch):
     if not cuda:
         with Dispatched() as seen:
             step(0)
-        return row | {"launches": seen.count.total(), "waits": seen.count["aten._local_scalar_dense.default"]}
+        return row | {"launches": launches(seen.count), "waits": None}
     row |= {"mb": torch.cuda.max_memory_allocated() / 1e6, "waits": waits_on_cuda(step, 3)}
     kinds = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=kinds) as profile:
@@ -86,8 +104,11 @@ def made_up(batch, pixels):
 def row(kind, data, device, steps, batch):
     "One line of the table."
     if kind.startswith("search"):
-        config = search_config("colab", relaxation=kind.split()[1], policy="natural", device=device, batch_size=batch)
-        searcher = Searcher(data.images["train"], config)
+        plain, relaxation = kind.endswith("plain"), kind.split()[1].replace("plain", "fair")
+        config = search_config("colab", relaxation=relaxation, policy="natural", device=device, batch_size=batch)
+        with mock.patch.object(bilevel, "Supernet", ReferenceSupernet if plain else bilevel.Supernet):
+            searcher = Searcher(data.images["train"], config)
+        searcher.together &= not plain
         return measured(lambda i: searcher(StepSeed(0, "search", 0, i), 0.5), device, steps, batch)
     config, found = evaluation_config("colab", device=device, batch_size=batch), {}
 
@@ -114,8 +135,10 @@ def main():
     parser.add_argument("--at", nargs="+", default=["128x32", "32x32", "128x64"], metavar="BATCHxPIXELS")
     parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--eager", action="store_true", help="no CUDA graphs")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    Replayed.WARM = 10**9 if options.eager else Replayed.WARM
     name = torch.cuda.get_device_name() if options.device.startswith("cuda") else f"{torch.get_num_threads()} threads"
     print(f"{name}, torch {torch.__version__}")
     print(f"{'':16}{'at':8}{'ms':>9}{'images/s':>10}{'launches':>10}{'waits':>7}{'busy':>7}{'MB':>8}", flush=True)
@@ -127,8 +150,9 @@ def main():
             found = row(kind, data, options.device, options.steps, batch)
             rows.append({"kind": kind, "at": at, "device": name, "torch": torch.__version__, **found})
             busy, mb = (f"{found[k]:{form}}" if k in found else "" for k, form in (("busy", ".0%"), ("mb", ".0f")))
+            waits = "" if found["waits"] is None else f"{found['waits']:.1f}"
             print(f"{kind:16}{at:8}{found['ms']:9.1f}{found['images_per_second']:10.0f}{found['launches']:10.0f}"
-                  f"{found['waits']:7.1f}{busy:>7}{mb:>8}", flush=True)  # fmt: skip
+                  f"{waits:>7}{busy:>7}{mb:>8}", flush=True)  # fmt: skip
             if options.json:
                 options.json.write_text(json.dumps(rows, indent=1) + "\n")
 

@@ -15,7 +15,7 @@ import torch
 
 from ssnas_colab.cli import main
 from ssnas_colab.config import evaluation_config, search_config
-from ssnas_colab.core.device import HeldImages, choose_engine
+from ssnas_colab.core.device import HeldImages, Replayed, choose_engine
 from ssnas_colab.core.seeding import StepSeed
 from ssnas_colab.data.augment import AUGMENTATIONS, augment, two_views
 from ssnas_colab.experiment.run import Run
@@ -29,7 +29,7 @@ from ssnas_colab.nas.scores import SCORES, network_scores
 from ssnas_colab.nas.supernet import Supernet
 from ssnas_colab.stages.loader import load_data
 from ssnas_colab.stages.search import search
-from ssnas_colab.training import loop
+from ssnas_colab.training import loop, recipes
 from ssnas_colab.training.class_losses import LOSSES, class_loss
 from ssnas_colab.training.recipes import RECIPE_FUNCTIONS, Trainer
 from ssnas_colab.training.ssl_losses import OBJECTIVES, make_loss
@@ -215,6 +215,122 @@ def test_each_loss_trains(digits, tmp_path, loss):
     trainer = Trainer("it", lambda: Network(GENOTYPES["DARTS_V2"], 10, in_channels=1, width=4, depth=3), digits,
                       Run.open(tmp_path / "run", {}), config, quiet=True)  # fmt: skip
     assert all(np.isfinite(row["loss"]) for row in trainer.run()["finetuning"])
+
+
+@pytest.fixture
+def no_waits():
+    "Where the device is waited for, that is an error."
+    torch.cuda.set_sync_debug_mode("error")
+    yield
+    torch.cuda.set_sync_debug_mode("default")
+
+
+def steps_of(digits, folder, stage, watch, monkeypatch, **settings):
+    "`watch(step, trainer)` of the step of a stage of a network with drop path, in float32 unless told otherwise."
+    found, settings = [], {"precision": "float32", "loss": "ldam"} | settings
+    monkeypatch.setattr(recipes, "fit", lambda run, place, state, step, **how: found.append(watch(step, trainer)))
+    monkeypatch.setattr(recipes.Best, "restore", lambda best: None)
+
+    def make():
+        return Network(GENOTYPES["FairDARTS_a"], 10, in_channels=1, width=8, depth=3, drop_path=0.2)
+
+    trainer = Trainer("it", make, digits, Run.open(folder, {}), evaluation_config(TRAIN, **settings), quiet=True)
+    if stage == "pretrain":
+        recipes.pretrain(trainer)
+    else:
+        recipes.learn(trainer, stage, settings["loss"], "natural", frozen=stage == "retrain")
+    return found[0]
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "auto"])
+@pytest.mark.parametrize("stage", ["pretrain", "finetune", "retrain"])
+def test_replayed_steps_are_the_eager_ones(digits, tmp_path, monkeypatch, exact, stage, precision):
+    "Losses and weights of 10 steps, half of them with the loss that comes late; twice recorded, or once."
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    recorded, honest = [], Replayed.record
+
+    def record(replayed, *given):
+        recorded.append(given)
+        return honest(replayed, *given)
+
+    def watch(step, trainer):
+        losses = []
+        for i in range(10):
+            torch.manual_seed(i)
+            losses.append(step(StepSeed(0, stage, 0, i), i / 10)["loss"])
+        return torch.stack(losses), torch.cat([p.detach().flatten() for p in trainer.net.parameters()])
+
+    monkeypatch.setattr(Replayed, "record", record)
+    options = {"precision": precision}
+    replayed = steps_of(digits, tmp_path / "replayed", stage, watch, monkeypatch, **options)
+    assert len(recorded) == (1 if stage == "pretrain" else 2)
+    monkeypatch.setattr(Replayed, "WARM", 100)
+    eager = steps_of(digits, tmp_path / "eager", stage, watch, monkeypatch, **options)
+    for ours, theirs, what in zip(replayed, eager, ("losses", "weights")):
+        alike(ours, theirs, what, 1e-4 if precision == "float32" else 2e-2)
+    assert len(set(replayed[0].tolist())) > 5
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "auto"])
+@pytest.mark.parametrize("stage", ["pretrain", "finetune", "retrain"])
+def test_no_step_of_training_waits(digits, tmp_path, monkeypatch, request, stage, precision):
+    def watch(step, trainer):
+        for i in range(8):  # puts down what never changes, warms up, and records
+            step(StepSeed(0, stage, 0, i % 4), 0.9)
+        request.getfixturevalue("no_waits")
+        return [step(StepSeed(0, stage, 0, i), 0.9) for i in range(4)]
+
+    assert len(steps_of(digits, tmp_path / "run", stage, watch, monkeypatch, precision=precision)) == 4
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "auto"])
+@pytest.mark.parametrize("relaxation", ["fair", "sampled"])
+def test_no_step_of_the_search_waits(digits, relaxation, precision, request):
+    "The sampled one while it warms up: after that it waits for the losses of the networks that it compares."
+    config = search_config(SEARCH, relaxation=relaxation, precision=precision, policy="medical")
+    searcher = Searcher(digits.images["train"], config)
+    done = 0.0 if relaxation == "sampled" else 0.9
+    for step in range(3):
+        searcher(StepSeed(0, "search", 0, step), done)
+    request.getfixturevalue("no_waits")
+    for step in range(3, 6):
+        searcher(StepSeed(0, "search", 0, step), done)
+
+
+def test_memory_that_runs_out_is_spared_once(digits):
+    "The allocator is held to what a step needs, less a fifth."
+    config = search_config(SEARCH, relaxation="fair", policy="medical", width=16, batch_size=256, warmup=0.0)
+    searcher = Searcher(digits.images["train"], config)
+    searcher(StepSeed(0, "search", 0, 0), 0.5)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    searcher(StepSeed(0, "search", 0, 0), 0.5)
+    peak, whole = torch.cuda.max_memory_reserved(), torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(0.8 * peak / whole)
+    try:
+        with pytest.warns(UserWarning, match="memory ran out: .* 2 parts"):
+            searcher(StepSeed(0, "search", 0, 0), 0.5)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert searcher.engine.parts == 2
+
+
+def test_an_optimizer_goes_on_on_the_other_device():
+    "Fused on the one, as lists on the other, whatever the state was written by."
+    there, here = choose_engine("cuda", "float32"), choose_engine("cpu")
+    weights = {e.device.type: torch.nn.Parameter(torch.ones(4, device=e.device)) for e in (there, here)}
+    made = {e.device.type: e.optimizer(torch.optim.AdamW, [weights[e.device.type]], 0.1) for e in (there, here)}
+    for engine in (here, there, here):
+        kind = engine.device.type
+        engine.update((weights[kind] * torch.arange(4.0, device=kind)).sum(), made[kind], clip=1.0)
+        other = "cuda" if kind == "cpu" else "cpu"
+        weights[other].data.copy_(weights[kind].data)
+        state = torch.utils._pytree.tree_map_only(torch.Tensor, lambda t: t.cpu(), made[kind].state_dict())
+        made[other].load_state_dict(state)
+        assert made["cuda"].param_groups[0]["fused"] and made["cpu"].param_groups[0]["foreach"]
+        assert not made["cpu"].param_groups[0]["fused"]
+    assert torch.isfinite(weights["cpu"]).all() and int(made["cuda"].state[weights["cuda"]]["step"]) == 3
 
 
 def test_scores_of_networks(digits):

@@ -1,5 +1,6 @@
 "The supernet against its definition, `ReferenceSupernet`: a loop over cells, edges and operations."
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from ssnas_colab.core.basics import UserError
+from ssnas_colab.models.baselines import random_genotype
 from ssnas_colab.models.genotype import PRIMITIVES, edges
 from ssnas_colab.models.operations import FactorizedReduce, ReLUConvBN
-from ssnas_colab.nas.relaxations import RELAXATIONS, FairRelaxation
+from ssnas_colab.nas.relaxations import RELAXATIONS, FairRelaxation, one_hot
 from ssnas_colab.nas.supernet import FusedSearchCell, Supernet
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -299,3 +301,31 @@ for one, other in zip(mended, torch.autograd.grad((layer.norm(plain) ** 3).sum()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-500:] or done.returncode
+
+
+@pytest.mark.parametrize("relaxation", ["fair", "partial", "sampled"])
+def test_two_views_in_one_batch_are_two_batches(relaxation):
+    "Features, gradients and running statistics to 1e-10 of the largest, in float64; features to 1e-5 in float32."
+    torch.manual_seed(0)
+    net = Supernet(width=4, depth=3, nodes=2, relaxation=relaxation)
+    weights = one_hot(random_genotype(0, nodes=2), 2) if relaxation == "sampled" else None
+    views = torch.randn(2, 8, 3, 12, 12)
+    with torch.no_grad():
+        apart = torch.cat([copy.deepcopy(net)(view, weights) for view in views])
+        together = copy.deepcopy(net)(torch.cat([*views]), weights, views=2)
+    torch.testing.assert_close(together, apart, rtol=0, atol=1e-5 * apart.abs().max().item())
+    nets = [copy.deepcopy(net).double() for _ in range(2)]
+    weights = weights and {kind: table.double() for kind, table in weights.items()}
+    views = views.double()
+    found = torch.cat([nets[0](view, weights) for view in views]), nets[1](torch.cat([*views]), weights, views=2)
+    for one in found:
+        (one.square().mean() + one[:8].mean()).backward()
+    torch.testing.assert_close(*found, rtol=0, atol=1e-10)
+    largest = max(p.grad.abs().max() for p in nets[0].parameters() if p.grad is not None).item()
+    for (name, one), other in zip(nets[0].named_parameters(), nets[1].parameters()):
+        assert (one.grad is None) == (other.grad is None), name
+        if one.grad is not None:
+            torch.testing.assert_close(one.grad, other.grad, rtol=0, atol=1e-10 * largest)
+    for (name, one), other in zip(nets[0].named_buffers(), nets[1].buffers()):
+        if not name.endswith("num_batches_tracked"):
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
