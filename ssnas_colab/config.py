@@ -511,7 +511,7 @@ class EvaluationConfig:
     )
     prevalence: str | None = setting(
         None, "share of patients that have it where the network is to be used, which predictive values are told for: "
-        "0.02, or of several classes NAME=0.02,NAME=0.1; none: as in the test images", since="0.4.0", verbatim=True,
+        "0.02, or of several classes NAME=0.02,NAME=0.1; none: as in the test images", since="0.5.0", verbatim=True,
     )  # fmt: skip
     policy: str | None = setting(None, "how views are drawn; none: the data's", choices=AUGMENTATION_NAMES)
     seed: int = setting(0, "of every random choice", low=0, high=2**32 - 1)

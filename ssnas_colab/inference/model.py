@@ -39,7 +39,7 @@ def model_facts(run, name="searched") -> dict:
     name, kind ("genotype", "resnet", "mobilenet", "shufflenet"), genotype, width, depth, classifier, parameters, tau;
     metrics of the test; task, class_names, size, channels, mean, std, resize, window, policy, counts and images (those
     with a label) of training. tau is that of post-hoc adjustment; temperature and thresholds are chosen on validation
-    (None: of runs of before version 0.4).
+    (None: of runs of before version 0.5).
     `UserError` where the run has no such network, or one that answers by its neighbours in training (kNN).
     """
     if not run.has(f"models/{name}.json"):
