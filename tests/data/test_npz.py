@@ -67,7 +67,7 @@ def test_a_search_sees_the_same_images_in_every_layout(shape, monkeypatch, tmp_p
     seen = []
     monkeypatch.setattr(search_stage, "Searcher", lambda given, *more, **options: seen.append(given) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        search_stage.search(images, Run.open(tmp_path / "run", {}), "quick")
+        search_stage.search(images, Run.open(tmp_path / "run", {}), "quick", space="cells")
     assert (seen[0] == found).all()
 
 
