@@ -227,3 +227,5 @@ def test_a_pretrained_network_that_wins_is_said_at_once_with_both_sizes():
     assert "wins" not in verdict(judged(made, **{probe: ALIKE, fine: BETTER})) and "wins" not in verdict(made)
     assert "| EfficientNet-Lite0, pretrained, frozen |" in as_markdown(won)
     assert "trained by others" not in verdict(report())
+    assert "Every model that others have not pretrained went through the same recipe" in as_markdown(won)
+    assert "Every model went through the same recipe" in as_markdown(report())

@@ -22,6 +22,7 @@ from ssnas_colab.models import pretrained
 from ssnas_colab.models.network import count_macs
 from ssnas_colab.models.pretrained import Source, pretrained_network
 from ssnas_colab.models.stages import Block, Stage, StageGenotype
+from ssnas_colab.reports.compare import aggregate
 from ssnas_colab.stages.evaluation import compared, evaluate, evaluation_parts, family_of
 from ssnas_colab.stages.loader import data_stage, load_data
 from ssnas_colab.stages.pipeline import run_estimate
@@ -103,6 +104,8 @@ def test_each_has_two_rows_with_its_size_and_the_work_at_that_size(digits, evalu
     assert run.finished("probe/tiny_probe") and not run.finished("finetune/tiny_probe")
     table = run.load_json("rates/tiny.json")
     assert list(table["validation"]) == ["tiny_finetuned"] and len(table["rates"]) == 2
+    seeds = aggregate([report, report | {"seeds": [1]}])["models"]
+    assert {(seeds[name]["pretrained"], seeds[name]["input_size"]) for name in ROWS} == {("digits, with labels", 16)}
     page = run.load_text("report.md")
     told = "tiny (pretrained, frozen) and tiny (pretrained, fine-tuned) were trained by others on digits, with labels"
     assert f"{told}, and see images at 16 x 16 pixels" in page and "tiny, pretrained, frozen" in page
