@@ -317,7 +317,7 @@ def recipe_description(report) -> str:
     description = f": {_RECIPES[name]}{with_loss}" if name in _RECIPES else ""
     read = "once" if len(report.get("seeds") or [0]) == 1 else "once for each seed"
     chosen = f"Validation chose the epoch of each model; the test set was read {read}."
-    others = any(model.get("pretrained") for model in report["models"].values())
+    others = any(model.get("pretrained") for model in report.get("models", {}).values())
     every = "Every model that others have not pretrained" if others else "Every model"
     same = "Pretrained ones skip the pretraining: the frozen have a logistic regression of their features, in which "
     same += "every class weighs the same, and the fine-tuned learn in as many steps as all. "
