@@ -503,6 +503,14 @@ class EvaluationConfig:
         SCALED_NAMES, "hand-made networks that are compared at the width that has the searched network's MACs",
         choices=SCALED_NAMES, since="0.3.0", before=[],
     )  # fmt: skip
+    controls: tuple = setting(
+        (), "pretrained networks that are compared, frozen and fine-tuned: efficientnet_lite0:pretrained, "
+        "timm:NAME:pretrained", since="0.5.0", before=[],
+    )  # fmt: skip
+    control_size: int | None = setting(
+        None, "pixels that these have images resized to; none: as many as each was trained with", low=32, high=1024,
+        since="0.5.0",
+    )
     published: tuple = setting(
         ("DARTS_V2", "FairDARTS_b"), "published genotypes that are compared", choices=tuple(GENOTYPES)
     )

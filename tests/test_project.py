@@ -135,7 +135,7 @@ def test_walls(path):
         assert not (line in lazily and text.split()[:2] in (["import", "matplotlib"], ["from", "matplotlib"])), (
             f"{name} imports matplotlib before a picture is asked for"
         )
-    if name != "experiment.checkpoints":
+    if name not in ("experiment.checkpoints", "models.pretrained"):  # the latter reads weights that others published
         for node in ast.walk(ast.parse(source)):
             assert not (isinstance(node, ast.Attribute) and ast.unparse(node) in ("torch.load", "torch.save")), (
                 f"{name} reads or writes checkpoint files by itself"

@@ -66,7 +66,7 @@ _MODEL = {
     "confusion?": ([[float]], None), "spread?": {str: _NUMBER}, "seeds?": [dict],
     "temperature?": float, "thresholds?": _MANY, "operating_points?": [_POINT], "roc?": _MANY,
     "auc_interval_per_class?": [(_RATE, None)], "precision_recall?": _MANY, "calibrated_error?": _NUMBER,
-    "reliability?": {"before": [_BIN], "after": [_BIN]},
+    "reliability?": {"before": [_BIN], "after": [_BIN]}, "pretrained?": _TEXT, "input_size?": (int, None),
 }  # fmt: skip
 _ROW = {"number": int, "score": _NUMBER, "parameters": int, "macs": int, "width?": int, "depth?": int}
 _BUDGETS = {f"max_{name}?": _NUMBER for name in ("parameters", "macs", "latency", "memory")}
@@ -189,6 +189,7 @@ _MEANINGS = {
     "curves": "by model: losses and validation, an entry an epoch", "stage_seconds": "by stage",
     "costs": "seconds: of the search, of rates that were not taken, of training at those that were, of the controls",
     "search": "of a search by a strategy: how, the front, what was taken and why",
+    "pretrained": "what others trained its weights on before", "input_size": "pixels that it has images resized to",
     "counts": "images of each class, by split", "policy": "how views are drawn",
 }  # fmt: skip
 _TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", dict: "object", list: "array"}

@@ -40,7 +40,8 @@ def model_facts(run, name="searched") -> dict:
     metrics of the test; task, class_names, size, channels, mean, std, resize, window, policy, counts and images (those
     with a label) of training. tau is that of post-hoc adjustment; temperature and thresholds are chosen on validation
     (None: of runs of before version 0.5).
-    `UserError` where the run has no such network, or one that answers by its neighbours in training (kNN).
+    `UserError` where the run has no such network, or one that answers by its neighbours in training (kNN), and
+    for a pretrained one.
     """
     if not run.has(f"models/{name}.json"):
         there = ", ".join(sorted(path.stem for path in (run.path / "models").glob("*.json")))
@@ -51,6 +52,11 @@ def model_facts(run, name="searched") -> dict:
         raise UserError(
             f"{name} in {run.path} answers by its neighbours among the training images, which a run does not hold: "
             "evaluate with another recipe (linear_probe, say) to get a network that stands alone"
+        )
+    if known.get("pretrained"):
+        raise UserError(
+            f"{name} in {run.path} rests on weights that others trained, and is here to be compared alone: take those "
+            "weights themselves, or name another network of the run"
         )
     hand_made = next((kind for kind in ("mobilenet", "shufflenet") if name.startswith(kind)), "resnet")
     kind = "genotype" if "genotype" in known else hand_made

@@ -310,14 +310,18 @@ _RECIPES = {
 
 
 def recipe_description(report) -> str:
-    "What was done to each model, and when the test set was read, in two sentences."
+    "What was done to each model, and when the test set was read, in sentences."
     settings = report["settings"].get("evaluation", {})
     name, loss = report.get("recipe") or settings.get("recipe") or "pretrain+finetune", settings.get("loss")
     with_loss = f" by the loss {loss}" if loss and name in ("pretrain+finetune", "scratch") else ""
     description = f": {_RECIPES[name]}{with_loss}" if name in _RECIPES else ""
     read = "once" if len(report.get("seeds") or [0]) == 1 else "once for each seed"
     chosen = f"Validation chose the epoch of each model; the test set was read {read}."
-    return f"Every model went through the same recipe, {name}{description}. {chosen}"
+    others = any(model.get("pretrained") for model in report.get("models", {}).values())
+    every = "Every model that others have not pretrained" if others else "Every model"
+    same = "Pretrained ones skip the pretraining: the frozen have a logistic regression of their features, in which "
+    same += "every class weighs the same, and the fine-tuned learn in as many steps as all. "
+    return f"{every} went through the same recipe, {name}{description}. {same * others}{chosen}"
 
 # %% ../../nbs/reports/06_build.ipynb #b7ef26ad
 def data_description(data) -> tuple:

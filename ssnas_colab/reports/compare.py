@@ -75,7 +75,8 @@ def _mean(values):
 def _combined(models, seeds):
     "One model's entries of the seeds as one entry: means, spread, and each seed by itself."
     first = models[0]
-    own = "genotype", "width", "depth", "class_names", "reliability"  # bins of the first: others' are not the same
+    own = "genotype", "width", "depth", "class_names", "pretrained", "input_size"
+    own += ("reliability",)  # bins of the first: others' are not the same
     left = {*own, "seed", "seeds", "spread", "counted", "confusion"}
     made = {key: _mean([m.get(key) for m in models]) for key in first if key not in left}
     made |= {key: round(made[key]) for key in ("parameters", "macs") if made.get(key) is not None}

@@ -25,11 +25,13 @@ _SERIES_PLACE = {
 
 def model_style(name, page) -> dict:
     """How matplotlib draws a model on a page of `style`: the searched network an orange diamond in front of all others,
-    random genotypes pale, they and unknown ones grey, networks of equal MACs squares in their family's colour.
+    random genotypes pale, they and unknown ones grey, networks of equal MACs squares in their family's colour,
+    pretrained ones triangles that point down where they are frozen.
     """
     own, drawn = name == "searched", name.startswith("random")
     colour = page["series"][_SERIES_PLACE[name]] if name in _SERIES_PLACE else page["muted"]
-    marker = "D" if own else "s" if name.endswith("_macs") else "o"
+    marks = {"macs": "s", "probe": "v", "finetuned": "^"}
+    marker = "D" if own else marks.get(name.rpartition("_")[2], "o")
     look = {"color": colour, "alpha": 0.5 if drawn else 0.95, "marker": marker}
     return look | {"zorder": 5 if own else 2 if drawn else 3}
 

@@ -30,10 +30,17 @@ _IN_A_SENTENCE |= {
 }  # fmt: skip
 _IN_A_SENTENCE |= {"random": "the random genotypes"} | {name: f"the published genotype {name}" for name in GENOTYPES}
 
+_PRETRAINED = {"efficientnet_lite0": "EfficientNet-Lite0"}
+_TRAINED = {"probe": "frozen", "finetuned": "fine-tuned"}
+
 
 def display_name(name, sentence=False) -> str:
     "How a model of the report is called where people read it: in a table, or in a sentence."
     name = re.sub(r"^random_(\d+)$", r"random genotype \1", name)
+    if pretrained := re.fullmatch(r"(.+)_(probe|finetuned)", name):
+        whose, how = re.sub("^timm_", "timm's ", pretrained[1]), _TRAINED[pretrained[2]]
+        whose = _PRETRAINED.get(whose, whose)
+        return f"{whose} (pretrained, {how})" if sentence else f"{whose}, pretrained, {how}"
     if sentence and name in _IN_A_SENTENCE:
         return _IN_A_SENTENCE[name]
     return f"{name} (published)" if name in GENOTYPES else _NAMES.get(name, name)
@@ -203,6 +210,23 @@ def _first(report, measured, key, measure):
         why = why.replace("the searched network", "it", 1)
     return [f"{SYMBOLS[sign]} {action}: {why}."]
 
+
+def _sizes(model):
+    "'3.37 M parameters and 385.00 M multiply-adds an image'."
+    work = f" and {model['macs'] / 1e6:.2f} M multiply-adds an image" * bool(model.get("macs"))
+    return f"{size_text(model['parameters'])} parameters{work}"
+
+
+def _pretrained_wins(report, measured, key):
+    "Where a network that others trained beats the searched one: the best of these, and both sizes."
+    signs = {name: significance(found) for name, found in _compared(report, measured).items()}
+    better = [name for name, sign in signs.items() if sign == -1 and measured.get(name, {}).get("pretrained")]
+    if not better:
+        return []
+    best, own = max(better, key=lambda name: measured[name][key]), report["models"]["searched"]
+    text = f"A pretrained network wins: {display_name(best, True)} has {number(key, measured[best][key])} with"
+    return [f"{text} {_sizes(measured[best])}, the searched network {number(key, own[key])} with {_sizes(own)}."]
+
 # %% ../../nbs/reports/01_verdict.ipynb #06d71d0d
 def _times(own, other):
     "'27 times fewer parameters than ResNet-18 (0.41 M against 11.17 M)'."
@@ -236,6 +260,19 @@ def _at_its_work(report, measured):
     return [f"{cost}, and no network that costs as much or less beats it."]
 
 
+def _trained_by_others(measured):
+    "What the pretrained networks were trained on, and at which size they see images: a sentence for each kind."
+    kinds = {}
+    for name, model in measured.items():
+        if model.get("pretrained"):
+            kinds.setdefault((model["pretrained"], model.get("input_size")), []).append(name)
+    texts = []
+    for (what, side), names in kinds.items():
+        sees = f", and see{'s' * (len(names) == 1)} images at {side} x {side} pixels" if side else ""
+        texts.append(f"{_and(names)} {'were' if len(names) > 1 else 'was'} trained by others on {what}{sees}.")
+    return texts
+
+
 def _against_each(report, measured, key):
     "The sentences about the controls: differences with their intervals, those without, random ones, ResNet-18."
     differences = _compared(report, measured)
@@ -254,7 +291,7 @@ def _against_each(report, measured, key):
     if "resnet18" in measured:
         times = _times(report["models"]["searched"], measured["resnet18"])
         sentences.append(f"The searched network has {times}.")
-    return sentences + _at_its_work(report, measured)
+    return sentences + _at_its_work(report, measured) + _trained_by_others(measured)
 
 
 def _not_compared(models, measured):
@@ -305,7 +342,8 @@ def verdict_sentences(report) -> list:
     if seeds > 1:
         text += f", mean{' ± standard deviation' * ('±' in text)} over {seeds} seeds"
     return [
-        *_first(report, measured, key, measure), f"{text}.", *_against_each(report, measured, key),
+        *_first(report, measured, key, measure), *_pretrained_wins(report, measured, key), f"{text}.",
+        *_against_each(report, measured, key),
         *_not_compared(models, measured), _doubt(report, measured, key),
     ]  # fmt: skip
 

@@ -9,6 +9,8 @@ __all__ = ['random_rivals', 'compared', 'evaluate_network', 'family_of', 'tuned_
 # %% ../../nbs/04_evaluation.ipynb #9b4763ef
 #@title Imports
 import dataclasses
+import math
+import time
 import warnings
 
 import numpy as np
@@ -25,6 +27,7 @@ from ..experiment.run import Run
 from ..models.baselines import MobileNet, narrow_resnet, random_genotype, resnet18, within_macs
 from ..models.genotype import GENOTYPES, genotype_from_json
 from ..models.network import Network, count_macs, count_parameters, latency
+from ..models.pretrained import Pretrained, names_of, pretrained_network, require_controls, way_of
 from ..models.stages import StageGenotype, random_stages, stem_stride_for
 from ..reports.build import assemble_report, differences, write_report
 from ..reports.compare import aggregate
@@ -33,7 +36,7 @@ from ..strategies.runner import choose
 from ..strategies.space import Filled, StageSpace, draws
 from ..training.calibration import fit_temperature, with_temperature
 from ..training.operating_points import choose_thresholds
-from ..training.recipes import Trainer, chosen_by, finetune_rates, network_parts, stage_name
+from ..training.recipes import Trainer, chosen_by, finetune_rates, network_parts, own_settings, stage_name
 
 # %% ../../nbs/04_evaluation.ipynb #012cfe89
 #@title Defines random_rivals, compared
@@ -60,8 +63,9 @@ def compared(genotype, data, config, depth, widths=None) -> dict:
     random and published networks, where they are of cells; widths: of these networks by name (None, or not there: as
     wide as all budgets allow). Those whose name ends with "_macs" are hand-made and as wide as the searched network's
     MACs for these images allow (see `within_macs`): where the narrowest has more already, it is left out, with a
-    warning. "resnet_small" is left out where parameters have no budget. `UserError` for a published genotype that is
-    not known, and where a budget is too small for a network.
+    warning. Pretrained ones (`names_of`) come once for their frozen features and once to be fine-tuned. "resnet_small"
+    is left out where parameters have no budget. `UserError` for a published genotype that is not known, and where a
+    budget is too small for a network.
     """
     classes, channels, widths = data.num_classes, data.channels, widths or {}
     options = {"depth": depth, "in_channels": channels}
@@ -90,6 +94,11 @@ def compared(genotype, data, config, depth, widths=None) -> dict:
                 warnings.warn(f"{name}_macs is not compared: {error}", stacklevel=2)
                 continue
             made[f"{name}_macs"] = lambda name=name: within_macs(name, classes, channels, **budget)
+    for control in config.controls:
+        for name in names_of(control):
+            made[name] = lambda control=control: pretrained_network(
+                control, classes, data.mean, data.std, config.control_size
+            )
     rivals = random_rivals(genotype, data, config, depth)
     for name in config.published:
         if name not in GENOTYPES:
@@ -108,6 +117,7 @@ def evaluate_network(name, make, data, run, config, quiet=False, rate=None) -> d
     config: an `EvaluationConfig`; rate: the learning rate with the labels that was chosen (None: the settings'). The
     entry's "seconds" are those of all rates that were tried.
     """
+    config = own_settings(name, config)
     if not run.has(f"models/{name}.json"):
         _train_and_test(name, make, data, run, config, quiet, rate)
     found, stages = run.load_json(f"models/{name}.json"), _stages_of(name, run, config)
@@ -121,9 +131,17 @@ def evaluate_network(name, make, data, run, config, quiet=False, rate=None) -> d
 
 def _stages_of(name, run, config):
     "The stages of training that the network `name` has finished."
-    kinds, rates = ("pretrain", "finetune", "retrain"), finetune_rates(config)
+    kinds, rates = ("pretrain", "finetune", "retrain", "probe"), finetune_rates(config)
     tried = [stage_name(kind, name, config, one) for kind in kinds for one in rates]
     return [stage for stage in dict.fromkeys(tried) if run.finished(stage)]
+
+
+def _probed(name, trainer, run):
+    "The histories of a probe of frozen features, which is a stage of its own; it takes seconds and no checkpoint."
+    begin, steps = time.perf_counter(), math.ceil(len(trainer.known) / trainer.config.batch_size)
+    histories = trainer.run()
+    run.finish(f"probe/{name}", steps=steps, seconds=round(time.perf_counter() - begin, 2))
+    return histories
 
 
 def _train_and_test(name, make, data, run, config, quiet, rate):
@@ -135,7 +153,7 @@ def _train_and_test(name, make, data, run, config, quiet, rate):
     trainer = Trainer(name, make, data, run, config, quiet, rate)
     net, shape = trainer.net, (data.channels, *data.size)
     found = {"parameters": count_parameters(net), "macs": count_macs(net, shape)}
-    histories = trainer.run()
+    histories = _probed(name, trainer, run) if way_of(name) == "probe" else trainer.run()
     stages = _stages_of(name, run, config)
     best = trainer.best.epoch if trainer.best else None
     rows = list(histories.values())[-1]
@@ -150,6 +168,7 @@ def _train_and_test(name, make, data, run, config, quiet, rate):
         "classifier": "cosine" if config.loss == "ldam" and config.recipe not in ("linear_probe", "knn") else "linear",
     } | histories | trainer.metrics("test", scores)  # fmt: skip
     found |= {"width": net.width} if hasattr(net, "width") else {}
+    found |= {"pretrained": net.trained_on, "input_size": net.size} if isinstance(net, Pretrained) else {}
     if isinstance(net, Network):
         found |= {"genotype": str(net.genotype), "depth": net.depth}
     validation = trainer.scores("val")
@@ -164,7 +183,12 @@ def _train_and_test(name, make, data, run, config, quiet, rate):
 # %% ../../nbs/04_evaluation.ipynb #e73c54aa
 #@title Defines family_of, tuned_rate
 def family_of(name) -> str:
-    "The family that shares a learning rate: 'resnet', 'mobilenet', 'shufflenet', or 'searched' for all of genotypes."
+    """The family that shares a learning rate: 'resnet', 'mobilenet', 'shufflenet', or 'searched' for all of genotypes.
+
+    A pretrained network is a family of its own.
+    """
+    if way_of(name):
+        return name.rpartition("_")[0]
     return next((kind for kind in ("resnet", "mobilenet", "shufflenet") if name.startswith(kind)), "searched")
 
 
@@ -186,16 +210,17 @@ def tuned_rate(family, made, data, run, config, quiet=False):
     """
     if run.has(f"rates/{family}.json"):
         return run.load_json(f"rates/{family}.json")["rate"]
-    rates, made = finetune_rates(config), {n: make for n, make in made.items() if not run.has(f"models/{n}.json")}
+    rates = finetune_rates(config)
+    made = {n: m for n, m in made.items() if way_of(n) != "probe" and not run.has(f"models/{n}.json")}
     if len(rates) < 2 or not made:
         return None
     found = {}
     with stopping() as stop:
         for name, make in made.items():
-            found[name] = []
+            found[name], own = [], own_settings(name, config)
             for rate in rates:
                 stop.check(f"the network {name} at the rate {rate:g}")
-                found[name].append(_validated(Trainer(name, make, data, run, config, quiet, rate)))
+                found[name].append(_validated(Trainer(name, make, data, run, own, quiet, rate)))
     columns = [column if None not in column else None for column in zip(*found.values(), strict=True)]
     means = [None if column is None else float(np.mean(column)) for column in columns]
     known = [k for k, mean in enumerate(means) if mean is not None] or [0]
@@ -297,6 +322,7 @@ def evaluate(data, run: Run, config=None, *, seeds: int = 1, quiet: bool = False
             f"{data.name} has no labels, so there is nothing to evaluate: put the images into a folder per class"
         )
     read_prevalence(config.prevalence, data.task, data.class_names)  # refuses now what the report could not use
+    require_controls(config.controls, config.control_size)
     require_same_images(run, data)
     with run.writing():
         runs = [run, *(seed_run(run, extra) for extra in range(1, seeds))]

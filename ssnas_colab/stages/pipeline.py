@@ -25,6 +25,7 @@ from ..experiment.run import Run
 from ..inference.predict import load_model
 from ..models.baselines import random_genotype
 from ..models.network import activation_bytes
+from ..models.pretrained import require_controls, way_of
 from ..models.stages import random_stages
 from ..reports.diagnostics import read_prevalence
 from ..reports.external import external_report
@@ -53,8 +54,9 @@ def open_with_data(data, path, config, **places):
     if path.exists():
         Run.check(path, config, complete=complete)
     choose_engine(config["search"]["device"])
-    data = read_images(data, config, cache=path.with_name(path.name + ".images"), **places)
     evaluation = evaluation_config(config["evaluation"])
+    require_controls(evaluation.controls, evaluation.control_size)
+    data = read_images(data, config, cache=path.with_name(path.name + ".images"), **places)
     check_task(evaluation, data.task)
     read_prevalence(evaluation.prevalence, data.task, data.class_names)
     run = guard(Run.open(path, config, complete=complete))
@@ -191,6 +193,7 @@ def run_estimate(data, path, config, seeds=1) -> dict:
     """
     run, forecast = Run(path, config, 0.0), Forecast(Run(path, config, 0.0))
     device, evaluation = choose_engine(config["search"]["device"]).device, evaluation_config(config["evaluation"])
+    require_controls(evaluation.controls, evaluation.control_size)
     found = run.facts("search") or search_estimate(data, config["search"], run=run)
     forecast.costs = [
         StageCost(f"seed_{extra}/" * bool(extra) + "search", found["steps"], found["seconds"]) for extra in range(seeds)
@@ -202,8 +205,10 @@ def run_estimate(data, path, config, seeds=1) -> dict:
         drawn = random_stages(0) if settings["space"] == "stages" else random_genotype(0, nodes=settings["nodes"])
         shape = data.channels, *data.size
         for name, make in compared(drawn, data, evaluation, evaluation.depth or settings["depth"]).items():
+            if (way := way_of(name)) == "probe":
+                continue  # nothing is learned through it
             net = make()  # of both views all results are kept, of each weight its gradient and AdamW's two moments
-            kept = 2 * evaluation.batch_size * activation_bytes(net, shape)
+            kept = (1 if way else 2) * evaluation.batch_size * activation_bytes(net, shape)
             memory[name] = kept + 16 * sum(weight.numel() for weight in net.parameters())
     left = forecast.left()
     return {

@@ -205,3 +205,27 @@ def test_the_verdict_says_at_which_work():
     assert f"{cost}, and at as many or fewer ResNet-18 beats it." in verdict(made)
     made["models"]["resnet_small"]["macs"] = made["models"]["resnet18"]["macs"] = 90_000_000
     assert f"{cost}." in verdict(made | {"differences": {}})
+
+
+def test_a_pretrained_network_that_wins_is_said_at_once_with_both_sizes():
+    probe, fine = "efficientnet_lite0_probe", "efficientnet_lite0_finetuned"
+    made = report()
+    for name, value in ((probe, 0.85), (fine, 0.9), ("timm_vit_probe", 0.7)):
+        what = "what timm calls dino" if name.startswith("timm") else "ImageNet, with labels"
+        made["models"][name] = model(value, 3_370_000) | {"macs": 385_000_000, "pretrained": what, "input_size": 224}
+    won = judged(made, **{probe: WORSE, fine: WORSE, "timm_vit_probe": BETTER})
+    told = "A pretrained network wins: EfficientNet-Lite0 (pretrained, fine-tuned) has 90.0 % with 3.37 M parameters "
+    told += "and 385.00 M multiply-adds an image, the searched network 80.0 % with 0.40 M parameters and 50.00 M "
+    told += "multiply-adds an image."
+    assert sentences(won)[1] == told and told in as_markdown(won)
+    assert sentences(won)[0].startswith("– Take the searched network where 0.40 M parameters must do, else Efficient")
+    assert sentences(won | {"settings": {"preset": "quick"}})[2] == told
+    both = "EfficientNet-Lite0 (pretrained, frozen) and EfficientNet-Lite0 (pretrained, fine-tuned) were trained by "
+    for one in (won, judged(made, **{probe: ALIKE, fine: BETTER})):
+        assert f"{both}others on ImageNet, with labels, and see images at 224 x 224 pixels." in verdict(one)
+        assert "timm's vit (pretrained, frozen) was trained by others on what timm calls dino, and sees" in verdict(one)
+    assert "wins" not in verdict(judged(made, **{probe: ALIKE, fine: BETTER})) and "wins" not in verdict(made)
+    assert "| EfficientNet-Lite0, pretrained, frozen |" in as_markdown(won)
+    assert "trained by others" not in verdict(report())
+    assert "Every model that others have not pretrained went through the same recipe" in as_markdown(won)
+    assert "Every model went through the same recipe" in as_markdown(report())
