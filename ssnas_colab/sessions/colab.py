@@ -156,7 +156,7 @@ def _copied(path):
 # %% ../../nbs/sessions/04_colab.ipynb #632d6dec
 # What a preset takes: on a CPU, on a GPU.
 TAKES = {
-    "quick": ("about 4 minutes on 2 CPU cores, measured with the digits", "minutes; not measured on a GPU"),
+    "quick": ("about 3 minutes on 2 CPU cores, measured with the digits", "minutes; not measured on a GPU"),
     "cpu": ("an hour or two on 2 CPU cores", "less than the hour or two of 2 CPU cores; not measured on a GPU"),
     "colab": (
         "days on a CPU (about 90 hours of one thread for long-tailed CIFAR-10, estimated)",
