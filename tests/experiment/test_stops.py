@@ -88,7 +88,8 @@ def stops(folder, into):
         yield made
 
 
-TIMES = ("seconds", "stage_seconds", "latency_ms", "at", "created", "clock", "version", "versions", "sha256", "bytes")
+TIMES = ("seconds", "stage_seconds", "costs", "latency_ms", "at", "created", "clock")
+TIMES += ("version", "versions", "sha256", "bytes")
 NOT_COMPARED = ("forecast.json", "manifest.json")  # seconds, and names of files with seconds in them
 
 
