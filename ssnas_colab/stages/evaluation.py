@@ -135,7 +135,8 @@ def _stages_of(name, run, config):
     tried = [stage_name(kind, name, config, one) for kind in kinds for one in rates]
     return [stage for stage in dict.fromkeys(tried) if run.finished(stage)]
 
-
+# %% ../../nbs/04_evaluation.ipynb #891c8c7c
+#@title Defines _probed, _train_and_test
 def _probed(name, trainer, run):
     "The histories of a probe of frozen features, which is a stage of its own; it takes seconds and no checkpoint."
     begin, steps = time.perf_counter(), math.ceil(len(trainer.known) / trainer.config.batch_size)
