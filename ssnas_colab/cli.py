@@ -76,20 +76,26 @@ def read_setting(text):
     return stage, name, read_value(fields[name], value)
 
 
+def _columns(options, roles):
+    "The titles of a table's columns that the options name, by role; None where they name none."
+    columns = {role: title for role in roles if (title := getattr(options, role))}
+    if "label" in columns and len(options.label) == 1:  # titles may hold commas: then each has an option of its own
+        columns["label"] = options.label[0].split(",")
+    return columns or None
+
+
 def _config(options) -> dict:
     "All settings of the run that is meant, checked."
     stages = {stage: _given(options, stage) for stage in _STAGES}
     for text in options.set or []:
         stage, name, value = read_setting(text)
         stages[stage][name] = value
-    columns = {role: title for role in _COLUMNS if (title := getattr(options, role))}
-    if "label" in columns and len(options.label) == 1:  # titles may hold commas: then each has an option of its own
-        columns["label"] = options.label[0].split(",")
+    columns = _columns(options, _COLUMNS)
     seed = read_value(fields_of(RunConfig)["seed"], options.seed)
     if options.time_budget is not None:
         parse_duration(options.time_budget)
     return pipeline_config(
-        options.data, options.preset, seed=seed, device=options.device, columns=columns or None, began=_out(options),
+        options.data, options.preset, seed=seed, device=options.device, columns=columns, began=_out(options),
         search=stages["search"], evaluation=stages["evaluation"], **stages["data"],
     )  # fmt: skip
 
@@ -418,7 +424,7 @@ def _predict_command(options):
 
     _say(predict_command(options.path, options.images, options.out, options.model))
 
-
+# %% ../nbs/07_cli.ipynb #c673c19f
 def _test_command(options):
     from ssnas_colab.core.files import Files, csv_bytes, new_file
     from ssnas_colab.reports.external import external_markdown
@@ -426,10 +432,7 @@ def _test_command(options):
 
     if options.out:
         new_file(options.out, ".csv")
-    columns = {role: title for role in ("file", "label") if (title := getattr(options, role))}
-    if "label" in columns and len(options.label) == 1:
-        columns["label"] = options.label[0].split(",")
-    where = {"source": options.source, "images": options.images, "columns": columns or None}
+    where = {"source": options.source, "images": options.images, "columns": _columns(options, ("file", "label"))}
     how = {"prevalence": options.prevalence, "by": options.by}
     report = test_network(options.path, options.data, options.model, **how, **where)
     _tell(options, lambda: report, lambda: external_markdown(report, options.by))
@@ -439,7 +442,7 @@ def _test_command(options):
             Path(options.out).name, csv_bytes([["file", "truth", "answer", "probability"], *rows])
         )
 
-
+# %% ../nbs/07_cli.ipynb #2a4340be
 def _export_command(options):
     from ssnas_colab.inference.export import export_onnx, export_run
     from ssnas_colab.inference.predict import load_model

@@ -19,7 +19,7 @@ from .. import __version__
 from ..core.basics import as_stored, flatten, format_duration
 from ..core.device import choose_engine
 from ..core.files import csv_bytes, figure_bytes
-from ..data.summary import data_facts, members
+from ..data.summary import data_facts, known_images, members
 from ..inference.predict import load_model
 from ..plots.svg import first_number
 from . import diagnostics as diagnosed
@@ -111,7 +111,9 @@ def assemble_report(run, data, config, models) -> dict:
         "seconds": round(sum(seconds.values()), 2), "stage_seconds": seconds,
         "versions": {"ssnas_colab": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "device": str(choose_engine(config.device, config.precision).device), "threads": torch.get_num_threads(),
-        "floor": diagnosed.prior_metrics(data), "costs": _costs(run, config, models),
+        "floor": diagnosed.prior_metrics(
+            data.labels["test"], data.task, data.class_names, data.counts(), known_images(data)
+        ), "costs": _costs(run, config, models),
     }  # fmt: skip
     search = _search_of(run)
     return report | ({"search": search} if search else {})

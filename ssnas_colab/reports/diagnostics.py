@@ -11,7 +11,6 @@ __all__ = ['GRID', 'asked_classes', 'read_prevalence', 'diagnose', 'prior_metric
 import numpy as np
 
 from ..core.basics import UserError, did_you_mean
-from ..data.summary import known_images
 from .verdict import OURS, display_name, number
 from ..training.calibration import reliability, with_temperature
 from ..training.comparisons import auc_interval
@@ -97,11 +96,13 @@ def diagnose(scores, targets, task, class_names, *, temperature=1.0, thresholds=
     }  # fmt: skip
 
 # %% ../../nbs/reports/08_diagnostics.ipynb #a86a3f68
-def prior_metrics(data) -> dict:
-    "`report_metrics`, on the test images of an `ImageData`, of a classifier that knows the shares in training alone."
-    shares = np.asarray(data.counts(), np.float64) / np.maximum(known_images(data), 1)
-    scores = np.tile(shares, (len(data.labels["test"]), 1))
-    return report_metrics(scores, data.labels["test"], data.task, data.class_names, data.counts())
+def prior_metrics(labels, task, class_names, counts, images) -> dict:
+    """`report_metrics` on images with these labels of a classifier that knows the shares in training alone.
+
+    labels: (N,) or (N, L); counts: of training, by class; images: of training whose label is known, a number or (L,).
+    """
+    shares = np.asarray(counts, np.float64) / np.maximum(images, 1)
+    return report_metrics(np.tile(shares, (len(labels), 1)), labels, task, class_names, counts)
 
 # %% ../../nbs/reports/08_diagnostics.ipynb #433f1c32
 def _opinion(name, said):

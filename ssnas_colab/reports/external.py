@@ -41,8 +41,6 @@ def external_report(facts, name, scores, labels, *, files=None, groups=None, set
     if not len(scores):
         raise UserError(f"No image of {name} has a label and could be read: name others")
     shares = diagnosed.read_prevalence(prevalence, facts["task"], names)
-    known = np.maximum(np.asarray(facts["images"], np.float64), 1)
-    prior = np.tile(np.asarray(facts["counts"], np.float64) / known, (len(labels), 1))
     known = len(labels) if labels.min() >= 0 else (labels >= 0).sum(0).tolist()
     data = {
         "name": name, "task": facts["task"], "class_names": list(names), "policy": facts.get("policy"),
@@ -65,7 +63,8 @@ def external_report(facts, name, scores, labels, *, files=None, groups=None, set
             parts[group] = {"images": int(inside.sum())} | kept
     return {
         "models": {facts["name"]: own}, "data": data, "at_home": facts.get("metrics") or {}, "groups": parts,
-        "floor": report_metrics(prior, labels, facts["task"], names, facts["counts"]), "mistakes": mistakes,
+        "floor": diagnosed.prior_metrics(labels, facts["task"], names, facts["counts"], facts["images"]),
+        "mistakes": mistakes,
     }  # fmt: skip
 
 # %% ../../nbs/reports/09_external.ipynb #1b7b001e

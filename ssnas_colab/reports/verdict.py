@@ -130,7 +130,7 @@ def significance(difference):
     """1: the searched network is better; -1: worse; 0: they cannot be told apart; None: there is no interval.
 
     difference: {"metric", "difference", "low", "high", "p", "p_corrected"}, searched minus other. Better and worse: p,
-    corrected for the number of comparisons, lies below 0.05; in a report of before version 0.4, which has no p, the
+    corrected for the number of comparisons, lies below 0.05; in a report of before version 0.5, which has no p, the
     interval, rounded as it is printed, excludes 0. None, too, for what was not among the comparisons.
     """
     if not difference or difference.get("low") is None or difference.get("high") is None:

@@ -11,6 +11,7 @@ from sklearn.dummy import DummyClassifier
 
 from ssnas_colab.core.basics import UserError
 from ssnas_colab.core.forms import require_form_of
+from ssnas_colab.data.summary import known_images
 from ssnas_colab.experiment.run import Run
 from ssnas_colab.reports.build import differences, report_view
 from ssnas_colab.reports.compare import aggregate
@@ -111,7 +112,7 @@ def test_the_floor_is_a_classifier_of_shares():
     data = load_data("digits", imbalance_factor=10)
     dummy = DummyClassifier(strategy="prior").fit(np.zeros((len(data.labels["train"]), 1)), data.labels["train"])
     wanted = report_metrics(dummy.predict_proba(np.zeros((len(data.labels["test"]), 1))), data.labels["test"])
-    found = prior_metrics(data)
+    found = prior_metrics(data.labels["test"], data.task, data.class_names, data.counts(), known_images(data))
     for key in ("accuracy", "balanced_accuracy", "macro_auc", "mean_average_precision", "expected_calibration_error"):
         assert found[key] == pytest.approx(wanted[key]), key
 
