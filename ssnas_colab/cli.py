@@ -32,6 +32,7 @@ from ssnas_colab.config import (
     read_value,
 )
 from .core.basics import Diverged, UserError, did_you_mean, printable, read_json
+from .core.environment import is_address
 from .experiment.interrupts import Stopped, parse_duration
 from .models.genotype import GENOTYPES, PUBLISHED_SIZES, load_genotype
 from .models.stages import StageGenotype
@@ -100,12 +101,23 @@ def _config(options) -> dict:
     )  # fmt: skip
 
 
-def _out(options):
-    "The run folder that is meant: RUN, or --out, which named it until there was RUN."
+def _place(options):
+    "Where the run is kept: RUN, or --out, which named it until there was RUN; the address as text, else a path."
     run = getattr(options, "run", None)
     if run and options.out and Path(run) != Path(options.out):
         raise UserError(f"The run is {run} and, by --out, {options.out}: name it once")
-    return Path(run or options.out or default_path(options.data))
+    place = run or options.out or default_path(options.data)
+    return place if is_address(place) else Path(place)
+
+
+def _out(options):
+    "The run folder that is meant; of a run at an address the one on this machine."
+    place = _place(options)
+    if is_address(place):
+        from ssnas_colab.sessions.session import local_folder
+
+        return local_folder(place)
+    return place
 
 
 def _refuse(options, names, why):
@@ -145,9 +157,9 @@ def _opened(options):
     from ssnas_colab.sessions.session import session
     from ssnas_colab.stages.pipeline import fork_run, open_with_data
 
-    with session(out, options.time_budget) as folder:
+    with session(_place(options), options.time_budget) as folder:
         if options.fork and not (folder / "run.json").is_file():
-            fork_run(options.fork, out, config)
+            fork_run(options.fork, folder, config)
         run, data = open_with_data(options.data, folder, config, **_places(options))
         with use_callbacks(run, log):
             yield run, data
@@ -482,7 +494,8 @@ def _add_sweep(parser):
     add("--seed", default="0", metavar="SEED", help="the first seed (default: 0)")
     for name in ("space", "strategy"):
         add(f"--{name}", nargs="+", metavar=name.upper(), help=f"several of what `ssnas run --{name}` takes")
-    add("--out", default="sweeps", metavar="FOLDER", help="folder of the run folders and the results (default: sweeps)")
+    text = "folder, or address (s3://bucket/sweeps), of the run folders and the results (default: sweeps)"
+    add("--out", default="sweeps", metavar="FOLDER", help=text)
     add("--engine", default="local", help="local: one trial after the other; ray: side by side (default: local)")
     add("--address", metavar="HOST:PORT", help="of a Ray cluster (default: Ray is started here)")
     add("--per-trial", metavar="cpu=N,gpu=N", help="what a trial may use; cpu is the number of its threads, too")
@@ -499,7 +512,8 @@ def _sweep_trials(options) -> list:
     data = [str(Path(one).absolute()) if Path(one).exists() else one for one in options.data]
     axes = {"data": data, "seed": [*range(seed, seed + seeds)], "space": options.space, "strategy": options.strategy}
     axes = {name: values for name, values in axes.items() if values}
-    trials = make_trials(axes, options.others, Path(options.out).absolute())
+    out = options.out if is_address(options.out) else Path(options.out).absolute()
+    trials = make_trials(axes, options.others, out)
     for trial in trials:
         made = command_parser().parse_args(trial.arguments)
         _refuse(made, ("fork", "dry_run", "json"), "in a sweep")
@@ -514,7 +528,12 @@ def _sweep_command(options):
 
     if not options.retries.isdigit() or int(options.retries) > 100:
         raise UserError(f"--retries {options.retries!r} is not a number from 0 to 100")
-    per_trial, trials, folder = read_resources(options.per_trial), _sweep_trials(options), Path(options.out)
+    per_trial, trials = read_resources(options.per_trial), _sweep_trials(options)
+    from ssnas_colab.sessions.addresses import address_path
+    from ssnas_colab.sessions.session import local_folder
+
+    far = address_path(options.out) if is_address(options.out) else None
+    folder = local_folder(options.out) if far else Path(options.out)
     how = {"engine": options.engine, "address": options.address, "per_trial": per_trial}
     how |= {"retries": int(options.retries), "time_budget": options.time_budget}
     say = (lambda line: print(printable(line), file=sys.stderr, flush=True)) if options.json else _say
@@ -523,12 +542,15 @@ def _sweep_command(options):
     from ssnas_colab.core.files import write_atomically
     from ssnas_colab.reports.compare import compare, compare_facts
 
-    found = {row["name"]: Path(row["out"]) / "report.json" for row in rows if row["code"] == 0}
+    places = {row["name"]: (far / row["name"] if far else Path(row["out"])) for row in rows if row["code"] == 0}
+    found = {name: place / "report.json" for name, place in places.items()}
     reports = {name: read_json(path.read_bytes()) for name, path in found.items() if path.is_file()}
     facts = {"trials": rows, "runs": compare_facts(reports) if reports else {}}
     if reports:
         write_atomically(folder / "compare.md", compare(reports).encode())
         write_atomically(folder / "compare.json", json.dumps(facts, indent=1, default=float).encode() + b"\n")
+    for file in folder.glob("*.*") if far else ():  # the tables and what the trials have said
+        (far / file.name).write_bytes(file.read_bytes())
     _tell(options, lambda: facts, lambda: compare(reports) if reports else "No trial has a report to compare.")
     if failed := [row for row in rows if row["code"]]:
         kind = Diverged if all(row["code"] == 1 for row in failed) else UserError

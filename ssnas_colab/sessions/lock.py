@@ -22,7 +22,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..core.basics import UserError
-from ..core.environment import in_colab
+from ..core.environment import in_colab, is_address
+from .addresses import make_folder
 
 # %% ../../nbs/sessions/01_lock.ipynb #53467cc7
 LOCK_NAME = "lock.json"
@@ -57,6 +58,9 @@ def read_record(path):
 def write_record(path, record):
     "Write a record over what the lock file holds, in place: a reader finds the old one or the new one. No empty file."
     data, new = json.dumps(record).encode(), not path.exists()
+    if is_address(path):  # an object is there whole or not at all
+        path.write_bytes(data + b" " * (-(len(data) + 1) % _LENGTH) + b"\n")
+        return
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "wb") as file:
             file.write(data + b" " * (-(len(data) + 1) % _LENGTH) + b"\n")
@@ -102,7 +106,7 @@ class Lock:
     def __init__(self, folder, *, drive_of=None, beat=20.0, expires=120.0, settle=3.0, name=None, say=print):
         if not 0 < beat < expires:
             raise ValueError("The beat of a lock (seconds) must be shorter than the time in which it expires")
-        self.folder = Path(folder).absolute()
+        self.folder = folder if is_address(folder) else Path(folder).absolute()
         self.path, self.far, self.process = self.folder / LOCK_NAME, drive_of is not None, os.getpid()
         self.expires, self.settle, self.say = expires, settle, say
         self.record = dict(drive_of.record) if self.far else new_record(name, beat)
@@ -116,7 +120,10 @@ class Lock:
         _HELD.append(self)
         try:
             with contextlib.suppress(OSError):
-                self.folder.mkdir(parents=not self.far, exist_ok=True)  # on Drive, which may be away, only the end
+                if is_address(self.folder):
+                    make_folder(self.folder)
+                else:
+                    self.folder.mkdir(parents=not self.far, exist_ok=True)  # on Drive, which may be away, only the end
             if other := self._take():
                 ago = max(0.0, time.time() - other["beat"])
                 raise UserError(
@@ -151,7 +158,7 @@ class Lock:
         if self.process != os.getpid() or self not in _HELD:
             return False
         if self.taken and (directly or not self.far):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(Exception if self.far else OSError):
                 self._look()
         elif directly or time.time() - self.heard > 2 * self.record["every"]:  # this machine has slept, or Drive hangs
             self.looked.clear()
@@ -197,11 +204,13 @@ class Lock:
                     write_record(self.path, self.record)
                     time.sleep(0 if self.system else self.settle)
                     self._look()
-                    self.taken, self.device = not self.lost, os.stat(self.folder).st_dev
+                    self.taken, self.device = not self.lost, self._device()
                     return self.lost
         except Timeout:
             other = read_record(self.path)
-        except (OSError, NotImplementedError) as error:
+        except Exception as error:  # a storage's package raises what it likes
+            if not self.far and not isinstance(error, (OSError, NotImplementedError)):
+                raise
             refused = getattr(error, "errno", None) in _REFUSED
             if self.system and not self.system.is_locked and not refused:
                 self.system = None  # a file system that knows no locks
@@ -255,13 +264,17 @@ class Lock:
             self.heard = time.time()
             self.looked.set()
 
+    def _device(self):
+        "Which file system the folder lies on; it changes when Drive is unmounted. Of an address: always the same."
+        return 0 if is_address(self.folder) else os.stat(self.folder).st_dev
+
     def _renew(self):
         "A new beat if the lock is ours; `lost` is who has it otherwise."
         if not self.taken:
             self.lost = self.lost or self._take()
             return
         self._look()
-        if not self.lost and (self.path.exists() or os.stat(self.folder).st_dev == self.device):
+        if not self.lost and (self.path.exists() or self._device() == self.device):
             self.record |= {"beat": time.time(), "count": self.record["count"] + 1}
             write_record(self.path, self.record)  # never into the empty place where Drive was
 

@@ -20,6 +20,7 @@ import uuid
 from pathlib import Path, PurePosixPath
 
 from ..core.basics import UserError
+from ..core.environment import is_address
 
 # %% ../../nbs/sessions/02_publisher.ipynb #dd887136
 INDEX_FILES = "published.0.json", "published.1.json"
@@ -90,7 +91,8 @@ class RemoteFolder:
     """
 
     def __init__(self, folder, files=None, patience=1.0):
-        self.folder, self.files, self.patience = Path(folder).absolute(), files or FileSystem(), patience
+        self.folder = folder if is_address(folder) else Path(folder).absolute()
+        self.files, self.patience = files or FileSystem(), patience
 
     def read(self, name, entry, waits=(0, 0.2, 1, 3)):
         "The bytes of `name` once they are those of `entry`, looked at after each of `waits` (seconds); None if never."
@@ -257,7 +259,10 @@ class Publisher:
 
     def __init__(self, local, remote, *, allowed=lambda: True, retry=5.0, say=print):
         self.local, self.remote = Path(local).absolute(), remote
-        if remote.folder.is_relative_to(self.local) or self.local.is_relative_to(remote.folder):
+        inside = not is_address(remote.folder) and (
+            remote.folder.is_relative_to(self.local) or self.local.is_relative_to(remote.folder)
+        )
+        if inside:
             raise ValueError(f"A run is published into another folder, not from {local} into {remote.folder}")
         self.private, self.allowed, self.retry, self.say = self.local / PRIVATE, allowed, retry, say
         # What waits, and what of it is under way: a link to that version of the file, None where it was removed.

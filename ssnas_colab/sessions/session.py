@@ -8,11 +8,13 @@ __all__ = ['local_folder', 'session', 'guard']
 # %% ../../nbs/sessions/03_session.ipynb #6999d2e8
 import contextlib
 import os
+import re
 from pathlib import Path
 
 from ..core.basics import UserError
-from ..core.environment import on_drive
+from ..core.environment import is_address, on_drive
 from ..experiment.interrupts import stopping
+from .addresses import ObjectStore, address_path
 from .lock import Lock
 from .publisher import Publisher, RemoteFolder, restore
 
@@ -21,24 +23,32 @@ _CURRENT = {}  # folder -> (locks, publisher or None): the sessions of this proc
 
 
 def local_folder(path) -> Path:
-    "Where a run that belongs to `path` is worked on: for Google Drive a folder on this machine's disk, else `path`."
-    path = Path(path).absolute()
-    if not on_drive(path):
+    """Where a run that belongs to `path` is worked on: of Google Drive or an address a folder on this disk, else there.
+
+    SSNAS_LOCAL names the folder on the disk that has them (else /content/ssnas_runs, for addresses in ~/.cache).
+    """
+    if is_address(path):
+        base, parts = Path.home() / ".cache/ssnas_colab/runs", re.findall(r"[\w.-]+", str(path))
+    elif on_drive(path := Path(path).absolute()):
+        base, parts = "/content/ssnas_runs", path.parts[-2:]
+    else:
         return path
-    return Path(os.environ.get("SSNAS_LOCAL", "/content/ssnas_runs")) / "-".join(path.parts[-2:])
+    return Path(os.environ.get("SSNAS_LOCAL", base)) / "-".join(parts)
 
 
 @contextlib.contextmanager
 def session(path, time_budget=None, *, remote=None, say=print, **lock_options):
     """Context of one session that writes the run at `path`; gives the folder to work in.
 
-    A run on Google Drive (or with `remote`, the folder it is published to) is worked on in `local_folder`, brought
+    A run on Google Drive, at an address (or with `remote`, its published place) is worked on in `local_folder`, brought
     there from the remote if that is newer, and published in the background; at the end it is said what is not. Nested
     sessions of the same run are one. time_budget: see `parse_duration`; lock_options: see `Lock`. `UserError` where
     another session writes it; `Stopped` comes through when the time is up.
     """
     folder = local_folder(path) if remote is None else Path(path).absolute()
-    remote = Path(path) if remote is None and on_drive(path) else remote
+    remote = path if remote is None and (is_address(path) or on_drive(path)) else remote
+    if remote is not None:
+        remote = address_path(remote) if is_address(remote) else Path(remote)
     if folder in _CURRENT:
         with stopping(time_budget):
             yield folder
@@ -51,7 +61,7 @@ def session(path, time_budget=None, *, remote=None, say=print, **lock_options):
                 locks.append(ending.enter_context(Lock(remote, drive_of=locks[0], say=say, **lock_options)))
             ending.enter_context(stopping(time_budget))
             if remote is not None:
-                published = RemoteFolder(remote)
+                published = RemoteFolder(remote, ObjectStore() if is_address(remote) else None)
                 publisher = Publisher(folder, published, allowed=lambda: locks[1].holds(directly=True), say=say)
                 try:
                     if restore(folder, published, say):

@@ -16,7 +16,7 @@ from pathlib import Path
 from ..config import check_task, complete, default_path, evaluation_config, pipeline_config, search_config
 from ..core.basics import UserError, format_duration
 from ..core.device import choose_engine
-from ..core.environment import free_memory
+from ..core.environment import free_memory, is_address
 from ..data.summary import require_same_images
 from ..experiment.callbacks import callback_classes, use_callbacks
 from ..experiment.forecast import Forecast, StageCost, foreseen, print_forecast, use_forecast
@@ -29,7 +29,7 @@ from ..models.pretrained import require_controls, way_of
 from ..models.stages import random_stages
 from ..reports.diagnostics import read_prevalence
 from ..reports.external import external_report
-from ..sessions.session import guard, session
+from ..sessions.session import guard, local_folder, session
 from .derivation import derive_stage
 from .evaluation import compared, evaluate, evaluation_parts, seed_run
 from .loader import NAMES, ImageData, data_stage, files_stamp, load_data, load_labelled
@@ -106,13 +106,15 @@ def run_pipeline(
     """Images in, a searched network and a report out; continues from wherever the run at `path` stands.
 
     data: a name, a path, an `ImageData` or what else `load_data` takes (source, images: as there); path: the run folder
-    (None: `default_path`); preset: see `PRESETS`; seeds: how many times the whole way is gone, with the same images,
-    from the seed upwards; time_budget: '3h30m', say, after which it stops with everything kept (`Stopped`); log: who is
-    told of every epoch, 'csv,tensorboard' say (see `callback_classes`); settings: see `pipeline_config`. Returns the
+    (None: `default_path`), or an address that fsspec knows, 's3://bucket/runs/scans' say; preset: see `PRESETS`; seeds:
+    how many times the whole way is gone, with the same images, from the seed upwards; time_budget: '3h30m', say, after
+    which it stops with everything kept (`Stopped`); log: who is told of every epoch, 'csv,tensorboard' say (see
+    `callback_classes`); settings: see `pipeline_config`. Returns the
     report, at once where the run is finished and the images are the same. For images without labels the search is all
     there is: the report is then empty and the run holds a genotype. `UserError` for a user's mistake.
     """
-    path, log = default_path(data) if path is None else Path(path), callback_classes(log)
+    place, log = default_path(data) if path is None else path, callback_classes(log)
+    path = local_folder(place) if is_address(place) else Path(place)
     config = pipeline_config(data, preset, began=path, **settings)
     places = {"source": source, "images": images}
     known = known_report(path, config, seeds, data, **places)
@@ -120,7 +122,7 @@ def run_pipeline(
         return known
     if path.exists():
         Run.check(path, config, complete=complete)
-    with session(path, time_budget) as folder:
+    with session(place, time_budget) as folder:
         run, data = open_with_data(data, folder, config, **places)
         with use_callbacks(run, log):
             return known or run_stages(run, data, seeds, quiet)
