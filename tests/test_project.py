@@ -31,8 +31,9 @@ ROOMS = {
     "inference": "core data models plots training experiment",
     "reports": "core data models plots training inference",
     "widgets": "core data models nas plots reports experiment",
-    "stages": "core config experiment data models plots sessions training nas strategies inference reports",
-    "cli": "core config experiment data models plots sessions training nas strategies inference reports stages",
+    "scale": "core config experiment sessions",
+    "stages": "core config experiment data models plots sessions training nas strategies inference reports scale",
+    "cli": "core config experiment data models plots sessions training nas strategies inference reports scale stages",
 }
 SIGNPOSTS = {"core.using"}  # old names that point to where things are now
 PUBLIC = (
