@@ -57,7 +57,8 @@ class StopSignal:
         self.budget, self.deadline = seconds, time.monotonic() + seconds
         if outer is not None and outer.deadline < self.deadline:
             self.budget, self.deadline = outer.budget, outer.deadline
-        self.signal, self._steps, self.worked = None, 0, False  # worked: whether a step was taken since it was made
+        self.signal = outer.signal if outer else None
+        self._steps, self.worked = 0, False  # worked: whether a step was taken since it was made
 
     def left(self) -> float:
         "Seconds of the budget that are left (infinite where there is none)."

@@ -1,4 +1,7 @@
-"""What `test_ranks.py` has two ranks do: `torchrun ... program.py all|kill OUT`. Each leaves OUT/<rank>.json."""
+"""What `test_ranks.py` has two ranks do: `torchrun --max-restarts=1 program.py OUT`.
+
+The first time one of them is killed; when they are started anew, each leaves what it found as OUT/<rank>.json.
+"""
 
 import contextlib
 import io
@@ -26,8 +29,8 @@ EVALUATION = {
     "pretrain_steps": 2, "finetune_steps": 2, "batch_size": 15, "embedding": 8, "max_parameters": 4_000,
     "random_genotypes": 0, "resnet18": "false", "mobilenet": "false", "published": "", "equal_macs": "",
 }  # fmt: skip
-STRATEGY = ["--space", "stages", "--strategy", "random", "--candidates", "3", "--score", "barlow_twins"]
-STRATEGY += ["--score-steps", "1", "--max-parameters", "4000"]
+STRATEGY = ["--space", "stages", "--strategy", "random", "--candidates", "2", "--score", "naswot"]
+STRATEGY += ["--score-steps", "1", "--max-parameters", "40000"]
 
 
 def settings(**more):
@@ -195,12 +198,13 @@ def runs(folder):
     def command(name, *words, act=None):
         error, out = io.StringIO(), io.StringIO()
         with contextlib.redirect_stderr(error), contextlib.redirect_stdout(out):
-            with at_step(2, act) if act else contextlib.nullcontext():
-                code = main([*words])
+            with at_step(2, act) if act else contextlib.nullcontext(), interrupts.stopping("9h"):
+                code = main([*words])  # in a context of its own: a signal is for this command alone
         interrupts.StopSignal.left = honest
         made[name] = [code, error.getvalue(), out.getvalue()]
 
     whole, stopped = str(folder / "whole"), str(folder / "stopped")
+    command("killed", "search", str(folder / "killed_run"), *settings())
     command("search", "search", whole, *settings())
     command("stopped", "search", stopped, *settings(), act=told_to_stop)
     command("again", "search", stopped, *settings())
@@ -213,28 +217,29 @@ def runs(folder):
     return made
 
 
-def all_of_it(folder):
-    with joined("cpu"):
-        found = primitives(folder) | {"runs": runs(folder)}
-        number = ranks.rank()
-        print(f"rank {number} speaks")
-    (folder / f"{number}.json").write_text(json.dumps(found | {"after": [ranks.rank(), ranks.count()]}))
-
-
-def killed(folder):
-    "A search of which rank 1 is killed at its third step, the first time."
+def first_time(folder):
+    "A search of which rank 1 is killed at its third step."
     quickly()
-    first, number = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0", int(os.environ["RANK"])
+    number = int(os.environ["RANK"])
 
     def kill():
         (folder / "killed").write_text(str(time.time()))
         os.kill(os.getpid(), signal.SIGKILL)
 
-    with at_step(2, kill) if first and number == 1 else contextlib.nullcontext():
+    with at_step(2, kill) if number == 1 else contextlib.nullcontext():
         code = main(["search", str(folder / "killed_run"), *settings()])
-    (folder / f"{number}.{'first' if first else 'second'}.json").write_text(json.dumps([code, time.time()]))
+    (folder / f"first.{number}.json").write_text(json.dumps([code, time.time()]))
     return code
 
 
+def second_time(folder):
+    "What `torchrun` starts then: that search goes on, and all else."
+    with joined("cpu"):
+        found, number = primitives(folder) | {"runs": runs(folder)}, ranks.rank()
+        print(f"rank {number} speaks")
+    (folder / f"{number}.json").write_text(json.dumps(found | {"after": [ranks.rank(), ranks.count()]}))
+
+
 if __name__ == "__main__":
-    raise SystemExit({"all": all_of_it, "kill": killed}[sys.argv[1]](Path(sys.argv[2])))
+    times = {"0": first_time, "1": second_time}
+    raise SystemExit(times[os.environ["TORCHELASTIC_RESTART_COUNT"]](Path(sys.argv[1])))
