@@ -218,22 +218,25 @@ def runs(folder):
 
 
 def first_time(folder):
-    "A search of which rank 1 is killed at its third step."
+    "A search of which rank 1 is killed at its third step, or as SSNAS_TEST_ACT says: rank, step, signal."
     quickly()
-    number = int(os.environ["RANK"])
+    number, (who, step, name) = int(os.environ["RANK"]), os.environ.get("SSNAS_TEST_ACT", "1 2 KILL").split()
 
-    def kill():
+    def act():
         (folder / "killed").write_text(str(time.time()))
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), getattr(signal, f"SIG{name}"))
 
-    with at_step(2, kill) if number == 1 else contextlib.nullcontext():
+    with at_step(int(step), act) if number == int(who) else contextlib.nullcontext():
         code = main(["search", str(folder / "killed_run"), *settings()])
     (folder / f"first.{number}.json").write_text(json.dumps([code, time.time()]))
     return code
 
 
 def second_time(folder):
-    "What `torchrun` starts then: that search goes on, and all else."
+    "What `torchrun` starts then: that search goes on, and all else, unless only another kill was wanted."
+    if "SSNAS_TEST_ACT" in os.environ:
+        quickly()
+        return main(["search", str(folder / "killed_run"), *settings()])
     with joined("cpu"):
         found, number = primitives(folder) | {"runs": runs(folder)}, ranks.rank()
         print(f"rank {number} speaks")

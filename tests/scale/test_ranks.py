@@ -7,6 +7,7 @@ these go on. `pytest -m soak tests/scale` kills at more moments and has two rank
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -30,14 +31,21 @@ ROOT = HERE.parent.parent
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
 
 
-def torchrun(*words, options=()):
-    "Start two ranks; what they leave: the exit code, output and errors."
-    started = subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", *options, *map(str, words)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+def begun(*words, **variables):
+    "A command as a process whose output and errors are kept."
+    return subprocess.Popen(
+        [*map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | variables,
     )  # fmt: skip
-    out, error = started.communicate(timeout=300)
+
+
+TORCHRUN = sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"
+
+
+def torchrun(*words, **variables):
+    "Start two ranks, and wait for them; the exit code, output and errors."
+    started = begun(*TORCHRUN, *words, **variables)
+    out, error = started.communicate(timeout=600)
     return started.returncode, out, error
 
 
@@ -45,7 +53,7 @@ def torchrun(*words, options=()):
 def pair(tmp_path_factory):
     "What two ranks found, by rank, the folder they worked in, and what all of them printed."
     folder = tmp_path_factory.mktemp("ranks")
-    code, out, error = torchrun(HERE / "program.py", folder, options=("--max-restarts=1",))
+    code, out, error = torchrun("--max-restarts=1", HERE / "program.py", folder)
     assert code == 0, error
     found = [json.loads((folder / f"{number}.json").read_text()) for number in (0, 1)]
     return found, folder, (out, error)
@@ -238,3 +246,77 @@ def test_a_watch_tells_who_is_lost():
     other = scale.Watch(store, 1, 3)
     assert not other.speaks() and not other.leave(UserError("no room")) and store.get("left/1") == b"no room"
     assert watch.leave(UserError("mine")) and watch.over.is_set()
+
+
+# The long ones: `pytest -m soak tests/scale` -------------------------------------------------------------------------
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("act", ("0 0 KILL", "0 2 KILL", "1 0 KILL", "1 3 KILL", "0 1 STOP", "1 2 STOP"))
+def test_whichever_rank_is_killed_or_stands_still(pair, tmp_path, act):
+    code, _, error = torchrun("--max-restarts=1", HERE / "program.py", tmp_path, SSNAS_TEST_ACT=act)
+    assert code == 0, error
+    assert len([line for line in error.splitlines() if line.startswith("ssnas: rank")]) == 1, error
+    assert state(tmp_path / "killed_run") == state(pair[1] / "whole")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("number", (signal.SIGTERM, signal.SIGINT))
+def test_torchrun_passes_a_signal_on_and_the_same_command_goes_on(tmp_path, number):
+    words = *TORCHRUN, "-m", "ssnas_colab", "search", tmp_path / "run"
+    started = begun(*words, *program.settings(steps=4000))
+    while not (tmp_path / "run" / "alphas.npz").exists():  # an epoch is over
+        time.sleep(0.1)
+        assert started.poll() is None
+    started.send_signal(number)
+    said = started.communicate(timeout=60)[1]
+    assert started.returncode == 1 and said.count("ssnas: Stopped search before step") == 1, said
+    assert Run.open(tmp_path / "run").status()["open"]["search"]["epoch"] > 0
+
+
+OPTIONS = {"width": 4, "depth": 3, "nodes": 2, "steps": 120, "batch_size": 64, "embedding": 64, "warmup": 0.25}
+
+
+@pytest.mark.soak
+def test_a_search_of_two_ranks_ends_within_the_spread_of_single_ones(tmp_path):
+    ends = {}
+    for name in ("0", "1", "2", "3", "4", "two"):
+        words = ["search", tmp_path / name, "--quiet", "--seed", name if name != "two" else "0"]
+        for option, value in OPTIONS.items():
+            words += ["--set", f"search.{option}={value}"]
+        start = (*TORCHRUN, "-m") if name == "two" else (sys.executable, "-m")
+        started = begun(*start, "ssnas_colab", *words)
+        assert started.wait() == 0, started.stderr.read()
+        last = json.loads((tmp_path / name / "search.json").read_text())["history"][-5:]
+        ends[name] = {key: np.mean([row[key] for row in last]) for key in ("loss", "derived", "rank")}
+    print(ends)
+    for key, value in ends.pop("two").items():
+        single = [end[key] for end in ends.values()]
+        spread = max(single) - min(single)
+        assert min(single) - spread < value < max(single) + spread, key
+
+
+@pytest.mark.soak
+def test_the_submit_script_for_slurm(tmp_path):
+    "`srun` stands in for the real one: it starts the command once for each machine, all of which are this one."
+    stands_in = tmp_path / "bin"
+    stands_in.mkdir()
+    (stands_in / "scontrol").write_text("#!/bin/bash\necho localhost\necho another\n")
+    (stands_in / "srun").write_text(
+        '#!/bin/bash\nfor node in $(seq "$SLURM_JOB_NUM_NODES"); do "$@" & jobs+=" $!"; done\n'
+        'for job in $jobs; do wait "$job" || exit 1; done\n'
+    )
+    for one in stands_in.iterdir():
+        one.chmod(0o755)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    started = begun(
+        "bash", ROOT / "nbs" / "scale" / "slurm.sh", "search", tmp_path / "run", *program.settings(),
+        PATH=f"{stands_in}:{Path(sys.executable).parent}:{os.environ['PATH']}", SLURM_JOB_NUM_NODES="2",
+        SLURM_JOB_NODELIST="this,another", SLURM_JOB_ID="7", SLURM_GPUS_ON_NODE="1", PORT=port,
+    )  # fmt: skip
+    said = started.communicate(timeout=300)
+    assert started.returncode == 0, said
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["machine"]["ranks"] == 2
+    assert Run.open(tmp_path / "run").finished("search")
