@@ -34,6 +34,7 @@ ROOMS = {
     "scale": "core config experiment sessions",
     "stages": "core config experiment data models plots sessions training nas strategies inference reports scale",
     "cli": "core config experiment data models plots sessions training nas strategies inference reports scale stages",
+    "reproduce": "core config experiment data reports sessions stages cli",
 }
 SIGNPOSTS = {"core.using"}  # old names that point to where things are now
 PUBLIC = (

@@ -209,3 +209,18 @@ def test_differences_are_tested_and_corrected(task, tmp_path):
     corrected = sorted(one["p_corrected"] for one in tested.values())
     assert corrected == pytest.approx([min(1, 2 * ps[0]), max(min(1, 2 * ps[0]), ps[1])])
     require_form_of("report.json", json.loads(json.dumps({"models": {}, "differences": found})))
+
+
+def test_labels_whose_scores_lie_close_are_compared_as_they_are(tmp_path):
+    "In half precision, in which `answers` are kept, those of a hardly trained network are all the same."
+    data, run, rng = load_data("digits"), Run.open(tmp_path / "run", {"seed": 0}), np.random.default_rng(0)
+    truth = (data.labels["test"] < 3).astype(np.uint8)[:, None]
+    data = dataclasses.replace(data, task="multi-label", labels={"test": truth}, class_names=("few",))
+    kept = {}
+    for name, gain in {"searched": 3e-5, "resnet18": 0.0}.items():
+        kept[name] = (0.5 + gain * truth + 1e-5 * rng.normal(size=truth.shape)).astype(np.float32)
+        run.save_arrays(f"models/{name}.npz", answers=kept[name].astype(np.float16), test=kept[name], val=kept[name])
+    found = differences(data, [run], list(kept))["resnet18"]
+    areas = [sk.roc_auc_score(truth[:, 0], scores[:, 0]) for scores in kept.values()]
+    assert found["difference"] == pytest.approx(areas[0] - areas[1]) and found["difference"] > 0.3
+    assert found["low"] > 0.3 and found["p"] < 1e-6
