@@ -66,10 +66,12 @@ class StopSignal:
 
     def reason(self, seconds=0.0):
         "Why not to begin what takes so many seconds, in words, or None."
-        late = 0 if 0 < self.left() >= seconds or ranks.rank() else 1
-        found = int(ranks.largest(2 + _SIGNALS.index(self.signal) if self.signal else late))
-        if found != 1:
-            self.signal = _SIGNALS[found - 2] if found else None
+        late = not 0 < self.left() >= seconds
+        if ranks.count() > 1:
+            mine = 2 + _SIGNALS.index(self.signal) if self.signal else late and ranks.rank() == 0
+            found = int(ranks.largest(mine))
+            self.signal, late = _SIGNALS[found - 2] if found > 1 else None, found == 1
+        if self.signal or not late:
             return self.signal
         return f"the time budget of {format_duration(self.budget)} is nearly used up"
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BEAT', 'SILENCE', 'ANSWER', 'Watch', 'agree_on_meeting', 'is_other_rank', 'joined']
 
-# %% ../../nbs/scale/01_ranks.ipynb #8abfa273
+# %% ../../nbs/scale/01_ranks.ipynb #7792d3c5
 import contextlib
 import os
 import signal
@@ -19,7 +19,7 @@ from ..core import ranks
 from ..core.basics import UserError, did_you_mean
 from ..experiment.interrupts import stopping
 
-# %% ../../nbs/scale/01_ranks.ipynb #cbb2e976
+# %% ../../nbs/scale/01_ranks.ipynb #e9db48d8
 BEAT, SILENCE, ANSWER = 1.0, 15.0, 120.0  # seconds: between signs of life, until a rank is lost, to find each other
 
 
@@ -93,7 +93,7 @@ class Watch(threading.Thread):
                 return False
         return not self.rank
 
-# %% ../../nbs/scale/01_ranks.ipynb #e1a9b2fd
+# %% ../../nbs/scale/01_ranks.ipynb #6ad411bf
 def agree_on_meeting(store, rank, count, patience):
     """A name for this meeting of `count` ranks, which all of them have; `RuntimeError` after `patience` seconds.
 
@@ -123,7 +123,7 @@ def agree_on_meeting(store, rank, count, patience):
         time.sleep(0.02)
     raise RuntimeError("not all of them came")
 
-# %% ../../nbs/scale/01_ranks.ipynb #63f42b57
+# %% ../../nbs/scale/01_ranks.ipynb #93f2a61b
 def _is_single():
     return "RANK" not in os.environ or os.environ.get("WORLD_SIZE", "1") == "1"
 
