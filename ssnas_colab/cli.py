@@ -475,6 +475,70 @@ def _push_command(options):
     done = f"Written to {place}, and nothing was uploaded: look at it, then leave --dry-run out"
     _say(done if options.dry_run else f"Pushed: {place}")
 
+# %% ../nbs/07_cli.ipynb #cc52936f
+def _add_sweep(parser):
+    "The options of `ssnas sweep`; whatever it does not know it hands on to `ssnas run`."
+    add, seeds = parser.add_argument, {"default": "1", "metavar": "N"}
+    add("--data", nargs="+", default=["digits"], metavar="DATA", help="names or paths, a trial each (default: digits)")
+    add("--seeds", help="so many seeds, from --seed upwards, a trial each (default: 1)", **seeds)
+    add("--seed", default="0", metavar="SEED", help="the first seed (default: 0)")
+    for name in ("space", "strategy"):
+        add(f"--{name}", nargs="+", metavar=name.upper(), help=f"several of what `ssnas run --{name}` takes")
+    add("--out", default="sweeps", metavar="FOLDER", help="folder of the run folders and the results (default: sweeps)")
+    add("--engine", default="local", help="local: one trial after the other; ray: side by side (default: local)")
+    add("--address", metavar="HOST:PORT", help="of a Ray cluster (default: Ray is started here)")
+    add("--per-trial", metavar="cpu=N,gpu=N", help="what a trial may use; cpu is the number of its threads, too")
+    add("--retries", default="2", metavar="N", help="how often a trial that fails is tried again (default: 2)")
+    add("--time-budget", metavar="TIME", help="of the whole sweep, as of `ssnas run` (exit code 75)")
+    parser.epilog = "Every other option is handed on to `ssnas run`, whose help lists them: --preset cpu, say."
+
+
+def _sweep_trials(options) -> list:
+    "The trials that are meant, each checked as `ssnas run` checks it."
+    from ssnas_colab.scale.sweep import make_trials
+
+    seed, seeds = read_value(fields_of(RunConfig)["seed"], options.seed), _seeds(options)
+    data = [str(Path(one).absolute()) if Path(one).exists() else one for one in options.data]
+    axes = {"data": data, "seed": [*range(seed, seed + seeds)], "space": options.space, "strategy": options.strategy}
+    axes = {name: values for name, values in axes.items() if values}
+    trials = make_trials(axes, options.others, Path(options.out).absolute())
+    for trial in trials:
+        made = command_parser().parse_args(trial.arguments)
+        _refuse(made, ("fork", "dry_run", "json"), "in a sweep")
+        if made.run:
+            raise UserError(f"{made.run} stands alone: a sweep names its folder with --out")
+        _config(made)
+    return trials
+
+
+def _sweep_command(options):
+    from ssnas_colab.scale.sweep import read_resources, sweep
+
+    if not options.retries.isdigit() or int(options.retries) > 100:
+        raise UserError(f"--retries {options.retries!r} is not a number from 0 to 100")
+    per_trial, trials, folder = read_resources(options.per_trial), _sweep_trials(options), Path(options.out)
+    how = {"engine": options.engine, "address": options.address, "per_trial": per_trial}
+    how |= {"retries": int(options.retries), "time_budget": options.time_budget}
+    say = (lambda line: print(printable(line), file=sys.stderr, flush=True)) if options.json else _say
+    rows = sweep(trials, folder, say=say, **how)
+
+    from ssnas_colab.core.files import write_atomically
+    from ssnas_colab.reports.compare import compare, compare_facts
+
+    found = {row["name"]: Path(row["out"]) / "report.json" for row in rows if row["code"] == 0}
+    reports = {name: read_json(path.read_bytes()) for name, path in found.items() if path.is_file()}
+    facts = {"trials": rows, "runs": compare_facts(reports) if reports else {}}
+    if reports:
+        write_atomically(folder / "compare.md", compare(reports).encode())
+        write_atomically(folder / "compare.json", json.dumps(facts, indent=1, default=float).encode() + b"\n")
+    _tell(options, lambda: facts, lambda: compare(reports) if reports else "No trial has a report to compare.")
+    if failed := [row for row in rows if row["code"]]:
+        kind = Diverged if all(row["code"] == 1 for row in failed) else UserError
+        names = ", ".join(f"{row['name']} ({row['said']})" for row in failed[:3]) + ", ..." * (len(failed) > 3)
+        raise kind(f"{len(failed)} of {len(rows)} trials failed: {names}; all they said is in {folder}/NAME.log")
+    if not options.json and reports:
+        _say(f"The table is {folder / 'compare.md'}, the numbers are beside it.")
+
 # %% ../nbs/07_cli.ipynb #107cc308
 #: What the exit codes of the command mean.
 EXIT_CODES = {
@@ -562,9 +626,9 @@ def command_parser() -> argparse.ArgumentParser:
     parser.set_defaults(command=lambda options: parser.print_help())
     commands = parser.add_subparsers(metavar="COMMAND", parser_class=_Parser)
 
-    def command(name, function, text):
-        made = commands.add_parser(name, help=text, description=text)
-        made.set_defaults(command=function)
+    def command(name, function, text, alone=False):
+        made = commands.add_parser(name, help=text, description=text, allow_abbrev=not alone)
+        made.set_defaults(command=function, passes_on=alone)
         return made
 
     def as_json(made):
@@ -581,6 +645,9 @@ def command_parser() -> argparse.ArgumentParser:
     made.add_argument("path", nargs="?", metavar="DATA", help="a name or path, instead of --data")
     as_json(made)
     _add_settings(made, ("data",))
+    made = command("sweep", _sweep_command, "many runs: seeds, data sets, spaces, here or on a Ray cluster", alone=True)
+    _add_sweep(made)
+    as_json(made)
     made = command("search", _search_command, "stage 2: search without labels")
     made.add_argument("--dry-run", **dry)
     as_json(made)
@@ -692,7 +759,10 @@ def main(arguments=None) -> int:
             if "--window" in given[:-1]:  # whose value may begin with a minus, which argparse takes for an option
                 place = given.index("--window")
                 given[place : place + 2] = [f"--window={given[place + 1]}"]
-            options = command_parser().parse_args(given)
+            parser = command_parser()
+            options, options.others = parser.parse_known_args(given)
+            if options.others and not getattr(options, "passes_on", False):
+                parser.error(f"unrecognized arguments: {' '.join(options.others)}")
             with joined(getattr(options, "device", "cpu")):
                 options.command(options)
                 sys.stdout.flush()

@@ -8,7 +8,6 @@ __all__ = ['CLAIM', 'COMPARED', 'made_up', 'compared_table', 'compared_so_far', 
 # %% ../nbs/09_reproduce.ipynb #d599b216
 #@title Imports
 import argparse
-import json
 import platform
 import sys
 import time
