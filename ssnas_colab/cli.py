@@ -31,11 +31,13 @@ from ssnas_colab.config import (
     range_of,
     read_value,
 )
+from .core import ranks
 from .core.basics import Diverged, UserError, did_you_mean, printable, read_json
 from .core.environment import is_address
 from .experiment.interrupts import Stopped, parse_duration
 from .models.genotype import GENOTYPES, PUBLISHED_SIZES, load_genotype
 from .models.stages import StageGenotype
+from .scale.ranks import is_other_rank, joined
 
 # %% ../nbs/07_cli.ipynb #a16e51d0
 _STAGES = {"data": DataConfig, "search": SearchConfig, "evaluation": EvaluationConfig}
@@ -151,14 +153,14 @@ def _opened(options):
 
     log = callback_classes(getattr(options, "log", None))
 
-    if out.exists():
+    if ranks.told(out.exists()):
         Run.check(out, config, complete=complete)
 
     from ssnas_colab.sessions.session import session
     from ssnas_colab.stages.pipeline import fork_run, open_with_data
 
     with session(_place(options), options.time_budget) as folder:
-        if options.fork and not (folder / "run.json").is_file():
+        if options.fork and not ranks.by_first((folder / "run.json").is_file):
             fork_run(options.fork, folder, config)
         run, data = open_with_data(options.data, folder, config, **_places(options))
         with use_callbacks(run, log):
@@ -566,7 +568,7 @@ EXIT_CODES = {
     1: "a training diverged",
     2: "a mistake of the user's, or something that the machine lacks",
     70: "a fault of ssnas itself, with a traceback in a file that is named",
-    75: "stopped by the time budget, SIGTERM or Ctrl-C: the same command goes on",
+    75: "stopped by the time budget, SIGTERM, Ctrl-C or the end of another rank: the same command goes on",
     130: "stopped at once",
 }
 
@@ -752,7 +754,7 @@ def _failed(error, given) -> tuple[int, str]:
         return 2, str(error)
     if isinstance(error, Diverged):
         return 1, str(error)
-    if isinstance(error, Stopped):
+    if isinstance(error, (Stopped, ranks.RankLost)):
         return 75, str(error)
     if isinstance(error, KeyboardInterrupt):
         return 130, "stopped; the same command goes on from the last checkpoint"
@@ -783,14 +785,16 @@ def main(arguments=None) -> int:
             options, options.others = parser.parse_known_args(given)
             if options.others and not getattr(options, "passes_on", False):
                 parser.error(f"unrecognized arguments: {' '.join(options.others)}")
-            options.command(options)
-            sys.stdout.flush()
+            with joined(getattr(options, "device", "cpu")):
+                options.command(options)
+                sys.stdout.flush()
         except SystemExit as done:  # --help and --version
             return done.code or 0
         except BrokenPipeError:  # the reader of a pipe, `head` say, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except (Exception, KeyboardInterrupt) as error:
             code, said = _failed(error, given)
-            print("ssnas:", printable(said, 700), file=sys.stderr)
+            if not getattr(error, "told", is_other_rank()):
+                print("ssnas:", printable(said, 700), file=sys.stderr)
             return code
     return 0

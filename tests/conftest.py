@@ -8,10 +8,10 @@ import pytest
 # pytest-xdist 3.8 no longer reads the mark `xdist_group`.)
 TOGETHER = (
     "sessions/test_colab.py", "widgets/test_browser.py", "experiment/test_soak.py", "stages/test_evaluation.py",
-    "stages/test_search.py",
+    "stages/test_search.py", "scale/test_ranks.py",
 )  # fmt: skip
 # What takes a second or more a test comes first: at the end short tests keep all workers busy.
-FIRST = ("experiment/test_soak", "stages/", "test_cli", "experiment/test_old_runs", "training/")
+FIRST = ("experiment/test_soak", "scale/", "stages/", "test_cli", "experiment/test_old_runs", "training/")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -139,6 +139,11 @@ DRAWINGS = {
     "compare": ("Seeds become one report, runs one table", [
         ["k:seed 0", "k:seed 1", "k:seed 2", ">aggregate", "b:mean ± deviation"], ["k:run A", "k:run B", ">compare", "b:one table", "-and what differs in their settings"],
     ]),
+    "ranks": ("Each rank has its share of a batch; the loss sees all of it; one writes", [
+        ["k:batch", ">its share", "b:rank 0: views, network", ">embeddings\nof all", "b:loss of the whole batch,\ngradient of its own rows", ">mean of\nthe gradients", "g:the same step"],
+        ["k:batch", ">its share", "o:rank 1: views, network", ">embeddings\nof all", "o:loss of the whole batch,\ngradient of its own rows", ">mean of\nthe gradients", "g:the same step"],
+        ["-clock, signals and disk: asked by one, told to all at the same step; rank 0 alone writes and speaks"],
+    ]),
     "interrupts": ("A budget, Stop or SIGTERM ends a training between two steps", [
         ["step", ">", "step", ">", "o:time is nearly up,\nStop, SIGTERM", ">", "b:checkpoint", ">", "g:exit code 75:\nthe same command goes on"],
     ]),

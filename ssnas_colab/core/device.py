@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from . import ranks
 from .basics import UserError
 from .environment import free_memory
 
@@ -83,12 +84,13 @@ class Engine:
     def spared(self, work):
         """What `work()` gives, which reads `parts`; where memory runs out, for the first time, once more with 2 parts.
 
-        So `work` has to leave a step's gradients alone, and not what a second call would do twice.
+        So `work` has to leave a step's gradients alone, and not what a second call would do twice. Of several ranks one
+        cannot begin anew while the others wait in the middle of the step: then the error is raised.
         """
         try:
             return work()
         except torch.cuda.OutOfMemoryError:
-            if self.parts > 1:
+            if self.parts > 1 or ranks.count() > 1:
                 raise
         self.parts = 2  # only here: the error holds what the failed attempt had allocated
         told = "memory ran out: from here on each batch is computed in 2 parts, with batch statistics of their own"
@@ -114,11 +116,12 @@ class Engine:
         return [torch.nan_to_num(g / scale, nan=0.0, posinf=0.0, neginf=0.0) for g in scaled]
 
     def apply(self, optimizer, clip=None):
-        "One step of `optimizer` with the gradients that are there, clipped to the norm `clip` if given."
+        "One step of `optimizer` with the gradients that are there (their means over all ranks), clipped if told so."
+        weights = [p for group in optimizer.param_groups for p in group["params"]]
+        ranks.average([p.grad for p in weights if p.grad is not None])
         scaler = self.scaler or torch.amp.GradScaler(enabled=False)  # which only calls the optimizer
         scaler.unscale_(optimizer)
         if clip is not None:
-            weights = [p for group in optimizer.param_groups for p in group["params"]]
             lists = weights[0].device.type in ("cpu", "cuda") or None  # None: as PyTorch thinks best
             torch.nn.utils.clip_grad_norm_(weights, clip, foreach=lists)
         scaler.step(optimizer)
@@ -157,14 +160,15 @@ class Replayed:
 
     It may leave gradients and move statistics, and returns one tensor, of which a call gives a copy. It must not read a
     tensor's value, and draw nothing but from the global generator. key: what it takes besides, first; where that or a
-    shape changes, it is recorded anew. The first `WARM` calls run as they are. Elsewhere, and where it cannot be
-    recorded, which is said once, all do.
+    shape changes, it is recorded anew. The first `WARM` calls run as they are. Elsewhere, with several ranks, and where
+    it cannot be recorded, which is said once, all do.
     """
 
     WARM = 3
 
     def __init__(self, function, device):
-        self.function, self.device, self.on = function, device, torch.device(device).type == "cuda"
+        self.function, self.device = function, device
+        self.on = torch.device(device).type == "cuda" and ranks.count() == 1
         self.key, self.calls, self.inputs, self.again = None, 0, (), None
 
     def __call__(self, key, *inputs):

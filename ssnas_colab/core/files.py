@@ -12,6 +12,7 @@ import io
 import os
 from pathlib import Path
 
+from . import ranks
 from .basics import UserError, printable, what_is
 
 # %% ../../nbs/core/05_files.ipynb #517409c0
@@ -75,6 +76,7 @@ class Files:
 
     before_write: a list of functions without arguments, called before each write and removal, which may refuse it with
     an exception; on_write: a list of functions that are told each name after it has been written or removed.
+    Of several ranks the first alone writes and asks; the others wait, and see what it wrote or the error that it met.
     """
 
     def __init__(self, path):
@@ -82,27 +84,39 @@ class Files:
 
     def write(self, name, data: bytes, *, verify=False):
         "Put `data` under `name`, whole or not at all; `UserError` where the disk does not take it."
-        self._ask()
-        try:
-            write_atomically(self.path / name, data, verify=verify)
-        except OSError as error:
-            raise UserError(
-                f"{self.path / name} could not be written ({error.strerror or error}): "
-                "make room or mend the disk and repeat the command; what was there before is kept"
-            ) from error
-        self.tell(name)
+
+        def act():
+            self._ask()
+            try:
+                write_atomically(self.path / name, data, verify=verify)
+            except OSError as error:
+                raise UserError(
+                    f"{self.path / name} could not be written ({error.strerror or error}): "
+                    "make room or mend the disk and repeat the command; what was there before is kept"
+                ) from error
+            self.tell(name)
+
+        ranks.by_first(act, after_all=True)
 
     def remove(self, name):
         "Remove the file `name`, if it is there."
-        if (self.path / name).exists():
-            self._ask()
-            (self.path / name).unlink(missing_ok=True)
-            self.tell(name)
+
+        def act():
+            if (self.path / name).exists():
+                self._ask()
+                (self.path / name).unlink(missing_ok=True)
+                self.tell(name)
+
+        ranks.by_first(act, after_all=True)
 
     def remove_leftovers(self):
         "Remove what interrupted writes have left; only for whoever is the only writer."
-        for path in self.path.rglob("*.partial"):
-            path.unlink(missing_ok=True)
+
+        def act():
+            for path in self.path.rglob("*.partial"):
+                path.unlink(missing_ok=True)
+
+        ranks.by_first(act, after_all=True)
 
     def tell(self, name):
         "Tell who listens that the file `name` has come, changed or gone."

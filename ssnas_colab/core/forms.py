@@ -77,7 +77,7 @@ FORMS = {
             "evaluation?": {"depth?": (int, None)} | _BUDGETS,
         },
         "created": float,
-        "machine?": ({"threads": int, "torch": str, "cpu": str, "gpu": _TEXT}, None),
+        "machine?": ({"threads": int, "torch": str, "cpu": str, "gpu": _TEXT, "ranks?": int}, None),
     },
     "data.json": _DATA,
     "search.json": {"depth?": int, "settings?": dict},

@@ -16,6 +16,7 @@ import random
 import sys
 import warnings
 
+from ..core import ranks
 from ..core.basics import UserError, load_named
 from .interrupts import Stopped
 
@@ -164,7 +165,7 @@ def callback_classes(log) -> list:
 def harmless(kind, what):
     "Context of what a callback of the class `kind` does: random numbers are put back, an exception becomes a warning."
     numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
-    with contextlib.ExitStack() as after:
+    with contextlib.ExitStack() as after, ranks.alone():
         after.callback(random.setstate, random.getstate())
         if numpy:
             after.callback(numpy.random.set_state, numpy.random.get_state())
@@ -214,18 +215,19 @@ def candidate_row(row) -> dict:
 def use_callbacks(run, log=None):
     """Context in which callbacks follow a `Run` and the runs inside it; log: see `callback_classes`.
 
-    They are made for `run`, and hear first of the stages that are over.
+    They are made for `run`, and hear first of the stages that are over. Of several ranks the first has them.
     """
     callbacks = []
-    for kind in callback_classes(log):
+    for kind in callback_classes(log) if ranks.rank() == 0 else ():
         with harmless(kind, "__init__"):
             callbacks.append(kind(run))
     token = _FOLLOWED.set((*_FOLLOWED.get(), *((run.path, one) for one in callbacks)))
     try:
-        for stage, rows in kept_rows(run) if callbacks else ():
-            for one in callbacks if rows else ():
-                _tell(one, "on_begin", stage, len(rows), rows)
-                _tell(one, "on_end", stage)
+        with ranks.alone():
+            for stage, rows in kept_rows(run) if callbacks else ():
+                for one in callbacks if rows else ():
+                    _tell(one, "on_begin", stage, len(rows), rows)
+                    _tell(one, "on_end", stage)
         yield
     finally:
         _FOLLOWED.reset(token)

@@ -16,6 +16,7 @@ import time
 import warnings
 from pathlib import Path
 
+from ..core import ranks
 from ..core.basics import UserError
 
 # %% ../../nbs/experiment/01_checkpoints.ipynb #cc653dbb
@@ -68,28 +69,39 @@ class Checkpoints:
         """Store `state` for `stage` as reached before step `step` of epoch `epoch`; read back before it counts.
 
         state: tensors, numbers, text, lists and dicts; facts: what a status should know, a dict for JSON. The newest
-        two are kept. `UserError` where the disk does not keep what was written; the ones before are then untouched.
+        two are kept. `UserError` where the disk does not keep what was written; the ones before are then untouched. Of
+        several ranks the first one's state is stored.
         """
+        name = ranks.by_first(lambda: self._save(stage, state, epoch, step, facts or {}), after_all=True)
+        return self._folder(stage) / name
+
+    def _save(self, stage, state, epoch, step, facts):
         before, entries, begin = self._names(stage), self.entries(stage), time.perf_counter()
         used = [*(one["name"] for one in entries), *self._names(stage, ".pt", ".damaged", ".newer")]
         name = f"{1 + max((int(one[:6]) for one in used), default=0):06d}.pt"
-        data = pack({"stage": stage, "epoch": epoch, "step": step, "state": state, "facts": facts or {}})
+        data = pack({"stage": stage, "epoch": epoch, "step": step, "state": state, "facts": facts})
         self.files.write(f"checkpoints/{stage}/{name}", data, verify=True)
         entry = {
             "name": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "epoch": epoch, "step": step,
-            "at": time.time(), "seconds": round(time.perf_counter() - begin, 4), "facts": facts or {},
+            "at": time.time(), "seconds": round(time.perf_counter() - begin, 4), "facts": facts,
         }  # fmt: skip
         self._write_manifest(stage, [*(one for one in entries if one["name"] in before[-1:]), entry])
         for old in before[:-1]:
             self.files.remove(f"checkpoints/{stage}/{old}")
-        return self._folder(stage) / name
+        return name
 
     def load(self, stage):
         """The newest whole checkpoint of `stage` as a dict (stage, epoch, step, state), None where none was written.
 
         Damaged, missing and newer ones are passed over with a warning. `UserError` where there were checkpoints and
-        none is whole; nothing is changed then.
+        none is whole; nothing is changed then. Ranks get what the first one reads.
         """
+        read = []
+        data = ranks.by_first(lambda: self._newest(stage, read), after_all=True)
+        return read[0] if read else data and unpack(data)
+
+    def _newest(self, stage, read):
+        "The bytes of the newest whole checkpoint, which is put into `read`, or None; others are set aside."
         names, known, bad = self._names(stage), {one["name"]: one["sha256"] for one in self.entries(stage)}, {}
         lost = [name for name in known if name not in names]
         for name in reversed(names):
@@ -112,17 +124,21 @@ class Checkpoints:
             )
         for one in lost:
             if one[:6] > name[:6]:
-                warnings.warn(f"{one} of {stage} is missing; {name} is used", stacklevel=2)
+                warnings.warn(f"{one} of {stage} is missing; {name} is used", stacklevel=5)
         for one, error in bad.items():
             path = self._folder(stage) / one
             aside = path.with_suffix(".newer" if isinstance(error, NewerFormat) else ".damaged")
             os.replace(path, aside)
             self.files.tell(f"checkpoints/{stage}/{one}")
-            warnings.warn(f"{error}; set aside as {aside.name}, the one before is used", stacklevel=2)
-        return found
+            warnings.warn(f"{error}; set aside as {aside.name}, the one before is used", stacklevel=5)
+        read.append(found)
+        return data
 
     def drop(self, stage, keep=0):
         "Remove the checkpoints of a finished stage but the newest `keep`, and whatever was set aside."
+        ranks.by_first(lambda: self._drop(stage, keep), after_all=True)
+
+    def _drop(self, stage, keep):
         names = self._names(stage)
         kept = names[len(names) - keep :]
         going = [name for name in [*names, *self._names(stage, ".damaged", ".newer")] if name not in kept]

@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..core import ranks
 from ..core.basics import UserError, format_duration, format_size
 from .run import Run
 
@@ -55,7 +56,7 @@ class Forecast:
 
     def __init__(self, run):
         self.run, self.costs, self.facts = run, [], {}
-        with contextlib.suppress(UserError, TypeError, KeyError):
+        with ranks.alone(), contextlib.suppress(UserError, TypeError, KeyError):
             stored = run.load_json("forecast.json")
             self.costs, self.facts = [StageCost(**cost) for cost in stored["parts"]], stored
 
@@ -63,7 +64,8 @@ class Forecast:
         "Seconds that each stage still takes, by name; finished ones and `but` are left out."
         progress, measured, expected, left = {}, Counter(), Counter(), {}
         for cost in self.costs:
-            progress[cost] = _, steps, seconds = cost.progress(self.run)
+            with ranks.alone():
+                progress[cost] = _, steps, seconds = cost.progress(self.run)
             measured[cost.kind] += seconds
             expected[cost.kind] += cost.seconds * steps / max(cost.steps, 1)
         for cost, (share, _, seconds) in progress.items():
@@ -94,7 +96,9 @@ def foreseen(run, names, make_costs, device) -> Forecast:
     import torch
 
     facts = {"names": names, "device": str(device), "threads": torch.get_num_threads()}
-    if not facts.items() <= Forecast(run).facts.items():
+    facts |= {"ranks": ranks.count()} if ranks.count() > 1 else {}
+    known = Forecast(run).facts
+    if not ranks.told(facts.items() <= known.items() and facts.get("ranks") == known.get("ranks")):
         run.save_json("forecast.json", {**facts, "parts": [asdict(cost) for cost in make_costs()]})
     return Forecast(run)
 

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 
+from ..core import ranks
 from ..core.basics import UserError, format_duration
 
 # %% ../../nbs/experiment/03_interrupts.ipynb #76274f47
@@ -41,15 +42,23 @@ class Stopped(Exception):
     "Training has stopped between two steps because it was asked to; one sentence says why and how to go on."
 
 
+_SIGNALS = "it was interrupted", "the system asked it to end (SIGTERM)"
+
+
 class StopSignal:
-    "Whether to stop, and why. Made by `stopping`, asked by `fit` before each step."
+    """Whether to stop, and why. Made by `stopping`, asked by `fit` before each step.
+
+    Of several ranks each hears signals, and the first looks at the clock: when they ask for the `reason`, which all do
+    at the same step, all are told the same.
+    """
 
     def __init__(self, time_budget=None, outer=None):
         seconds = math.inf if time_budget is None else parse_duration(time_budget)
         self.budget, self.deadline = seconds, time.monotonic() + seconds
         if outer is not None and outer.deadline < self.deadline:
             self.budget, self.deadline = outer.budget, outer.deadline
-        self.signal, self._steps, self.worked = None, 0, False  # worked: whether a step was taken since it was made
+        self.signal = outer.signal if outer else None
+        self._steps, self.worked = 0, False  # worked: whether a step was taken since it was made
 
     def left(self) -> float:
         "Seconds of the budget that are left (infinite where there is none)."
@@ -57,7 +66,12 @@ class StopSignal:
 
     def reason(self, seconds=0.0):
         "Why not to begin what takes so many seconds, in words, or None."
-        if self.signal or 0 < self.left() >= seconds:
+        late = not 0 < self.left() >= seconds
+        if ranks.count() > 1:
+            mine = 2 + _SIGNALS.index(self.signal) if self.signal else late and ranks.rank() == 0
+            found = int(ranks.largest(mine))
+            self.signal, late = _SIGNALS[found - 2] if found > 1 else None, found == 1
+        if self.signal or not late:
             return self.signal
         return f"the time budget of {format_duration(self.budget)} is nearly used up"
 
@@ -87,10 +101,11 @@ class StopSignal:
 
     def heard(self, number, frame=None):
         "The signal handler."
-        if number == signal.SIGINT and (self.signal or not self._steps):
+        between = self._steps or not ranks.single()  # of several, none leaves before the others know
+        if number == signal.SIGINT and (self.signal or not between):
             raise KeyboardInterrupt
-        self.signal = "it was interrupted" if number == signal.SIGINT else "the system asked it to end (SIGTERM)"
-        if not self._steps:
+        self.signal = _SIGNALS[number != signal.SIGINT]
+        if not between:
             self.check("the next stage")
 
 # %% ../../nbs/experiment/03_interrupts.ipynb #c6972b48

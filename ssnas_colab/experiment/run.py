@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import __version__
+from ..core import ranks
 from ..core.basics import UserError, settings_diff
 from ..core.files import Files, figure_bytes
 from ..core.forms import read_form
@@ -28,12 +29,13 @@ _HALF_FORK = "fork.partial"  # what a fork is about to copy, until it has
 
 
 def machine_facts() -> dict:
-    "What the bits of a training depend on beside the settings: threads, torch, the processor's instructions, the GPU."
+    "What the bits of a training depend on beside the settings: threads, torch, the processor, the GPU, several ranks."
     import torch  # only here and below, so that a run's status is told at once
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     facts = {"threads": torch.get_num_threads(), "torch": torch.__version__}
-    return facts | {"cpu": torch.backends.cpu.get_cpu_capability(), "gpu": gpu}
+    facts |= {"cpu": torch.backends.cpu.get_cpu_capability(), "gpu": gpu}
+    return facts | ({"ranks": ranks.count()} if ranks.count() > 1 else {})
 
 
 class Run(Files):
@@ -69,6 +71,23 @@ class Run(Files):
     def check(cls, path, config=None, *, complete=None):
         "The run at `path` as `open` would give it, or None where `open` would make one; refuses as `open` does."
         path = Path(path)
+        stored = ranks.by_first(lambda: cls._stored(path, config))
+        if stored is None:
+            return None
+        run = cls(path, stored["config"], stored["created"], complete, stored.get("machine"))
+        if complete:
+            run.config = json.loads(json.dumps(complete(run.config)))
+        changed = [] if config is None else settings_diff(run.config, json.loads(json.dumps(config)))
+        if changed:
+            raise UserError(
+                f"The run at {path} was made with other settings ({'; '.join(changed)}): repeat the command it was "
+                "made with, or name another folder (with `--fork` it takes over what still holds); nothing was changed"
+            )
+        return run
+
+    @staticmethod
+    def _stored(path, config):
+        "What `run.json` says, None where there may be a run; `UserError` as `open`."
         if not (path / "run.json").is_file():
             if path.exists() and not path.is_dir():
                 raise UserError(f"{path} is a file, not a run folder: name another folder")
@@ -82,35 +101,28 @@ class Run(Files):
                 raise UserError(f"{path} holds other files and no run: name an empty or a new folder")
             return None
         try:
-            stored = read_form("run.json", (path / "run.json").read_bytes())
-            run = cls(path, stored["config"], stored["created"], complete, stored.get("machine"))
+            return read_form("run.json", (path / "run.json").read_bytes())
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{path / 'run.json'} is damaged: restore it or name another folder") from None
-        if complete:
-            run.config = json.loads(json.dumps(complete(run.config)))
-        changed = [] if config is None else settings_diff(run.config, json.loads(json.dumps(config)))
-        if changed:
-            raise UserError(
-                f"The run at {path} was made with other settings ({'; '.join(changed)}): repeat the command it was "
-                "made with, or name another folder (with `--fork` it takes over what still holds); nothing was changed"
-            )
-        return run
 
     @classmethod
     def _make(cls, path, config, complete=None, files=None, **more):
         "A new run, with copies of `files` (name to path) in it; `run.json` comes last, and until then it is no run."
-        run = cls(path, json.loads(json.dumps(config)), time.time(), complete, machine_facts())
-        for name in run.load_json(_HALF_FORK) if run.has(_HALF_FORK) else ():  # a fork was killed here
-            if (run.path / name).resolve().is_relative_to(run.path.resolve()):
-                run.remove(name)
-        if files:
-            run.save_json(_HALF_FORK, list(files))
-        for name, file in (files or {}).items():
-            run.write(name, file.read_bytes(), verify=True)
-        facts = {"config": run.config, "created": run.created, "version": __version__, "machine": run.machine}
-        run.save_json("run.json", facts | more)
-        run.remove(_HALF_FORK)
+        run = cls(path, json.loads(json.dumps(config)), ranks.told(time.time()), complete, ranks.told(machine_facts()))
+        ranks.by_first(lambda: run._fill(files, more), after_all=True)
         return run
+
+    def _fill(self, files, more):
+        for name in self.load_json(_HALF_FORK) if self.has(_HALF_FORK) else ():  # a fork was killed here
+            if (self.path / name).resolve().is_relative_to(self.path.resolve()):
+                self.remove(name)
+        if files:
+            self.save_json(_HALF_FORK, list(files))
+        for name, file in (files or {}).items():
+            self.write(name, file.read_bytes(), verify=True)
+        facts = {"config": self.config, "created": self.created, "version": __version__, "machine": self.machine}
+        self.save_json("run.json", facts | more)
+        self.remove(_HALF_FORK)
 
     @classmethod
     def fork(cls, path, new_path, config, keep=()) -> "Run":
@@ -147,8 +159,8 @@ class Run(Files):
         """Context in which this run is written to, with as many threads as it was begun with.
 
         First it removes what interrupted writes of earlier sessions left. A warning says where training will end with
-        other numbers all the same: with another torch, processor or GPU, or where the environment (OMP_NUM_THREADS,
-        MKL_NUM_THREADS), which the user sets, says another number of threads.
+        other numbers all the same: with another torch, processor, GPU or number of ranks, or where the environment
+        (OMP_NUM_THREADS, MKL_NUM_THREADS), which the user or `torchrun` sets, says another number of threads.
         """
         self.remove_leftovers()
         if self.machine is None:
@@ -160,7 +172,7 @@ class Run(Files):
         told = [name for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if name in os.environ]
         if not told:
             torch.set_num_threads(own)
-        if changed := settings_diff(self.machine, machine_facts()):
+        if changed := settings_diff({"ranks": 1, **self.machine}, {"ranks": 1, **machine_facts()}):
             advice = f"; without {told[0]} it goes on with threads: {own}" * (bool(told) and own != before)
             warnings.warn(
                 f"The run was begun with something else ({'; '.join(changed)}), so what it trains from here on ends "
@@ -175,7 +187,7 @@ class Run(Files):
 
     def has(self, name) -> bool:
         "Whether the run holds the file `name`."
-        return (self.path / name).is_file()
+        return ranks.by_first(lambda: (self.path / name).is_file())
 
     def save_json(self, name, value):
         "Store `value` as JSON under `name`."
@@ -205,11 +217,12 @@ class Run(Files):
 
     def save_figure(self, name, figure, dpi=110):
         "Store a matplotlib figure as the picture `name`, and close it."
-        self.write(name, figure_bytes(figure, Path(name).suffix, dpi))
+        painted = figure_bytes(figure, Path(name).suffix, dpi) if ranks.rank() == 0 else b""  # who writes, paints
+        self.write(name, painted)
 
     def _load(self, name, decode):
         try:
-            return decode((self.path / name).read_bytes())
+            return decode(ranks.by_first(lambda: (self.path / name).read_bytes()))
         except FileNotFoundError:
             raise UserError(f"The run at {self.path} has no {name} yet: run the stage that makes it first") from None
         except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:

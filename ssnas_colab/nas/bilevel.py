@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from ..config import SearchConfig
+from ..core import ranks
 from ..core.device import HeldImages, choose_engine, sent
 from ..core.seeding import derived_seed, epoch_order
-from ..data.augment import normalise, pixel_statistics, two_views
+from ..data.augment import draw_views, normalise, pixel_statistics, two_views
 from .relaxations import ReinforceEstimator, one_hot, sample_genotype, zero_one_loss
 from .supernet import Supernet
 from ..training.loop import Stateful, cosine, make_schedule, set_learning_rate
@@ -79,6 +80,7 @@ class Searcher:
         self.halves = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
         self.mean, self.std = pixel_statistics(images)
         self.schedule = make_schedule(len(self.halves[0]), config.batch_size, config.steps, least_epochs=20)
+        ranks.require_share(self.schedule.batch_size, "A batch of the search")
         torch.manual_seed(derived_seed(config.seed, "search", "weights at the start"))
         options = {name: getattr(config, name) for name in ("width", "depth", "nodes", "relaxation")}
         self.net = self.engine.to(Supernet(in_channels=images.shape[1], **options))
@@ -137,18 +139,21 @@ class Searcher:
         return held
 
     def batch(self, step_seed, half):
-        "Two views of this step's batch of a half (0: of the weights, 1: of the alphas), and its labels."
+        "Two views of the step's batch of a half (0: of the weights, 1: of the alphas), and labels: this rank's share."
         first = step_seed.step * self.schedule.batch_size
         chosen = self._held(half, step_seed.epoch)[1][first : first + self.schedule.batch_size]
-        draws = step_seed.generator(self.engine.device, f"views {half}")
-        views = two_views(self.images[chosen], self.config.policy, draws)
+        size, chosen = len(chosen), chosen[ranks.share(len(chosen))]
+        generator, images = step_seed.generator(self.engine.device, f"views {half}"), self.images[chosen]
+        draws = draw_views(images[:1].expand(size, -1, -1, -1), self.config.policy, generator)  # of the whole batch
+        views = two_views(images, self.config.policy, [ranks.rows(drawn, size) for drawn in draws])
         views = [self.engine.to(normalise(view, self.mean, self.std)) for view in views]
         return views, None if self.labels is None else self.labels[sent(chosen, self.engine.device)]
 
     def micro_batches(self, batch):
         "The batch in `accumulate` parts, each of at least two images; in more where memory ran out."
         views, labels = batch
-        count = max(1, min((self.config.accumulate or 1) * self.engine.parts, len(views[0]) // 2))
+        smallest = len(views[0]) if ranks.count() == 1 else self.schedule.batch_size // ranks.count()
+        count = max(1, min((self.config.accumulate or 1) * self.engine.parts, smallest // 2))
         cut = [torch.tensor_split(view, count) for view in views]
         return list(zip(zip(*cut), [None] * count if labels is None else torch.tensor_split(labels, count)))
 
@@ -197,6 +202,7 @@ class Searcher:
                     found.append(self.net(pixels, weights).float().cpu())
             found = cluster_images(torch.cat(found).numpy(), self.config.clusters, self.config.seed, epoch)
             clusters.append(torch.from_numpy(found))
+            ranks.copy_first(clusters[-1:])
         self.clusters.of = clusters
 
 # %% ../../nbs/nas/04_bilevel.ipynb #c01082d3
@@ -230,6 +236,7 @@ class GradientStep:
             zero_one = [torch.zeros_like(alpha) for alpha in alphas]
             if decides:
                 zero_one = torch.autograd.grad(zero_one_loss(net.weights()), alphas)
+        ranks.average(objective)
         ratio = zero_one_ramp(done, c.ratio_start, c.ratio_end, c.ratio) if decides else 0.0
         for alpha, gradient in zip(alphas, self.balancer.combine(objective, zero_one, ratio)):
             alpha.grad = gradient
@@ -265,6 +272,7 @@ class ReinforceStep:
                 weights = one_hot(genotype, nodes)
                 losses.append(searcher.engine.spared(lambda table=weights: searcher.mean_loss(batch, table)))
         losses = torch.stack(losses).double().cpu()  # the one wait: they decide what the GPU is asked for next
+        ranks.copy_first([losses])
         searcher.alpha_optimizer.zero_grad(set_to_none=True)
         if losses.isfinite().all():
             self.estimator(losses, [log_probability for _, log_probability in drawn]).backward()

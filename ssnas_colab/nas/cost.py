@@ -12,6 +12,7 @@ import time
 
 import torch
 
+from ..core import ranks
 from ..core.basics import format_duration
 from ..core.environment import free_memory
 from ..core.seeding import StepSeed
@@ -59,15 +60,19 @@ def step_bytes(searcher) -> tuple:
 def choose_micro_batches(searcher, free=None, reserve=0.25) -> int:
     """How many micro-batches a batch must be cut into for a step to fit into `free` bytes (None: what the device has).
 
-    `reserve`: the fraction of `free` that stays unused: the backward pass needs some more than what is kept.
+    `reserve`: the fraction of `free` that stays unused: the backward pass needs some more than what is kept. Of several
+    ranks each computes its share of a batch, those of one machine share its memory, and all cut as the one must that
+    has the least.
     """
     free = free_memory(searcher.engine.device) if free is None else free
-    fixed, slope = step_bytes(searcher)
+    if searcher.engine.device.type == "cpu":
+        free /= ranks.beside()
+    with ranks.alone():
+        fixed, slope = step_bytes(searcher)
     room = (1 - reserve) * free - fixed
-    size = searcher.schedule.batch_size
-    if not free or not slope or slope * size <= room:
-        return 1
-    return min(math.ceil(size / max(int(room // slope), 2)), size // 2)
+    size = math.ceil(searcher.schedule.batch_size / ranks.count())
+    enough = not free or not slope or slope * size <= room
+    return int(ranks.largest(1 if enough else min(math.ceil(size / max(int(room // slope), 2)), size // 2)))
 
 # %% ../../nbs/nas/07_cost.ipynb #d264a05e
 def estimate(images, config, labels=None, repeats=2, **classes) -> dict:
@@ -81,7 +86,8 @@ def estimate(images, config, labels=None, repeats=2, **classes) -> dict:
     schedule = searcher.schedule
     pieces = config.accumulate or choose_micro_batches(searcher)
     searcher.config = dataclasses.replace(config, accumulate=pieces)
-    fixed, slope = step_bytes(searcher)
+    with ranks.alone():
+        fixed, slope = step_bytes(searcher)
     synchronise = torch.cuda.synchronize if searcher.engine.device.type == "cuda" else lambda: None
 
     def seconds(done):
@@ -99,7 +105,7 @@ def estimate(images, config, labels=None, repeats=2, **classes) -> dict:
     return {
         "steps": schedule.steps, "epochs": schedule.epochs, "batch_size": schedule.batch_size,
         "accumulate": pieces, "seconds_per_step": each, "seconds": each * schedule.steps + watching,
-        "bytes": round(fixed + slope * math.ceil(schedule.batch_size / pieces)),
+        "bytes": round(fixed + slope * math.ceil(schedule.batch_size / pieces / ranks.count())),
         "free_bytes": free_memory(searcher.engine.device), "device": str(searcher.engine.device),
         "parameters": sum(p.numel() for p in searcher.net.weight_parameters()),
     }  # fmt: skip

@@ -11,6 +11,7 @@ import os
 import re
 from pathlib import Path
 
+from ..core import ranks
 from ..core.basics import UserError
 from ..core.environment import is_address, on_drive
 from ..experiment.interrupts import stopping
@@ -43,7 +44,8 @@ def session(path, time_budget=None, *, remote=None, say=print, **lock_options):
     A run on Google Drive, at an address (or with `remote`, its published place) is worked on in `local_folder`, brought
     there from the remote if that is newer, and published in the background; at the end it is said what is not. Nested
     sessions of the same run are one. time_budget: see `parse_duration`; lock_options: see `Lock`. `UserError` where
-    another session writes it; `Stopped` comes through when the time is up.
+    another session writes it; `Stopped` comes through when the time is up. Of several ranks the first has the session,
+    once all see its folder.
     """
     folder = local_folder(path) if remote is None else Path(path).absolute()
     remote = path if remote is None and (is_address(path) or on_drive(path)) else remote
@@ -53,6 +55,20 @@ def session(path, time_budget=None, *, remote=None, say=print, **lock_options):
         with stopping(time_budget):
             yield folder
         return
+    with contextlib.ExitStack() as ending:
+        opened = _opened(folder, remote, time_budget, say, lock_options)
+        ranks.by_first(lambda: str(ending.enter_context(opened)), after_all=True)
+        ranks.require_shared(folder)
+        if ranks.rank():
+            ending.enter_context(stopping(time_budget))
+            _CURRENT[folder] = [], None
+            ending.callback(_CURRENT.pop, folder, None)
+        yield folder
+
+
+@contextlib.contextmanager
+def _opened(folder, remote, time_budget, say, lock_options):
+    "Context in which this process has the run's lock and, where there is a remote, publishes to it."
     known, publisher = folder.exists(), None
     try:
         with contextlib.ExitStack() as ending:

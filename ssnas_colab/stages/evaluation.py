@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from ..config import evaluation_config
+from ..core import ranks
 from ..core.basics import Diverged, UserError, as_stored
 from ..core.device import choose_engine
 from ..core.seeding import derived_seed
@@ -53,7 +54,8 @@ def random_rivals(genotype, data, config, depth) -> dict:
     device, shape = choose_engine(config.device, config.precision).device, (data.channels, *data.size)
     space = StageSpace(Filled(data.num_classes, config.budgets, shape, depth=depth, device=device))
     proposals = draws(space, derived_seed(seed, "random genotype"), 0, count)
-    return {f"random_{i}": choose(one, space, config.budgets)[0] for i, one in enumerate(proposals)}
+    attempts = ranks.by_first(lambda: [choose(one, space, config.budgets)[2] for one in proposals])
+    return {f"random_{i}": one.make(attempt) for i, (one, attempt) in enumerate(zip(proposals, attempts, strict=True))}
 
 
 def compared(genotype, data, config, depth, widths=None) -> dict:
@@ -161,7 +163,7 @@ def _train_and_test(name, make, data, run, config, quiet, rate):
     chosen = rows[best] if best is not None else max(rows, key=lambda row: chosen_by(row, data.task))
     scores = trainer.scores("test")
     found |= {
-        "latency_ms": round(latency(net, shape, trainer.engine.device), 3),
+        "latency_ms": ranks.by_first(lambda: round(latency(net, shape, trainer.engine.device), 3)),
         "seconds": round(sum(run.facts(stage).get("seconds", 0.0) for stage in stages), 2),
         "best_epoch": None if best is None else best + 1, "finetune_rate": trainer.rate if trainer.best else None,
         "validation": {key: chosen[key] for key in ("balanced_accuracy", "macro_auc")},
@@ -242,7 +244,8 @@ def _widths(run, genotype, data, config, depth) -> dict:
         rows = run.load_json("search.json").get("candidates", [])
         taken = [row for row in rows if row["number"] == run.facts("derivation").get("pick") and "width" in row]
         made = compared(genotype, data, config, depth, {"searched": taken[0]["width"]} if taken else {})
-        run.save_json("widths.json", {n: make().width for n, make in made.items() if family_of(n) == "searched"})
+        made = {name: make for name, make in made.items() if family_of(name) == "searched"}
+        run.save_json("widths.json", ranks.by_first(lambda: {name: make().width for name, make in made.items()}))
     return run.load_json("widths.json")
 
 
@@ -261,7 +264,7 @@ def evaluate_seed(data, run, config, quiet=False) -> dict:
             stop.worked = True
     if not run.finished("evaluation"):
         run.finish("evaluation", seconds=round(sum(model["seconds"] for model in models.values()), 2))
-    return assemble_report(run, data, config, models)
+    return ranks.by_first(lambda: assemble_report(run, data, config, models))
 
 # %% ../../nbs/04_evaluation.ipynb #f506c197
 #@title Defines seed_run
@@ -332,8 +335,13 @@ def evaluate(data, run: Run, config=None, *, seeds: int = 1, quiet: bool = False
         made = [dataclasses.replace(config, seed=config.seed + extra) for extra in range(seeds)]
         with use_forecast(_forecast(data, runs, config, quiet)):
             reports = [evaluate_seed(data, *pair, quiet) for pair in zip(runs, made, strict=True)]
-        report = aggregate(reports) if seeds > 1 else reports[0]
-        report["searched_once"] = any(other.has("searched_once.json") for other in runs)
-        report["differences"] = differences(data, runs, list(report["models"]))
-        write_report(run, data, report, config)
+        return ranks.by_first(lambda: _report(data, runs, reports, config), after_all=True)
+
+
+def _report(data, runs, reports, config):
+    "The report over all seeds, written into the first run."
+    report = aggregate(reports) if len(reports) > 1 else reports[0]
+    report["searched_once"] = any(other.has("searched_once.json") for other in runs)
+    report["differences"] = differences(data, runs, list(report["models"]))
+    write_report(runs[0], data, report, config)
     return report

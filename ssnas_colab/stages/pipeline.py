@@ -9,14 +9,17 @@ __all__ = ['read_images', 'open_with_data', 'fork_run', 'run_pipeline', 'known_r
 # %% ../../nbs/06_pipeline.ipynb #83bf48c0
 #@title Imports
 import dataclasses
+import json
 import math
 from functools import partial
 from pathlib import Path
 
 from ..config import check_task, complete, default_path, evaluation_config, pipeline_config, search_config
+from ..core import ranks
 from ..core.basics import UserError, format_duration
 from ..core.device import choose_engine
 from ..core.environment import free_memory, is_address
+from ..core.seeding import derived_seed
 from ..data.summary import require_same_images
 from ..experiment.callbacks import callback_classes, use_callbacks
 from ..experiment.forecast import Forecast, StageCost, foreseen, print_forecast, use_forecast
@@ -51,18 +54,33 @@ def open_with_data(data, path, config, **places):
     where the run was made with other settings or other images; a new folder is made only after the images were read.
     """
     path = Path(path)
-    if path.exists():
+    if ranks.told(path.exists()):
         Run.check(path, config, complete=complete)
-    choose_engine(config["search"]["device"])
+    device, read = choose_engine(config["search"]["device"]).device, []
     evaluation = evaluation_config(config["evaluation"])
     require_controls(evaluation.controls, evaluation.control_size)
-    data = read_images(data, config, cache=path.with_name(path.name + ".images"), **places)
+    cache = path.with_name(path.name + ".images")
+    ranks.together(lambda: read.append(read_images(data, config, cache=cache, **places)), in_turn=True)
+    [data] = read
+    if ranks.count() > 1:
+        _require_one_run(data, config, evaluation, device)
     check_task(evaluation, data.task)
     read_prevalence(evaluation.prevalence, data.task, data.class_names)
     run = guard(Run.open(path, config, complete=complete))
     with run.writing():
         data_stage(data, run)
     return run, data
+
+
+def _require_one_run(data, config, evaluation, device):
+    "`UserError` where the ranks are not about to do the same, or are too many for a batch."
+    settings = f"{derived_seed(json.dumps(config, sort_keys=True, default=str)):x}"
+    ranks.require_same({"images": data.fingerprint(), "settings": settings, "devices": device.type})
+    images = len(data.images["train"])
+    if not config["search"]["strategy"]:
+        ranks.require_share(min(config["search"]["batch_size"], images // 2), "A batch of the search")
+    if data.task != "unlabelled":
+        ranks.require_share(min(evaluation.batch_size, len(data.labelled())), "A batch of the evaluation")
 
 # %% ../../nbs/06_pipeline.ipynb #b5d47695
 #@title Defines fork_run
@@ -120,7 +138,7 @@ def run_pipeline(
     known = known_report(path, config, seeds, data, **places)
     if known and not log:
         return known
-    if path.exists():
+    if ranks.told(path.exists()):
         Run.check(path, config, complete=complete)
     with session(place, time_budget) as folder:
         run, data = open_with_data(data, folder, config, **places)
@@ -134,6 +152,10 @@ def known_report(path, config, seeds, data, **places):
     `UserError` where the run is of other images than `data`. Names, sizes and times of files are looked at; where these
     differ, or the run knows none (one that version 0.2 or an earlier one made), the images are read and compared.
     """
+    return ranks.by_first(lambda: _known_report(path, config, seeds, data, places))
+
+
+def _known_report(path, config, seeds, data, places):
     if not (path / "report.json").is_file():
         return None
     run = Run.open(path, config, complete=complete)

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from ..config import DEFAULT_SCORE, evaluation_config, search_config
+from ..core import ranks
 from ..core.basics import UserError, format_duration, load_named
 from ..core.device import choose_engine
 from ..core.seeding import StepSeed, derived_seed
@@ -85,7 +86,7 @@ def epoch_metrics(searcher, genotype, own=None) -> dict:
         features = [net(view, one_hot(genotype, nodes, searcher.engine.device)) for view in views]
         derived = searcher.objective(*features, labels).item()
         own = searcher.loss((views, labels), weights).item() if own is None else own
-        rank = monitor.effective_rank(searcher.objective.embed(features[0]).float())
+        rank = monitor.effective_rank(ranks.whole(searcher.objective.embed(features[0])).float())
     if net.relaxation.needs_zero_one_loss:
         decided, kind = monitor.decided_share(weights), "sigmoid"
     else:
@@ -114,7 +115,8 @@ def _rules(config, epochs):
 def after_epoch(searcher, run, history, rules, epoch, row):
     "What happens after an epoch: figures, rules, alphas on disk. Returns what to add to the epoch's row."
     genotype = current_genotype(searcher.net)
-    found = epoch_metrics(searcher, genotype, row["alpha_loss"] if searcher.config.relaxation == "sampled" else None)
+    own = row["alpha_loss"] if searcher.config.relaxation == "sampled" else None
+    found = ranks.told(epoch_metrics(searcher, genotype, own))
     if searcher.net.relaxation.needs_zero_one_loss:
         found["zero_one"] = zero_one_loss(searcher.net.weights()).item()
     seen = {**row, **found, "genotype": str(genotype)}
@@ -355,8 +357,10 @@ def _search_candidates(data, run, config, budgets, quiet):
         config.strategy, space, score, run, candidates=config.candidates, steps=config.score_steps, seed=config.seed,
         processes=_processes(config, score.filled.device), budgets=budgets, quiet=quiet,
     )  # fmt: skip
-    names = [one for kind in ("candidates", "finalists") for one in sorted((run.path / kind).glob("*.json"))]
-    told = [run.load_json(one.relative_to(run.path).as_posix()) for one in names]
+    told = ranks.by_first(lambda: [
+        run.load_json(one.relative_to(run.path).as_posix())
+        for kind in ("candidates", "finalists") for one in sorted((run.path / kind).glob("*.json"))
+    ])  # fmt: skip
     seconds = round(sum(one["seconds"] for one in told), 2)
     found |= {name: getattr(config, name) for name in ("space", "strategy", "depth", "nodes")}
     found["score"] = score.score

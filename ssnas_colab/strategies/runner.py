@@ -23,6 +23,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import torch
 
+from ..core import ranks
 from ..core.basics import Diverged, UserError, load_named
 from ..core.seeding import derived_seed
 from ..experiment.callbacks import candidate_row, tell_callbacks
@@ -117,6 +118,7 @@ class Scorer:
 
     score: see `run_search`; tell: called with each `Candidate` scored in this session. So the numbers depend neither on
     processes and threads nor on kills; what was scored already (genotype, width, steps, seed) is not scored again.
+    Several ranks share the candidates, one each at a time, and none has processes besides: so the bits are the same.
     """
 
     def __init__(self, score, run, stop, processes=1, tell=lambda one: None):
@@ -124,6 +126,8 @@ class Scorer:
             raise UserError("A score made in a notebook cannot be used by several processes: put it into a module")
         self.score, self.run, self.stop, self.tell = score, run, stop, tell
         self.processes, self.pool, self.names, self.longest = processes, None, {}, 0.0
+        if ranks.count() > 1:
+            self.processes = 1
 
     def __enter__(self):
         self.threads = torch.get_num_threads()
@@ -159,6 +163,8 @@ class Scorer:
 
     def work(self, waiting):
         "Score all that are `waiting`, the last first."
+        if ranks.count() > 1:
+            return self.work_together(waiting)
         running = {}
         while waiting or running:
             while waiting and len(running) < self.processes and not self.stop.reason(self.longest):
@@ -172,10 +178,26 @@ class Scorer:
                 (name, key, candidate), began = running.pop(one)
                 found = one.result() if one else _told(candidate, self.score)
                 took = time.monotonic() - began
-                facts = {"of": key, "steps": candidate.steps, "seconds": round(took, 3)}
-                self.run.save_json(name, facts | finite(found))
-                self.longest, self.stop.worked = max(self.longest, took), True
-                self.tell(self.load(name, key, candidate))
+                self.keep(name, key, candidate, found, took)
+
+    def work_together(self, waiting):
+        "The same by several ranks: in every round each scores one, and the first one writes them down."
+        def score(candidate):
+            began = time.monotonic()
+            return [finite(_told(candidate, self.score)), time.monotonic() - began]
+
+        while waiting:
+            self.stop.check("the next candidate", self.longest)
+            jobs = [waiting.pop() for _ in range(min(ranks.count(), len(waiting)))]
+            mine = [job[2] for job in jobs][ranks.rank() : ranks.rank() + 1]
+            for job, found in zip(jobs, ranks.together(lambda mine=mine: [score(one) for one in mine])):
+                self.keep(*job, *found[0])
+
+    def keep(self, name, key, candidate, found, took):
+        "Write down what a candidate scored, and tell of it."
+        self.run.save_json(name, {"of": key, "steps": candidate.steps, "seconds": round(took, 3)} | finite(found))
+        self.longest, self.stop.worked = max(self.longest, took), True
+        self.tell(self.load(name, key, candidate))
 
     def load(self, name, key, candidate):
         "The candidate with the score that the run holds; `UserError` where that is one of another search."
@@ -381,8 +403,8 @@ def _proposed(batch, space, budgets, run, history, steps, seed):
     "(file, `Candidate` without a score) of each proposal; what was chosen once, and measured for it, stays."
     name = f"proposals/{len(history)}.json"
     if not run.has(name):
-        chosen = [choose(one, space, budgets) for one in batch]
-        run.save_json(name, [{"attempt": attempt, "sizes": sizes} for _, sizes, attempt in chosen])
+        chosen = ranks.by_first(lambda: [choose(one, space, budgets)[1:] for one in batch])
+        run.save_json(name, [{"attempt": attempt, "sizes": sizes} for sizes, attempt in chosen])
     found, stored = [], run.load_json(name)
     if len(stored) != len(batch):
         raise UserError(f"{run.path / name} is of another search: name another folder, or remove it")

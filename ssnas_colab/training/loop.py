@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from tqdm.auto import tqdm
 
+from ..core import ranks
 from ..core.basics import Diverged, format_duration
 from ..core.seeding import StepSeed, derived_seed
 from ..experiment.callbacks import tell_callbacks
@@ -165,6 +166,8 @@ class Fit:
     def save(self):
         "Write a checkpoint of this very step boundary, unless a number in it is not finite: the last good one stays."
         self.look()
+        modules = [member for member in self.state.values() if isinstance(member, torch.nn.Module)]
+        ranks.copy_first([tensor for module in modules for tensor in module.buffers()])
         if not self.sound():
             if not self.guard:
                 self.diverge("a weight")
@@ -205,6 +208,7 @@ class Fit:
         "Add the values of the steps since the last look to the sums; without a guard all of them must be finite."
         steps, self.unseen = self.unseen, []
         columns = {name: _numbers([values[name] for values in steps]) for name in (steps[0] if steps else ())}
+        columns = ranks.told(columns)
         for number in range(len(steps)):
             for name, values in columns.items():
                 value = values[number]
@@ -215,7 +219,7 @@ class Fit:
     def sound(self):
         "Whether no number of the state is infinite or nan: looked at once at a step boundary, whoever asks."
         if self.looked[0] != self.done:
-            self.looked = self.done, _all_finite(self.snapshot())
+            self.looked = self.done, not ranks.largest(not _all_finite(self.snapshot()))
         return self.looked[1]
 
     def keep(self):
@@ -295,6 +299,7 @@ def fit(
     session ended before the next checkpoint; with a sentence as "stopped" among them, training ends there. `describe()`
     gives text for the progress bar. `guard`: a `Divergence`, which may send training back to the beginning of an epoch.
     `engine`: the `Engine` that the step uses; its gradient scaler, where it has one, becomes the state's "scaler".
+    Of several ranks (see `core.ranks`) each takes the steps; when to write, to stop and to go back is decided for all.
     `Diverged` where a value or the state is no longer finite, and the guard has no retry left: the last good checkpoint
     stays; lower: what would have helped, for that sentence. `Stopped` where it was asked to stop, by a time budget or a
     signal (see `stopping`): the checkpoint is then written.
@@ -317,6 +322,7 @@ def _take_steps(training, step, on_epoch, describe, quiet):
     "Take steps until all are done, or a `Stopped` says why they are not."
     total = training.epochs * training.steps_per_epoch
     lively = sys.stderr.isatty() or "ipykernel" in sys.modules  # a terminal or a notebook: it can show a bar
+    quiet = quiet or ranks.rank() > 0
     options = {"unit": "step", "mininterval": 1, "dynamic_ncols": True, "disable": quiet or not lively}
     bar = tqdm(total=total, initial=training.done, desc=training.stage, **options)
     with bar, stopping() as stop, stop.between_steps():
@@ -332,7 +338,7 @@ def _take_steps(training, step, on_epoch, describe, quiet):
             bar.update(training.done - bar.n)
             if training.step == 0 and training.history:
                 _tell(training, bar, describe, quiet or lively)
-            if training.clock.due(CHECKPOINT_SECONDS) or training.over:
+            if ranks.told(training.clock.due(CHECKPOINT_SECONDS)) or training.over:
                 training.save()
 
 

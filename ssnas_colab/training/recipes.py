@@ -17,6 +17,7 @@ import time
 import numpy as np
 import torch
 
+from ..core import ranks
 from ..core.basics import Diverged
 from ..core.device import HeldImages, Replayed, choose_engine, sent
 from ..core.seeding import derived_seed, epoch_order
@@ -29,7 +30,7 @@ from .class_losses import CosineLinear, adjust_logits, choose_tau, class_loss, p
 from .loop import Best, cosine, fit, make_schedule, set_learning_rate
 from .metrics import report_metrics
 from .samplers import sampled_order
-from .ssl_losses import Projector, barlow_twins_loss
+from .ssl_losses import Projector, barlow_twins_loss, of_all
 
 # %% ../../nbs/training/06_recipes.ipynb #2204e1ac
 def chosen_by(scores, task) -> float:
@@ -91,7 +92,8 @@ class Trainer:
     name: of the network, by which the run knows it; make: a function that makes it; data: an `ImageData`; experiment:
     the `Run` that keeps what is reached; config: an `EvaluationConfig`; rate: the peak learning rate with the labels
     (None: the settings'; another one has stages of its own in the run, but for pretraining, which is shared). After
-    `run`, `scores` and `metrics` are those of the trained classifier.
+    `run`, `scores` and `metrics` are those of the trained classifier. Of several ranks each trains on its share of
+    every batch (batch norm is over the whole batch on CUDA, over the share on a CPU), and judges its share of a split.
     """
 
     def __init__(self, name, make, data, experiment, config, quiet=False, rate=None):
@@ -103,7 +105,7 @@ class Trainer:
         self.engine = choose_engine(config.device, config.precision, depthwise=depthwise)
         if config.loss == "ldam":  # its margins are cosines
             net.classifier = CosineLinear(net.classifier.in_features, net.classifier.out_features)
-        self.net = self.engine.to(net)
+        self.net = self.placed(net)
         self.images = {s: HeldImages(x, self.engine.device) for s, x in data.images.items()}
         self.labels = {s: torch.from_numpy(y).to(self.engine.device) for s, y in data.labels.items()}
         self.known = data.labelled()  # positions of the training images that have a label
@@ -117,6 +119,12 @@ class Trainer:
         'Go through the recipe of the settings; the histories of its stages by name ("pretraining", ...).'
         return RECIPE_FUNCTIONS[self.config.recipe](self)
 
+    def placed(self, module):
+        "The module on the device, where several ranks have one statistic of each batch in common if it is a GPU."
+        if ranks.count() > 1 and self.engine.device.type == "cuda":
+            module = torch.nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return self.engine.to(module)
+
     def inputs(self, images):
         "Images as the network wants them: normalised, on the device, in its layout."
         return self.engine.to(normalise(images, self.data.mean, self.data.std))
@@ -129,10 +137,12 @@ class Trainer:
         half precision can tell. `Diverged` where one is not finite.
         """
         self.net.eval()
-        found = []
-        for places in torch.from_numpy(self.data.labelled(split)).split(512):
-            found.append(function(self.inputs(self.images[split][self.at(split, places)])).cpu())
-        found = torch.cat(found)
+        ranks.copy_first([*self.net.buffers()])  # statistics of batch norm
+        found, places = [], torch.from_numpy(self.data.labelled(split))
+        shared = len(places) >= ranks.count()
+        for part in (places[ranks.share(len(places))] if shared else places).split(512):
+            found.append(function(self.inputs(self.images[split][self.at(split, part)])).cpu())
+        found = ranks.whole(torch.cat(found)) if shared else torch.cat(found)
         if not found.isfinite().all():
             raise Diverged(
                 f"{self.name} diverged {self.reached}: what it says of the {split} images is not finite: lower "
@@ -176,11 +186,12 @@ class Trainer:
         """Train all of `modules` with AdamW by the loss `cost(late, images, *more)`; returns the history.
 
         stage: which of `schedules`; modules: by name; draw: what gives the tensors `more`, all that differs from step
-        to step: called with the images of the batch, their positions, and a generator; peak, decay: the highest
+        to step: called with a tensor of the batch's shape, positions, and a generator; peak, decay: the highest
         learning rate and the weight decay; best: a `Best`, which is offered the validation of each epoch; frozen: all
         batch norm stays as it is; turn: from which fraction of the steps on `late` is true.
         """
         schedule = schedules(self.config, len(self.images["train"]), len(self.known))[stage]
+        ranks.require_share(schedule.batch_size, f"A batch of the stage {stage}")
         weights = [weight for module in modules.values() for weight in module.parameters()]
         optimizer = self.engine.optimizer(torch.optim.AdamW, weights, peak, weight_decay=decay)
         batch = self.batches(stage, sampler, schedule.batch_size)
@@ -206,16 +217,21 @@ class Trainer:
             set_learning_rate(optimizer, cosine(done, peak, warmup=0.05))
             self.net.train(not frozen)
             chosen, device = batch(moment), self.engine.device
-            images = self.images["train"][chosen]
-            inputs = images, *draw(images, sent(chosen, device), moment.generator(device))
+            size = len(chosen)
+            images = self.images["train"][chosen[ranks.share(size)]]
+            drawn = draw(images[:1].expand(size, -1, -1, -1), sent(chosen, device), moment.generator(device))
+            inputs = images, *(ranks.rows(tensor, size) for tensor in drawn)
+            if ranks.rank():  # dropout differs from rank to rank
+                torch.manual_seed(derived_seed(moment, "rank", ranks.rank()))
             loss = self.engine.spared(lambda: repeated((done >= turn, self.engine.parts), *inputs))
             self.engine.apply(optimizer, clip=5.0)
             return {"loss": loss}
 
         def validate(epoch, row):
-            scores = self.metrics("val")
-            best.update(chosen_by(scores, self.data.task), epoch)
-            return {"balanced_accuracy": scores["balanced_accuracy"], "macro_auc": scores["macro_auc"]}
+            found = self.metrics("val")
+            found = ranks.told({name: found[name] for name in ("balanced_accuracy", "macro_auc")})
+            best.update(chosen_by(found, self.data.task), epoch)
+            return found
 
         state = {**modules, "optimizer": optimizer, **({"best": best} if best else {})}
         place = stage_name(stage, self.name, self.config, self.rate)
@@ -232,7 +248,7 @@ def pretrain(trainer) -> list:
     if not config.pretrain_steps:
         return []
     torch.manual_seed(derived_seed(config.seed, trainer.name, "projector"))
-    head = trainer.engine.to(Projector(net.feature_width, config.embedding))
+    head = trainer.placed(Projector(net.feature_width, config.embedding))
 
     def draw(images, chosen, generator):
         return draw_views(images, trainer.policy, generator)
@@ -240,7 +256,7 @@ def pretrain(trainer) -> list:
     def cost(late, images, *drawn):
         views = two_views(images, trainer.policy, drawn)
         z1, z2 = (head(net.features(trainer.inputs(view))) for view in views)
-        return barlow_twins_loss(z1, z2, config.lambda_) / head.width
+        return barlow_twins_loss(*of_all(z1, z2), config.lambda_) / head.width
 
     modules, rates = {"net": net, "head": head}, (config.pretrain_rate, config.pretrain_decay)
     return trainer.train("pretrain", modules, draw, cost, *rates)
@@ -271,7 +287,7 @@ def learn(trainer, stage, loss, sampler, frozen=False) -> list:
             logits = net.classifier(features)
         else:
             logits = net(trainer.inputs(seen))
-        return by_class.at(float(late))(logits, labels)
+        return by_class.at(float(late))(ranks.whole(logits), ranks.whole(labels))
 
     rates = trainer.rate, config.finetune_decay
     how = {"sampler": sampler, "frozen": frozen, "best": trainer.best, "turn": by_class.deferred}
@@ -447,7 +463,7 @@ def network_parts(made, data, config) -> list:
                 if stage != "pretrain":
                     seen += schedule.epochs * checks["val"] + checks["test"]
                 places = dict.fromkeys(stage_name(stage, name, config, rate) for rate in finetune_rates(config))
-                parts += [StageCost(place, schedule.steps, each * seen) for place in places]
+                parts += [StageCost(place, schedule.steps, each * seen / ranks.count()) for place in places]
             if way_of(name) == "probe":
                 seen = count / 3 + 4 * checks["val"] + checks["test"]
                 parts.append(StageCost(f"probe/{name}", math.ceil(count / config.batch_size), each * seen))
