@@ -72,7 +72,8 @@ def _costs(run, config, models) -> dict:
     """Seconds of what an evaluated run has cost.
 
     search: of all that it tried; rates: of training at rates that were not taken; training: of all networks at those
-    that were; others: of both, all but the searched network's.
+    that were; others: of both, all but the searched network's, which a teacher taught or not; taught: those of the
+    searched network with its teacher, who was trained before.
     """
     rates = 0.0
     for name, model in models.items():
@@ -82,7 +83,9 @@ def _costs(run, config, models) -> dict:
             rates += sum(run.facts(place).get("seconds", 0.0) for place in places)
     every = sum(model["seconds"] for model in models.values())
     found = {"search": run.facts("search").get("seconds", 0.0), "rates": rates, "training": every - rates}
-    found["others"] = sum(model["seconds"] for name, model in models.items() if name != "searched")
+    taught = [model["seconds"] for model in models.values() if model.get("teacher")]
+    found["others"] = every - models["searched"]["seconds"] - sum(taught)
+    found |= {"taught": sum(taught)} if taught else {}
     return {name: round(seconds, 2) for name, seconds in found.items()}
 
 
@@ -138,28 +141,29 @@ def _corrected(found) -> dict:
     return found
 
 
-def differences(data, runs, names) -> dict:
-    """The searched network's advantage over each other: metric, difference, low, high, seeds, p, p_corrected, by name.
+def differences(data, runs, names, own="searched") -> dict:
+    """The advantage of the network `own` over each other of `names`, by name.
 
-    runs: one for each seed; names: of the models. Paired by seed and image; "random": against all random genotypes,
-    which single ones are not tested beside. Balanced accuracy, with p by the paired bootstrap, or, for multi-label
-    data, macro AUC, with p by DeLong; corrected by Holm. For classes also `auc`, the same of the macro AUC (of two
-    classes of the one that is asked for). Without an interval where a class has a single test image: drawing it again
-    and again tells nothing of others; and without `auc` where an earlier version trained a network and kept no scores.
+    Each has metric, difference, low, high, seeds, p and p_corrected. runs: one for each seed; names: of the models.
+    Paired by seed and image; "random": against all random genotypes, which single ones are not tested beside.
+    Balanced accuracy, with p by the paired bootstrap, or, for multi-label data, macro AUC, with p by DeLong;
+    corrected by Holm. For classes also `auc`, the same of the macro AUC (of two classes of the one that is asked
+    for). Without an interval where a class has a single test image: drawing it again and again tells nothing of
+    others; and without `auc` where an earlier version trained a network and kept no scores.
     """
     metric, found = deciding({"data": {"task": data.task}})[0], {}
     how = {"metric": macro_auc, "resamples": 200} if metric == "macro_auc" else {}
     known = [name for name in names if all(run.has(f"models/{name}.npz") for run in runs)]
-    if "searched" not in known:
+    if own not in known:
         return {}
     kept = {name: [run.load_arrays(f"models/{name}.npz") for run in runs] for name in known}
     answers = {name: [arrays["answers"] for arrays in of] for name, of in kept.items()}
     scores = {name: [arrays["test"] for arrays in of] for name, of in kept.items() if all("test" in a for a in of)}
 
     def paired(by_name):
-        if "searched" not in by_name:
+        if own not in by_name:
             return {}
-        searched, others = by_name["searched"], {n: other for n, other in by_name.items() if n != "searched"}
+        searched, others = by_name[own], {n: other for n, other in by_name.items() if n != own}
         drawn = [other for name, other in others.items() if name.startswith("random_")]
         pairs = {name: (searched, other) for name, other in others.items()}
         return pairs | ({"random": (searched * len(drawn), sum(drawn, []))} if drawn else {})
@@ -182,6 +186,8 @@ def differences(data, runs, names) -> dict:
 def models_table(report) -> tuple:
     """(head, rows): a row a model as text, the best value of a column as `verdict.Best`; last the floor.
 
+    A network that another one taught went another way than all others: its values are never the best.
+
     The measure that decides comes first, with its interval over the test images, or its standard deviation over seeds;
     then what the classes with few images got, what a network costs, and the other metrics.
     """
@@ -192,7 +198,10 @@ def models_table(report) -> tuple:
     kept = [k for k in kept if multiple or k != "mean_average_precision"]
     metrics = {}
     for key in kept:
-        values = [None if m.get(key) is None or key in m.get("counted", {}) else round(m[key], 3) for m in models]
+        values = [
+            None if m.get(key) is None or key in m.get("counted", {}) or m.get("teacher") else round(m[key], 3)
+            for m in models
+        ]
         texts = [words.with_interval(key, m) for m in models]
         metrics[key] = mark_best(texts, values, least=key == "expected_calibration_error")
     costs = {"MACs (M)": [f"{m['macs'] / 1e6:.2f}" for m in models]}
@@ -200,7 +209,8 @@ def models_table(report) -> tuple:
     if any(m.get("latency_ms") is not None for m in models):
         costs["latency (ms)"] = ["–" if m.get("latency_ms") is None else f"{m['latency_ms']:.1f}" for m in models]
     for name, texts in costs.items():
-        costs[name] = mark_best(texts, [first_number(text) for text in texts], least=True)
+        values = [None if m.get("teacher") else first_number(text) for m, text in zip(models, texts, strict=True)]
+        costs[name] = mark_best(texts, values, least=True)
     first = [key for key in (deciding(report)[0], "few_shot_accuracy") if key in metrics]
     columns = {METRICS[key]: metrics.pop(key) for key in first} | costs | {METRICS[k]: v for k, v in metrics.items()}
     columns["seconds"] = [f"{m['seconds']:.0f}" for m in models]
@@ -323,7 +333,14 @@ def recipe_description(report) -> str:
     every = "Every model that others have not pretrained" if others else "Every model"
     same = "Pretrained ones skip the pretraining: the frozen have a logistic regression of their features, in which "
     same += "every class weighs the same, and the fine-tuned learn in as many steps as all. "
-    return f"{every} went through the same recipe, {name}{description}. {same * others}{chosen}"
+    taught = ""
+    for row, model in report.get("models", {}).items():
+        if model.get("teacher"):
+            share, heat = settings.get("teacher_weight", 0.5), settings.get("teacher_temperature", 4.0)
+            taught = f"A row of its own, {display_name(row)}, is the same recipe with a loss of which {share:g} is the "
+            taught += f"distance from what that network says of the same views, at temperature {heat:g} (Hinton 2015, "
+            taught += "arXiv 1503.02531); it is in no ranking. "
+    return f"{every} went through the same recipe, {name}{description}. {same * others}{taught}{chosen}"
 
 # %% ../../nbs/reports/06_build.ipynb #b7ef26ad
 def data_description(data) -> tuple:
@@ -382,6 +399,8 @@ def costs_table(report) -> tuple:
         rows.append(["learning rates that were tried and not taken", found["rates"]])
     rows.append(["training of all networks, at the rates that were taken", found["training"]])
     rows.append(["of training and rates the controls, which only the comparison needs", found["others"]])
+    if found.get("taught"):
+        rows.append(["of training and rates the searched network with its teacher", found["taught"]])
     rows.append(["all", found["search"] + found["rates"] + found["training"]])
     return ["what", "time"], [[what, format_duration(seconds)] for what, seconds in rows]
 

@@ -75,7 +75,7 @@ def _mean(values):
 def _combined(models, seeds):
     "One model's entries of the seeds as one entry: means, spread, and each seed by itself."
     first = models[0]
-    own = "genotype", "width", "depth", "class_names", "pretrained", "input_size"
+    own = "genotype", "width", "depth", "class_names", "pretrained", "input_size", "teacher"
     own += ("reliability",)  # bins of the first: others' are not the same
     left = {*own, "seed", "seeds", "spread", "counted", "confusion"}
     made = {key: _mean([m.get(key) for m in models]) for key in first if key not in left}
@@ -153,7 +153,7 @@ def aggregate(reports, differences=None) -> dict:
     said |= {"device": [r.get("device") for r in reports]}  # '2.11, 2.14' where they are not the same
     said = {key: ", ".join(dict.fromkeys(str(v) for v in values if v is not None)) for key, values in said.items()}
     made |= {"device": said.pop("device"), "versions": said}
-    return {key: value for key, value in first.items() if key != "differences"} | made
+    return {key: value for key, value in first.items() if key not in ("differences", "distillation")} | made
 
 # %% ../../nbs/reports/04_compare.ipynb #d4ed7010
 def _group(reports):

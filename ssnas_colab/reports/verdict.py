@@ -37,6 +37,8 @@ _TRAINED = {"probe": "frozen", "finetuned": "fine-tuned"}
 def display_name(name, sentence=False) -> str:
     "How a model of the report is called where people read it: in a table, or in a sentence."
     name = re.sub(r"^random_(\d+)$", r"random genotype \1", name)
+    if name.startswith("taught_by_"):
+        return f"{'the ' * sentence}searched{' network' * sentence}, taught by {display_name(name[10:], True)}"
     if pretrained := re.fullmatch(r"(.+)_(probe|finetuned)", name):
         whose, how = re.sub("^timm_", "timm's ", pretrained[1]), _TRAINED[pretrained[2]]
         whose = _PRETRAINED.get(whose, whose)
@@ -294,6 +296,23 @@ def _against_each(report, measured, key):
     return sentences + _at_its_work(report, measured) + _trained_by_others(measured)
 
 
+def _taught(report, key):
+    "What a teacher gave the searched network: apart from the comparison, in a sentence or two."
+    found = report.get("distillation") or {}
+    model = report["models"].get(found.get("model"))
+    if model is None or model.get(key) is None:
+        return []
+    text = f"Apart from this comparison: taught also by {display_name(found['teacher'], True)}, the searched network "
+    text += f"has {with_interval(key, model)}"
+    sign = significance(found)
+    if sign is None:
+        return [f"{text}; whether that is more than without a teacher was not judged."]
+    word = {1: "better than", -1: "worse than", 0: "not to be told apart from"}[sign]
+    p = found["p_corrected"]
+    chance = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    return [f"{text}, {difference_text(found)}: that is {word} without a teacher ({chance}, a comparison by itself)."]
+
+
 def _not_compared(models, measured):
     "A sentence that names the controls that were not measured; none where all were."
     drawn = [name for name in models if name.startswith("random_")] or ["random genotypes"]
@@ -331,10 +350,12 @@ def verdict_sentences(report) -> list:
     data macro AUC. The first sentence is one to act on and begins with "✓", "–" or "✗" and a blank. Better, worse or
     not to be told apart go by the paired intervals of "differences" alone; where there are none, numbers are given, and
     the standard error of the searched network's balanced accuracy: sqrt(sum of r (1 - r) / n) / K over the K classes.
-    Controls that are missing, or whose measure is None, are named as not compared.
+    Controls that are missing, or whose measure is None, are named as not compared. A network that had a teacher is no
+    control: it is spoken of apart, by "distillation".
     """
     key, measure = deciding(report)
-    models, own, seeds = report["models"], report["models"].get("searched", {}), len(report.get("seeds") or [])
+    models = {name: model for name, model in report["models"].items() if not model.get("teacher")}
+    own, seeds = models.get("searched", {}), len(report.get("seeds") or [])
     if own.get(key) is None:
         return [f"– The searched network has no {measure} on the test set, so nothing can be said about it."]
     measured = {name: model for name, model in models.items() if name != "searched" and model.get(key) is not None}
@@ -344,7 +365,7 @@ def verdict_sentences(report) -> list:
     return [
         *_first(report, measured, key, measure), *_pretrained_wins(report, measured, key), f"{text}.",
         *_against_each(report, measured, key),
-        *_not_compared(models, measured), _doubt(report, measured, key),
+        *_not_compared(models, measured), *_taught(report, key), _doubt(report, measured, key),
     ]  # fmt: skip
 
 

@@ -25,13 +25,13 @@ from ..experiment.run import Run
 from ..inference.predict import load_model
 from ..models.baselines import random_genotype
 from ..models.network import activation_bytes
-from ..models.pretrained import require_controls, way_of
+from ..models.pretrained import way_of
 from ..models.stages import random_stages
 from ..reports.diagnostics import read_prevalence
 from ..reports.external import external_report
 from ..sessions.session import guard, session
 from .derivation import derive_stage
-from .evaluation import compared, evaluate, evaluation_parts, seed_run
+from .evaluation import compared, evaluate, evaluation_parts, require_contestants, seed_run
 from .loader import NAMES, ImageData, data_stage, files_stamp, load_data, load_labelled
 from .search import search, search_estimate
 
@@ -55,7 +55,7 @@ def open_with_data(data, path, config, **places):
         Run.check(path, config, complete=complete)
     choose_engine(config["search"]["device"])
     evaluation = evaluation_config(config["evaluation"])
-    require_controls(evaluation.controls, evaluation.control_size)
+    require_contestants(evaluation)
     data = read_images(data, config, cache=path.with_name(path.name + ".images"), **places)
     check_task(evaluation, data.task)
     read_prevalence(evaluation.prevalence, data.task, data.class_names)
@@ -193,7 +193,7 @@ def run_estimate(data, path, config, seeds=1) -> dict:
     """
     run, forecast = Run(path, config, 0.0), Forecast(Run(path, config, 0.0))
     device, evaluation = choose_engine(config["search"]["device"]).device, evaluation_config(config["evaluation"])
-    require_controls(evaluation.controls, evaluation.control_size)
+    require_contestants(evaluation)
     found = run.facts("search") or search_estimate(data, config["search"], run=run)
     forecast.costs = [
         StageCost(f"seed_{extra}/" * bool(extra) + "search", found["steps"], found["seconds"]) for extra in range(seeds)
