@@ -420,9 +420,10 @@ def _compare_command(options):
 
 
 def _predict_command(options):
-    from ssnas_colab.inference.predict import predict_command
+    from ssnas_colab.inference.predict import predict_images, predictions_facts, predictions_text
 
-    _say(predict_command(options.path, options.images, options.out, options.model))
+    found = predict_images(options.path, options.images, options.out, options.model)
+    _tell(options, lambda: predictions_facts(*found), lambda: predictions_text(*found, options.out))
 
 # %% ../nbs/07_cli.ipynb #c673c19f
 def _test_command(options):
@@ -609,6 +610,7 @@ def command_parser() -> argparse.ArgumentParser:
     made.add_argument("images", nargs="+", metavar="IMAGE", help="image files, folders or zips")
     made.add_argument("--model", default="searched", help="searched, resnet18, ... (default: searched)")
     made.add_argument("--out", metavar="FILE", help="write a CSV with the probability of every class")
+    as_json(made)
     made = command("test", _test_command, "a finished network on labelled images from elsewhere, nothing changed")
     made.add_argument("path", metavar="RUN", help="the run folder, or an exported zip")
     made.add_argument("data", metavar="IMAGES", help="a name, or the path of a folder, zip, CSV or npz, with labels")

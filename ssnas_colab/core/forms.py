@@ -67,7 +67,7 @@ _MODEL = {
     "temperature?": float, "thresholds?": _MANY, "operating_points?": [_POINT], "roc?": _MANY,
     "auc_interval_per_class?": [(_RATE, None)], "precision_recall?": _MANY, "calibrated_error?": _NUMBER,
     "reliability?": {"before": [_BIN], "after": [_BIN]}, "pretrained?": _TEXT, "input_size?": (int, None),
-    "teacher?": str,
+    "teacher?": str, "unlike?": {"share": float, "threshold": float, "test": float},
 }  # fmt: skip
 _ROW = {"number": int, "score": _NUMBER, "parameters": int, "macs": int, "width?": int, "depth?": int}
 _BUDGETS = {f"max_{name}?": _NUMBER for name in ("parameters", "macs", "latency", "memory")}
@@ -184,6 +184,8 @@ _MEANINGS = {
     "recall_interval_per_class": "low, high: 95 % (Wilson)", "confusion": "rows: true class; columns: answer",
     "spread": "sample standard deviation over seeds", "counted": "how many seeds have a metric, where not all",
     "differences": "the searched network minus another, by the other's name; random: all random genotypes",
+    "unlike": "how far from the training images an image may lie: the share of validation images beyond the threshold, "
+    "and the share of the test images",
     "distillation": "the searched network with a teacher minus the same without, a comparison by itself",
     "teacher": "the network whose logits it was trained on, too", "model": "its name among the models",
     "p": "two-sided, that there is no difference", "p_corrected": "p after Holm's correction for the comparisons",

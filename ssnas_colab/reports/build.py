@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['assemble_report', 'differences', 'models_table', 'constant_answer', 'differences_table', 'differences_note',
            'recall_table', 'settings_groups', 'recipe_description', 'data_description', 'search_table', 'costs_table',
-           'report_notes', 'picture_descriptions', 'mistakes_table', 'report_view', 'write_report']
+           'report_notes', 'picture_descriptions', 'unlike_note', 'mistakes_table', 'report_view', 'write_report']
 
 # %% ../../nbs/reports/06_build.ipynb #e2f5e972
 import platform
@@ -481,6 +481,19 @@ _MISTAKES = (
 )
 
 
+def unlike_note(report) -> str:
+    "From where on predictions warn of an image, and of how many test images they would, in a sentence; or nothing."
+    found = report["models"].get("searched", {}).get("unlike")
+    if not found:
+        return ""
+    return (
+        "`ssnas predict` and `ssnas test` warn of images unlike the training images: those whose features lie farther "
+        f"from them than those of {100 * (1 - found['share']):.0f} in 100 validation images (Mahalanobis distance, Lee "
+        f"2018, arXiv 1807.03888). Of the test images it would be {number('recall', found['test'])}. Where there is no "
+        "warning, nothing is proven."
+    )
+
+
 def mistakes_table(report) -> tuple:
     "(head, rows): what the images are that the searched network was surest of, and wrong."
     rows = [[row["truth"], row["answer"], number("recall", row["score"])] for row in report.get("mistakes") or []]
@@ -516,6 +529,7 @@ def report_view(report) -> SimpleNamespace:
         people=diagnosed.people_sentences(report),
         calibration=diagnosed.calibration_table(report),
         calibration_note=_CALIBRATION * any("temperature" in model for model in report["models"].values()),
+        unlike=unlike_note(report),
         mistakes=mistakes_table(report),
         mistakes_note=_MISTAKES * bool(report.get("mistakes")),
         recall=recall_table(report),

@@ -25,6 +25,7 @@ from ..data.summary import require_same_images
 from ..experiment.forecast import current_forecast, foreseen, print_forecast, use_forecast
 from ..experiment.interrupts import stopping
 from ..experiment.run import Run
+from ..inference.unlike import MOST, SHARE, distances, fit_unlike, unlike_threshold
 from ..models.baselines import MobileNet, narrow_resnet, random_genotype, resnet18, within_macs
 from ..models.genotype import GENOTYPES, genotype_from_json
 from ..models.network import Network, count_macs, count_parameters, latency
@@ -177,13 +178,30 @@ def _stages_of(name, run, config):
     return [stage for stage in dict.fromkeys(tried) if run.finished(stage)]
 
 # %% ../../nbs/04_evaluation.ipynb #891c8c7c
-#@title Defines _probed, _train_and_test
+#@title Defines _probed, _unlike, _train_and_test
 def _probed(name, trainer, run):
     "The histories of a probe of frozen features, which is a stage of its own; it takes seconds and no checkpoint."
     begin, steps = time.perf_counter(), math.ceil(len(trainer.known) / trainer.config.batch_size)
     histories = trainer.run()
     run.finish(f"probe/{name}", steps=steps, seconds=round(time.perf_counter() - begin, 2))
     return histories
+
+
+def _unlike(name, trainer, data) -> tuple:
+    """What a network knows of how far its training images reach: facts for its entry, and arrays to keep.
+
+    Nothing for networks that only compare: they cannot be used to predict (see `model_facts`).
+    """
+    if way_of(name) or trainer.config.recipe == "knn":
+        return {}, {}
+    most = {"train": MOST, "val": None, "test": None}
+    features = {s: trainer.outputs(trainer.net.features, s, count).numpy() for s, count in most.items()}
+    labels = data.labels["train"][data.labelled()]
+    reference = fit_unlike(features["train"], labels[:: math.ceil(len(labels) / MOST)], data.task)
+    apart = {split: distances(features[split], reference) for split in ("val", "test")}
+    threshold = unlike_threshold(apart["val"])
+    facts = {"share": SHARE, "threshold": threshold, "test": float((apart["test"] > threshold).mean())}
+    return {"unlike": facts}, {f"unlike_{part}": array for part, array in reference.items()}
 
 
 def _train_and_test(name, make, data, run, config, quiet, rate, teacher=None):
@@ -219,7 +237,9 @@ def _train_and_test(name, make, data, run, config, quiet, rate, teacher=None):
     calibrated = with_temperature(validation, temperature, data.task)
     found |= {"temperature": temperature, "thresholds": choose_thresholds(calibrated, data.labels["val"])}
     answers = scores.argmax(1).astype(np.uint16) if data.task == "single-label" else scores.astype(np.float16)
-    run.save_arrays(f"models/{name}.npz", answers=answers, test=scores, val=validation)
+    unlike, kept = _unlike(name, trainer, data)
+    found |= unlike
+    run.save_arrays(f"models/{name}.npz", answers=answers, test=scores, val=validation, **kept)
     run.checkpoints.save(f"models/{name}", {"model": net.state_dict()}, epoch=best or 0, step=0)
     run.save_json(f"models/{name}.json", found)
 

@@ -264,7 +264,8 @@ def test_network(run, data, name="searched", *, prevalence=None, by=None, **plac
     read_prevalence(prevalence, model.task, model.class_names)
     found = load_labelled(data, model.facts, by=by, **places)
     model.temperature = 1.0  # what `external_report` takes are scores before calibration
+    scores, apart = model.answers(found.pixels)
     return external_report(
-        model.facts, found.name, model.scores(found.pixels), found.labels, files=found.files, groups=found.groups,
+        model.facts, found.name, scores, found.labels, distances=apart, files=found.files, groups=found.groups,
         set_aside=found.set_aside, prevalence=prevalence,
     )  # fmt: skip

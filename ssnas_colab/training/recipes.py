@@ -131,15 +131,18 @@ class Trainer:
         return self.engine.to(normalise(images, self.data.mean, self.data.std))
 
     @torch.no_grad()
-    def outputs(self, function, split):
+    def outputs(self, function, split, most=None):
         """`function` of the network in evaluation, of a split's images with a label, as one float32 tensor on the CPU.
+
+        most: of so many images at most, evenly spaced (None: of all).
 
         In float32 whatever training computes in: what is exported does so too, and features may differ by less than
         half precision can tell. `Diverged` where one is not finite.
         """
         self.net.eval()
         found = []
-        for places in torch.from_numpy(self.data.labelled(split)).split(512):
+        every = self.data.labelled(split)
+        for places in torch.from_numpy(every[:: math.ceil(len(every) / most)] if most else every).split(512):
             found.append(function(self.inputs(self.images[split][self.at(split, places)])).cpu())
         found = torch.cat(found)
         if not found.isfinite().all():
