@@ -47,7 +47,7 @@ _OPTIONS = {
     "search": ("space", "strategy", "relaxation", "objective", "candidates", "score", "score_steps"),
     "evaluation": (
         "recipe", "loss", "sampler", "max_parameters", "max_macs", "max_latency", "max_memory", "tune_rates",
-        "prevalence", "controls", "teacher",
+        "prevalence", "controls", "teacher", "folds",
     ),
 }
 

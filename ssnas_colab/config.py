@@ -523,6 +523,10 @@ class EvaluationConfig:
         4.0, "what the logits of both are divided by, so that all classes speak", low=1, high=100, since="0.6.0",
         before=4.0,
     )  # fmt: skip
+    folds: int | None = setting(
+        None, "for small data: parts of the images, of which each tests networks that the others trained, once more; "
+        "none: one split says it all", low=3, high=20, since="0.6.0",
+    )  # fmt: skip
     published: tuple = setting(
         ("DARTS_V2", "FairDARTS_b"), "published genotypes that are compared", choices=tuple(GENOTYPES)
     )

@@ -90,6 +90,11 @@ FORMS = {
         "curves?": {str: {str: _MANY}}, "seconds?": float, "stage_seconds?": {str: float}, "versions?": {str: object},
         "differences?": ({str: {"metric": str, "auc?": _TESTED} | _TESTED}, None),
         "distillation?": {"model": str, "teacher": str, "metric": str, "seeds": int, "auc?": _TESTED} | _TESTED,
+        "folds?": {
+            "count": int, "images": int, "test_dealt": bool, "grouped": bool,
+            "models": {str: dict.fromkeys(("mean", "spread"), {str: _NUMBER}) | {"each": [dict], "pooled": dict}},
+            "differences": {str: {"metric": str} | _TESTED},
+        },
         "floor?": dict, "costs?": {str: float}, "mistakes?": [{"truth": str, "answer": str, "score": float}],
         "search?": dict, "device?": _TEXT, "threads?": (int, None),
     },
@@ -184,6 +189,9 @@ _MEANINGS = {
     "recall_interval_per_class": "low, high: 95 % (Wilson)", "confusion": "rows: true class; columns: answer",
     "spread": "sample standard deviation over seeds", "counted": "how many seeds have a metric, where not all",
     "differences": "the searched network minus another, by the other's name; random: all random genotypes",
+    "folds": "what networks say of images that others, of the other folds, trained them on", "each": "an entry a fold",
+    "mean": "over folds", "pooled": "all answers together; macro_auc: the mean over folds",
+    "test_dealt": "whether the test images were dealt, too", "grouped": "whether groups were kept in one fold",
     "unlike": "how far from the training images an image may lie: the share of validation images beyond the threshold, "
     "and the share of the test images",
     "distillation": "the searched network with a teacher minus the same without, a comparison by itself",

@@ -24,6 +24,7 @@ from ..inference.predict import load_model
 from ..plots.svg import first_number
 from . import diagnostics as diagnosed
 from . import verdict as words
+from .compare import folds_note, folds_table
 from .figures import plot_mistakes, plot_report
 from .gradcam import plot_maps
 from .pages import report_markdown, report_page, report_pictures
@@ -530,6 +531,8 @@ def report_view(report) -> SimpleNamespace:
         calibration=diagnosed.calibration_table(report),
         calibration_note=_CALIBRATION * any("temperature" in model for model in report["models"].values()),
         unlike=unlike_note(report),
+        folds=folds_table(report),
+        folds_note=folds_note(report),
         mistakes=mistakes_table(report),
         mistakes_note=_MISTAKES * bool(report.get("mistakes")),
         recall=recall_table(report),

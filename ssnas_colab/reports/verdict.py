@@ -313,6 +313,23 @@ def _taught(report, key):
     return [f"{text}, {difference_text(found)}: that is {word} without a teacher ({chance}, a comparison by itself)."]
 
 
+def _folds(report, key):
+    "What the folds say of the searched network, in a sentence."
+    found = report.get("folds")
+    model = found["models"]["searched"] if found else None
+    if not model or model["mean"][key] is None:
+        return []
+    ends = model["pooled"]["balanced_interval" if key == "balanced_accuracy" else "macro_auc_interval"]
+    times, places = (100, 1) if _percent(key) else (1, 3)
+    told = f" [{', '.join(f'{times * end:.{places}f}' for end in ends)}]" if ends else ""
+    signs = {name: significance(one) for name, one in found["differences"].items()}
+    than = f", and {_than(signs)}" if any(sign is not None for sign in signs.values()) else ""
+    return [
+        f"In {found['count']} folds of {found['images']:,} images it has {number(key, model['mean'][key])} on average, "
+        f"{number(key, model['pooled'][key])}{told} over all answers together{than}."
+    ]
+
+
 def _not_compared(models, measured):
     "A sentence that names the controls that were not measured; none where all were."
     drawn = [name for name in models if name.startswith("random_")] or ["random genotypes"]
@@ -365,7 +382,7 @@ def verdict_sentences(report) -> list:
     return [
         *_first(report, measured, key, measure), *_pretrained_wins(report, measured, key), f"{text}.",
         *_against_each(report, measured, key),
-        *_not_compared(models, measured), *_taught(report, key), _doubt(report, measured, key),
+        *_not_compared(models, measured), *_taught(report, key), *_folds(report, key), _doubt(report, measured, key),
     ]  # fmt: skip
 
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['random_rivals', 'teacher_of', 'require_contestants', 'compared', 'trained_network', 'evaluate_network', 'family_of',
-           'tuned_rate', 'evaluate_seed', 'seed_run', 'evaluation_parts', 'evaluate']
+           'tuned_rate', 'evaluate_seed', 'seed_run', 'folds_of', 'fold_config', 'evaluate_folds', 'evaluation_parts',
+           'evaluate']
 
 # %% ../../nbs/04_evaluation.ipynb #9b4763ef
 #@title Imports
@@ -21,6 +22,7 @@ from ..config import evaluation_config
 from ..core.basics import Diverged, UserError, as_stored, did_you_mean
 from ..core.device import choose_engine
 from ..core.seeding import derived_seed
+from ..data.imbalance import labelled
 from ..data.summary import require_same_images
 from ..experiment.forecast import current_forecast, foreseen, print_forecast, use_forecast
 from ..experiment.interrupts import stopping
@@ -39,7 +41,7 @@ from ssnas_colab.models.pretrained import (
 )
 from ..models.stages import StageGenotype, random_stages, stem_stride_for
 from ..reports.build import assemble_report, differences, write_report
-from ..reports.compare import aggregate
+from ..reports.compare import aggregate, over_folds
 from ..reports.diagnostics import read_prevalence
 from ..strategies.runner import choose
 from ..strategies.space import Filled, StageSpace, draws
@@ -343,6 +345,88 @@ def _lend_genotype(run, inner):
         inner.save_json("search.json", run.load_json("search.json"))
         inner.save_text("genotype.json", run.load_text("genotype.json"))
 
+# %% ../../nbs/04_evaluation.ipynb #e78f4f5f
+#@title Defines folds_of, fold_config
+def _strata(labels, count):
+    "What is to be even over folds: the class, or of several labels the rarest that an image has, -1 where it has none."
+    if labels.ndim == 1:
+        return labels
+    marks = labels == 1
+    order = np.argsort(marks.sum(0), kind="stable")
+    rarest = np.where(marks.any(1), order[marks[:, order].argmax(1)], -1)
+    names, each = np.unique(rarest, return_counts=True)
+    return np.where(np.isin(rarest, names[each < count]), -1, rarest)
+
+
+def _dealt(strata, groups, count, seed):
+    "The positions of each of `count` parts, in which strata are even and groups whole."
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that a class has fewer images than there are parts
+        made = kind(count, shuffle=True, random_state=seed).split(strata, strata, groups)
+        return [inside for _, inside in made]
+
+
+def folds_of(data, count, seed=0):
+    """`count` `ImageData`, one by one, in each of which another part of the images with a label is the test set.
+
+    Dealt are the images of training and validation, and those of a test set that was drawn at random from the same
+    images without cutting training to a long tail. A tenth of what does not test validates. Classes are even over the
+    folds (scikit-learn's StratifiedKFold; several labels: each image by its rarest), and groups lie in one
+    (StratifiedGroupKFold); images without a label are trained on wherever their group does not test. `UserError` where
+    a class has fewer images, or groups of them, than there are folds, or none is left to train on.
+    """
+    splits = ["train", "val"] + ["test"] * ("test" in data.drawn and not data.settings.get("imbalance_factor"))
+    every = {part: np.concatenate([getattr(data, part)[s] for s in splits]) for part in ("images", "labels", "indices")}
+    known, state = np.flatnonzero(labelled(every["labels"])), derived_seed(seed, "folds") % 2**32
+    groups = None if data.groups is None else data.groups[every["indices"]]
+    labels, own = every["labels"][known], None if groups is None else groups[known]
+    if data.task == "single-label":
+        for k, name in enumerate(data.class_names):
+            there = np.flatnonzero(labels == k)
+            have = len(there if own is None else np.unique(own[there]))
+            if have < count:
+                what = "images" if own is None else "groups of images"
+                raise UserError(f"{count} folds need {count} {what} of a class, but {name} has {have}: ask for fewer")
+    strata = _strata(labels, count)
+    for inside in _dealt(strata, own, count, state):
+        rest = np.setdiff1d(np.arange(len(known)), inside)
+        validates = rest[_dealt(strata[rest], None if own is None else own[rest], 10, state)[0]]
+        parts = {"val": known[validates], "test": known[inside]}
+        measured = np.concatenate(list(parts.values()))
+        places = np.arange(len(every["labels"]))
+        out = np.isin(places, measured) if groups is None else np.isin(groups, groups[measured])
+        parts = {"train": np.flatnonzero(~out)} | parts
+        made = {what: {split: of[places] for split, places in parts.items()} for what, of in every.items()}
+        if data.task == "single-label" and len(np.unique(made["labels"]["train"])) < data.num_classes:
+            raise UserError(f"In {count} folds a class has none to train on, as its groups are large: ask for fewer")
+        yield dataclasses.replace(data, **made)
+
+
+def fold_config(config):
+    "What is trained in each fold: the searched network, a hand-made one of its size, and the pretrained controls."
+    made = {"resnet18": False, "mobilenet": False, "random_genotypes": 0, "published": (), "teacher": None}
+    made["equal_macs"] = () if config.max_parameters else config.equal_macs[:1]
+    return dataclasses.replace(config, **made, folds=None)
+
+# %% ../../nbs/04_evaluation.ipynb #d65336e4
+#@title Defines evaluate_folds
+def evaluate_folds(data, run, config, quiet=False) -> dict:
+    "Train and test in each fold, in runs inside `run`; what came out, see `over_folds`."
+    own, found = fold_config(config), []
+    for number, part in enumerate(folds_of(data, config.folds, config.seed), 1):
+        inner = run.inner(f"fold_{number}", {**run.config, "fold": number})
+        _lend_genotype(run, inner)
+        if run.has("widths.json") and not inner.has("widths.json"):
+            inner.save_json("widths.json", run.load_json("widths.json"))
+        models = evaluate_seed(part, inner, own, quiet)["models"]
+        scores = {name: inner.load_arrays(f"models/{name}.npz")["test"] for name in models}
+        found.append({"labels": part.labels["test"], "scores": scores, "models": models})
+    dealt = "test" in data.drawn and not data.settings.get("imbalance_factor")
+    return over_folds(data.task, data.class_names, found) | {"test_dealt": dealt, "grouped": data.groups is not None}
+
 # %% ../../nbs/04_evaluation.ipynb #fe1c9988
 #@title Defines evaluation_parts
 def evaluation_parts(data, run, config, seeds=1) -> list:
@@ -357,7 +441,13 @@ def evaluation_parts(data, run, config, seeds=1) -> list:
             genotype = random_genotype(config.seed, nodes=settings["nodes"])
     parts = network_parts(compared(genotype, data, config, config.depth or settings["depth"]), data, config)
     inner = [f"seed_{extra}/" * bool(extra) for extra in range(seeds)]
-    return [dataclasses.replace(part, stage=prefix + part.stage) for prefix in inner for part in parts]
+    found = [dataclasses.replace(part, stage=prefix + part.stage) for prefix in inner for part in parts]
+    if config.folds:  # of about as many training images
+        own = fold_config(config)
+        each = network_parts(compared(genotype, data, own, own.depth or settings["depth"]), data, own)
+        numbers = range(1, config.folds + 1)
+        found += [dataclasses.replace(part, stage=f"fold_{k}/{part.stage}") for k in numbers for part in each]
+    return found
 
 
 def _forecast(data, runs, config, quiet):
@@ -390,6 +480,8 @@ def evaluate(data, run: Run, config=None, *, seeds: int = 1, quiet: bool = False
     read_prevalence(config.prevalence, data.task, data.class_names)  # refuses now what the report could not use
     require_contestants(config)
     require_same_images(run, data)
+    if config.folds:
+        next(folds_of(data, config.folds, config.seed))  # refuses now what cannot be
     with run.writing():
         runs = [run, *(seed_run(run, extra) for extra in range(1, seeds))]
         for inner in runs[1:]:
@@ -404,5 +496,7 @@ def evaluate(data, run: Run, config=None, *, seeds: int = 1, quiet: bool = False
         for name in taught:  # a question of its own, beside the comparison
             found = differences(data, runs, [name, "searched"], own=name)["searched"]
             report["distillation"] = {"model": name, "teacher": name.removeprefix(TAUGHT)} | found
+        if config.folds:
+            report["folds"] = evaluate_folds(data, run, config, quiet)
         write_report(run, data, report, config)
     return report
