@@ -25,6 +25,7 @@ from ssnas_colab.config import (
     check_fields,
     complete,
     default_path,
+    evaluation_config,
     fields_of,
     kind_of,
     pipeline_config,
@@ -229,7 +230,6 @@ def _search_command(options):
         _refuse(options, [*sorted(unused), "fork", "time_budget"], "in a dry run of this search")
         data, config = _load(options)
 
-        from ssnas_colab.config import evaluation_config
         from ssnas_colab.stages.search import describe_search, search_estimate
 
         budgets = evaluation_config(config["evaluation"]).budgets
@@ -303,8 +303,7 @@ def _own_network(run, genotype):
     depth = config.get("depth") or searched.get("depth") or 8 * isinstance(genotype, StageGenotype)
     if not depth:  # of cells, in a record that lacks it
         return None, None
-    budgets = {name: config.get(name) for name in ("max_parameters", "max_macs", "max_latency", "max_memory")}
-    budgets["max_memory"] = budgets["max_memory"] and budgets["max_memory"] * 1e6
+    budgets = {"max_parameters": None} | {f"max_{n}": most for n, most in evaluation_config(config).budgets.items()}
     classes = len(data["class_names"]) or 10
     return {"depth": depth} | _built(genotype, classes, data["channels"], data["size"], depth=depth, **budgets), data
 

@@ -126,10 +126,19 @@ def source_of(control, size=None) -> Source:
     return PRETRAINED[name](size)
 
 
+_HAD = set()  # (who gives it, control, size): what was had once is not loaded again to see whether it is there
+
+
 def require_controls(controls, size=None):
-    "`UserError` where one of the pretrained networks cannot be had: said before any work."
+    """`UserError` where one of the pretrained networks cannot be had: said before any work.
+
+    timm fetches weights over a network, so only having them tells; each is loaded for that once in a process.
+    """
     for control in controls:
-        source_of(control, size)
+        key = PRETRAINED.get(control.removesuffix(":pretrained")), control, size
+        if key not in _HAD:
+            source_of(control, size)
+            _HAD.add(key)
 
 
 def pretrained_network(control, num_classes, mean, std, size=None) -> Pretrained:

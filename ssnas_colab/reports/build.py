@@ -239,12 +239,6 @@ def constant_answer(data) -> str:
     return f"A classifier that always answers {answer} would have an accuracy of {accuracy} and a {other}."
 
 # %% ../../nbs/reports/06_build.ipynb #81626aa4
-def _p_text(found) -> str:
-    "'0.012', '< 0.001', or '–' where nothing was tested."
-    p = found.get("p_corrected")
-    return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
 def differences_table(report) -> tuple:
     """(head, rows): a row for each paired difference of the report: the other, what it shows, difference, interval.
 
@@ -261,11 +255,11 @@ def differences_table(report) -> tuple:
         difference, interval = words.difference_text(found).split(" [", 1)
         sign = words.significance(found)
         word = words.JUDGED[sign] if sign is None else f"{words.SYMBOLS[sign]} {words.JUDGED[sign]}"
-        row = [display_name(name), word, difference, f"[{interval}", *([_p_text(found)] if tested else [])]
+        row = [display_name(name), word, difference, f"[{interval}", *([words.p_text(found)] if tested else [])]
         if areas:
             area = found.get("auc")
             text = words.difference_text({"metric": "macro_auc", **area}) if area else "–"
-            row += [text, _p_text(area or {})]
+            row += [text, words.p_text(area or {})]
         rows.append(row)
     head = ["against", "the searched network is", "difference", "95 % interval", *(["p, corrected"] if tested else [])]
     return head + (["difference of macro AUC", "its p, corrected"] if areas else []), rows

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..core.basics import UserError, flatten
 from ..core.forms import require_form_of
+from .diagnostics import is_binary, operating_table
 from .pages import markdown, table
 from ssnas_colab.reports.verdict import (
     JUDGED,
@@ -25,6 +26,7 @@ from ssnas_colab.reports.verdict import (
     display_name,
     mark_best,
     number,
+    p_text,
     significance,
     with_interval,
     with_spread,
@@ -355,6 +357,34 @@ def _settings_table(rows):
     return f"Settings that differ:\n\n{table(['setting', *(runs for runs, _ in rows)], lines)}"
 
 
+def _differences(rows):
+    "A row a run and control: the paired difference, its corrected p, and the same of the macro AUC; '' without any."
+    lines = []
+    for name, report in rows:
+        found = report.get("differences") or {}
+        for other, one in found.items():
+            if one.get("p_corrected") is None:
+                continue
+            area = one.get("auc")
+            text = difference_text({"metric": "macro_auc", **area}) if area else "–"
+            lines.append([name, display_name(other), difference_text(one), p_text(one), text, p_text(area or {})])
+    head = ["run", "against", "searched minus it", "p, corrected", "of the macro AUC", "its p, corrected"]
+    return f"Differences within the runs:\n\n{table(head, lines)}" if lines else ""
+
+
+def _operating(rows):
+    "The operating points of the searched networks, as in the reports, a row or a row a class for each run; or ''."
+    lines, head = [], []
+    for name, report in rows:
+        head, found = operating_table(report)
+        if is_binary(report["data"]):
+            lines += [[name, *row[1:]] for row in found if str(row[0]).startswith(OURS)]
+        else:
+            lines += [[name, *row] for row in found]
+    head = ["run", *head[is_binary(rows[0][1]["data"]) :]]
+    return f"Operating points of the searched networks:\n\n{table(head, lines)}" if lines else ""
+
+
 _SIGNS = (
     "After a control: ✓ the searched network is better, – the two cannot be told apart, ✗ it is worse, by the "
     "paired difference within the run, corrected for its comparisons; no sign: it was not tested."
@@ -365,9 +395,10 @@ def compare(reports) -> str:
     """Runs in Markdown tables, one for each data set, and the settings that differ between them.
 
     reports: {name of the run: dictionary of its `report.json`}. Columns: metrics and costs of the searched network
-    (mean ± standard deviation over seeds, the best of a column bold), then the deciding measure of each control, with
-    the sign of its paired interval. Runs that differ by seeds alone share a row, without signs. `UserError` where there
-    is no report, or what is no report.
+    (mean ± standard deviation over seeds, the best of a column bold), then the deciding measure of each control,
+    with the sign of its paired interval; then these differences with their corrected p, and the operating points of
+    the searched networks with the area under the curve, as in a report. Runs that differ by seeds alone share a
+    row, without signs. `UserError` where there is no report, or what is no report.
     """
     if not reports:
         raise UserError("There is no report to compare: name at least one run that was evaluated")
@@ -380,10 +411,10 @@ def compare(reports) -> str:
         sizes = ", ".join(f"{images[s]:,} {w}" for s, w in (("train", "training"), ("test", "test")) if s in images)
         imbalance = "" if factor is None else f"; imbalance factor {factor:.4g}"
         description = f"{len(data['class_names'])} classes; {sizes} images{imbalance}."
-        parts += [f"## {markdown(data['name'])}", description, _numbers_table(rows), _settings_table(rows)]
-        notes = [_SIGNS] * any(f" {sign} |" in parts[-2] for sign in SYMBOLS.values())
+        parts += [f"## {markdown(data['name'])}", description, _numbers_table(rows)]
+        notes = [_SIGNS] * any(f" {sign} |" in parts[-1] for sign in SYMBOLS.values())
         notes += ["Over several seeds: mean ± sample standard deviation."] * any(seeds_of(r)[1:] for _, r in rows)
-        parts.append(" ".join(notes))
+        parts += [" ".join(notes), _differences(rows), _operating(rows), _settings_table(rows)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 def compare_facts(reports) -> dict:

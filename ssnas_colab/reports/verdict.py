@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'OURS', 'JUDGED', 'SYMBOLS', 'display_name', 'deciding', 'number', 'with_spread', 'size_text', 'mark_best',
-           'standard_error', 'balanced_interval', 'with_interval', 'significance', 'difference_text',
+           'standard_error', 'balanced_interval', 'with_interval', 'significance', 'p_text', 'difference_text',
            'verdict_sentences', 'verdict']
 
 # %% ../../nbs/reports/01_verdict.ipynb #115e9a9c
@@ -142,6 +142,12 @@ def significance(difference):
         return None if p is None else 0 if p >= 0.05 else 1 if difference["difference"] > 0 else -1
     low, high = (round(difference[end], 3) for end in ("low", "high"))
     return 1 if low > 0 else -1 if high < 0 else 0
+
+
+def p_text(difference) -> str:
+    "'0.012', '< 0.001', or '–': the corrected p of a difference, where it was tested."
+    p = difference.get("p_corrected")
+    return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def difference_text(difference) -> str:
