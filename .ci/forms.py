@@ -15,7 +15,7 @@ from ssnas_colab.config import PRESETS, DataConfig, RunConfig, fields_of
 from ssnas_colab.core.forms import report_schema
 
 ROOT = Path(__file__).resolve().parents[1]
-OPENED = [*sorted((ROOT / "nbs").glob("0[1-6]_*.ipynb")), ROOT / "nbs/index.ipynb"]
+OPENED = [*sorted((ROOT / "nbs").glob("0[1-69]_*.ipynb")), ROOT / "nbs/index.ipynb"]
 GPU = {"accelerator": "GPU", "colab": {"gpuType": "T4", "provenance": []}}  # as Colab writes it
 FORM = """#@title Settings {{ display-mode: "form" }}
 #@markdown {data}:

@@ -6,7 +6,10 @@ import pytest
 
 # Files whose tests share what takes long to make: one worker runs all of them. (With pytest 9.1 and newer,
 # pytest-xdist 3.8 no longer reads the mark `xdist_group`.)
-TOGETHER = ("widgets/test_browser.py", "experiment/test_soak.py", "stages/test_evaluation.py", "stages/test_search.py")
+TOGETHER = (
+    "sessions/test_colab.py", "widgets/test_browser.py", "experiment/test_soak.py", "stages/test_evaluation.py",
+    "stages/test_search.py",
+)  # fmt: skip
 # What takes a second or more a test comes first: at the end short tests keep all workers busy.
 FIRST = ("experiment/test_soak", "stages/", "test_cli", "experiment/test_old_runs", "training/")
 
@@ -31,8 +34,8 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     if not config.option.markexpr:
-        long = [item for item in items if item.get_closest_marker("soak")]
-        items[:] = [item for item in items if not item.get_closest_marker("soak")]
+        long = [item for item in items if item.get_closest_marker("soak") or item.get_closest_marker("colab")]
+        items[:] = [item for item in items if item not in long]
         config.hook.pytest_deselected(items=long)
 
     def place(item):

@@ -33,6 +33,7 @@ ROOMS = {
     "widgets": "core data models nas plots reports experiment",
     "stages": "core config experiment data models plots sessions training nas strategies inference reports",
     "cli": "core config experiment data models plots sessions training nas strategies inference reports stages",
+    "reproduce": "core config experiment data reports sessions stages cli",
 }
 SIGNPOSTS = {"core.using"}  # old names that point to where things are now
 PUBLIC = (

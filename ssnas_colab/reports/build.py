@@ -170,7 +170,9 @@ def differences(data, runs, names, own="searched") -> dict:
         return pairs | ({"random": (searched * len(drawn), sum(drawn, []))} if drawn else {})
 
     several = data.task == "multi-label"
-    areas = _auc_difference(data, runs, paired(answers if several else scores))
+    if several:  # what an earlier version kept is rounded to half precision
+        answers = scores = scores if scores.keys() == answers.keys() else answers
+    areas = _auc_difference(data, runs, paired(scores))
     for name, pair in paired(answers).items():
         difference, low, high, p = paired_test_seeds(data.labels["test"], *pair, **how)
         if data.task == "single-label" and 1 in data.counts("test"):

@@ -233,3 +233,18 @@ def test_runs_side_by_side_have_the_same_tables(classes):
     assert ("AUC" in head) and "Operating points of the searched networks" in text and "p, corrected" in text
     plain = compare({"a": example_report(classes=classes, seeds=1)})
     assert "Operating points" not in plain
+
+
+def test_labels_whose_scores_lie_close_are_compared_as_they_are(tmp_path):
+    "In half precision, in which `answers` are kept, those of a hardly trained network are all the same."
+    data, run, rng = load_data("digits"), Run.open(tmp_path / "run", {"seed": 0}), np.random.default_rng(0)
+    truth = (data.labels["test"] < 3).astype(np.uint8)[:, None]
+    data = dataclasses.replace(data, task="multi-label", labels={"test": truth}, class_names=("few",))
+    kept = {}
+    for name, gain in {"searched": 3e-5, "resnet18": 0.0}.items():
+        kept[name] = (0.5 + gain * truth + 1e-5 * rng.normal(size=truth.shape)).astype(np.float32)
+        run.save_arrays(f"models/{name}.npz", answers=kept[name].astype(np.float16), test=kept[name], val=kept[name])
+    found = differences(data, [run], list(kept))["resnet18"]
+    areas = [sk.roc_auc_score(truth[:, 0], scores[:, 0]) for scores in kept.values()]
+    assert found["difference"] == pytest.approx(areas[0] - areas[1]) and found["difference"] > 0.3
+    assert found["low"] > 0.3 and found["p"] < 1e-6

@@ -1,26 +1,24 @@
 """The notebooks as Colab runs them: *Run all* in a kernel that has a stand-in for `google.colab` (tests/colab).
 
-By default one notebook is run, in the environment of the tests. The whole set, `pytest -m colab tests/sessions`,
-takes some minutes and an environment with Colab's versions of IPython, ipywidgets and numpy: the interpreter that
-SSNAS_COLAB_PYTHON names, or one that is made beside this one. SSNAS_COLAB_TIMES names a file for the seconds of each
-notebook.
+The kernel's environment has Colab's versions of IPython, ipywidgets and numpy, and not the package: the notebooks'
+own install cell brings it. By default those that a stranger opens are run in order, by a preset that is smaller still.
+`pytest -m colab tests/sessions` takes the preset as it is, each notebook alone in a clean environment, kills and time
+budgets: some minutes. SSNAS_COLAB_PYTHON names another clean interpreter for it (Colab's own torch, say, which then
+installs from the index what it lacks), SSNAS_COLAB_TIMES a file for the seconds of each notebook.
 """
 
-import configparser
 import json
 import os
 import shutil
 import signal
 import subprocess
-import sys
-import sysconfig
 import threading
 import time
-from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
+from clean import ROOT, SETTINGS, CleanEnvironment, make_repository
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
@@ -28,11 +26,13 @@ from ssnas_colab.experiment.run import Run
 from ssnas_colab.sessions.colab import colab_link
 from ssnas_colab.stages.pipeline import pipeline_config
 
-ROOT = Path(__file__).resolve().parents[2]
 STAGES = ["01_loader", "02_search", "03_derivation", "04_evaluation"]
 EVERY = [*STAGES, "05_explorer", "06_pipeline", "07_cli", "index"]
 FIELDS = ["DATA", "IMBALANCE_FACTOR", "PRESET", "SEED", "TIME_BUDGET", "DRIVE_FOLDER", "REPOSITORY"]
-COLABS = ["ipywidgets==7.7.1", "ipython==7.34.0", "numpy==2.1.3", "ipykernel==6.29.5", "jupyter_client<8", "setuptools"]
+COLABS = ["ipywidgets==7.7.1", "ipython==7.34.0", "numpy==2.1.3", "ipykernel==6.29.5", "jupyter_client<8"]
+SMALLER = """from ssnas_colab.config import EVALUATION_PRESETS, SEARCH_PRESETS
+SEARCH_PRESETS["quick"] |= {"candidates": 2, "score_steps": 2}
+EVALUATION_PRESETS["quick"] |= {"pretrain_steps": 2, "finetune_steps": 4, "random_genotypes": 1, "resnet18": False}"""
 
 
 def read(name):
@@ -53,9 +53,9 @@ def shown(made):
 
 
 class Machine:
-    "A machine of Colab's: its own disk, a Google Drive that stays, and a Python."
+    "A machine of Colab's: its own disk, a Google Drive that stays, and a `CleanEnvironment`."
 
-    def __init__(self, folder, python=sys.executable):
+    def __init__(self, folder, clean):
         self.drive, self.calls, self.content = folder / "drive", folder / "calls", folder / "content"
         self.run, self.kernel = self.drive / "MyDrive/ssnas_colab/digits", None
         self.content.mkdir(parents=True)
@@ -64,9 +64,8 @@ class Machine:
         spec.parent.mkdir(parents=True)
         places = {"SSNAS_COLAB_DRIVE": str(self.drive), "SSNAS_COLAB_CALLS": str(self.calls)}
         places["SSNAS_LOCAL"] = str(self.content / "ssnas_runs")  # Colab's own disk
-        # The profile of whoever runs the tests is none of Colab's business.
-        places |= {"PYTHONPATH": f"{ROOT / 'tests/colab'}{os.pathsep}{ROOT}", "IPYTHONDIR": str(folder / "ipython")}
-        argv = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        places |= clean.environment | {"PYTHONPATH": str(ROOT / "tests/colab")}
+        argv = [str(clean.python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         named = {"display_name": "Colab", "language": "python"}
         spec.write_text(json.dumps({"argv": argv, "env": places, **named}))
 
@@ -110,26 +109,57 @@ def test_head(name):
 
 
 def test_links_are_those_of_the_settings():
-    settings = configparser.ConfigParser()
-    settings.read(ROOT / "settings.ini")
-    known = settings["DEFAULT"]
-    address = f"github/{known['user']}/{known['repo']}/blob/{known['branch']}/nbs/02_search.ipynb"
+    address = f"github/{SETTINGS['user']}/{SETTINGS['repo']}/blob/{SETTINGS['branch']}/nbs/02_search.ipynb"
     assert colab_link("02_search") == f"https://colab.research.google.com/{address}"
 
 
-# One notebook, in the environment of the tests
+# The machine
 
 
-def test_a_stage_without_the_one_before_says_which_notebook_to_open(tmp_path):
-    machine = Machine(tmp_path)
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory):
+    "A clean environment as Colab has it, where git finds the package's repository."
+    folder, given = tmp_path_factory.mktemp("colab"), os.environ.get("SSNAS_COLAB_PYTHON")
+    try:
+        made = CleanEnvironment(folder, COLABS, python=given)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"Colab's versions cannot be installed here: {error.stderr[-300:]}")
+    made.reach({SETTINGS["git_url"]: make_repository(tmp_path_factory.mktemp("made")).as_uri()})
+    yield made
+    made.forget()
+
+
+@pytest.fixture(scope="module")
+def installed(clean, tmp_path_factory):
+    "The clean environment, after a notebook's install cell; what the cell said."
+    [install] = [cell.source for cell in read("02_search").cells if cell.source.startswith("#@title Install")]
+    told = "import IPython, ipywidgets, numpy; print(IPython.__version__, ipywidgets.__version__, numpy.__version__)"
+    gone = "try:\n    import ssnas_colab\nexcept ImportError as error:\n    print(error)"
+    cells = [told, gone, 'REPOSITORY = ""', install, "print(ssnas_colab.__file__)"]
+    cells[-1] = "import ssnas_colab; " + cells[-1]
+    clean.said = shown(Machine(tmp_path_factory.mktemp("first"), clean).run_all(notebook(*cells)))
+    return clean
+
+
+def test_the_environment_is_colabs_and_has_the_package_from_the_install_cell(installed):
+    first, *others = filter(None, installed.said.splitlines())
+    assert first.startswith("7.34.0 7.7.1 2.1.") and "No module named 'ssnas_colab'" in others[0]
+    assert f" from {SETTINGS['git_url']}" in installed.said and others[-1].startswith(str(installed.packages))
+
+
+# What single cells say
+
+
+def test_a_stage_without_the_one_before_says_which_notebook_to_open(installed, tmp_path):
+    machine = Machine(tmp_path, installed)
     said = shown(machine.run_all(read("03_derivation")))
     assert "has no search.json yet" in said and f'href="{colab_link("02_search")}"' in said
     assert machine.called() == ["drive.mount /content/drive"], "asked once, and for nothing but Drive"
     assert "Mounted" not in said
 
 
-def test_settings_that_differ_from_the_run_are_named_in_one_sentence(tmp_path):
-    machine = Machine(tmp_path)
+def test_settings_that_differ_from_the_run_are_named_in_one_sentence(installed, tmp_path):
+    machine = Machine(tmp_path, installed)
     Run.open(machine.run, pipeline_config("digits", "quick")).save_json("search.json", {})
     codes = [cell.source for cell in read("03_derivation").cells if cell.cell_type == "code"]
     form = codes[0].replace('PRESET = "quick"', 'PRESET = "cpu"')
@@ -150,8 +180,8 @@ def first_cells(data):
 
 
 @pytest.mark.parametrize("names", [["scans.zip"], ["1.png", "2.png"], []])
-def test_images_are_uploaded(tmp_path, monkeypatch, names):
-    machine = Machine(tmp_path)
+def test_images_are_uploaded(installed, tmp_path, monkeypatch, names):
+    machine = Machine(tmp_path, installed)
     (chosen := tmp_path / "chosen").mkdir()
     for name in names:
         (chosen / name).write_bytes(b"as chosen")
@@ -169,8 +199,8 @@ def test_images_are_uploaded(tmp_path, monkeypatch, names):
     assert machine.called().count("files.upload") == 1 and not [*machine.content.glob("*.*")]
 
 
-def test_without_drive_it_goes_on_and_says_what_that_costs(tmp_path, monkeypatch):
-    machine = Machine(tmp_path)
+def test_without_drive_it_goes_on_and_says_what_that_costs(installed, tmp_path):
+    machine = Machine(tmp_path, installed)
     form, looks = first_cells("digits")
     refused = "import os; os.environ.pop('SSNAS_COLAB_DRIVE')"
     said = shown(machine.run_all(notebook(form, refused, looks, looks, "print('went on')")))
@@ -178,26 +208,7 @@ def test_without_drive_it_goes_on_and_says_what_that_costs(tmp_path, monkeypatch
     assert machine.called() == ["drive.mount /content/drive"], "nobody is asked twice"
 
 
-# The whole set, with Colab's versions
-
-
-@pytest.fixture(scope="module")
-def python(request, tmp_path_factory):
-    "An interpreter with Colab's versions of IPython, ipywidgets and numpy, and the rest of this environment."
-    if "colab" not in request.config.getoption("-m"):
-        pytest.skip("takes minutes: pytest -m colab tests/sessions/test_colab.py runs it")
-    given = os.environ.get("SSNAS_COLAB_PYTHON")
-    if given:
-        return given
-    run_path = tmp_path_factory.mktemp("colab")
-    subprocess.run([sys.executable, "-m", "venv", run_path], check=True)
-    python = run_path / "bin/python"
-    [packages] = run_path.glob("lib/python*/site-packages")
-    (packages / "zz_tests.pth").write_text(sysconfig.get_path("purelib") + "\n")  # torch is not copied
-    done = subprocess.run([python, "-m", "pip", "install", "-q", *COLABS], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"Colab's versions cannot be installed here: {done.stderr[-300:]}")
-    return python
+# The whole set
 
 
 def timed(what, seconds):
@@ -205,6 +216,36 @@ def timed(what, seconds):
     if "SSNAS_COLAB_TIMES" in os.environ:
         with open(os.environ["SSNAS_COLAB_TIMES"], "a", encoding="utf-8") as file:
             file.write(f"{what}\t{seconds:.1f}\n")
+
+
+def smaller(name):
+    "A notebook whose quick preset is smaller still, said in a cell of its own after the install cell."
+    made = read(name)
+    if name == "05_explorer":  # the form names the run
+        for cell in made.cells:
+            cell.source = cell.source.replace('RUN = ""', 'RUN = "digits"')
+        return made
+    starts = [cell.source.splitlines()[:1] for cell in made.cells]
+    for place in [i for i, start in enumerate(starts) if start and start[0].startswith("#@title Install")]:
+        made.cells.insert(place + 1, nbformat.v4.new_code_cell(SMALLER))
+    return made
+
+
+def test_what_a_stranger_opens_runs_from_top_to_bottom(installed, tmp_path):
+    machine, said = Machine(tmp_path, installed), {}
+    for name in [*STAGES, "05_explorer", "index"]:
+        begin, made = time.monotonic(), smaller(name)
+        said[name] = shown(machine.run_all(made))
+        timed(f"{name} smaller", time.monotonic() - begin)
+        demonstrations = sum("#| demo" in cell.source.splitlines()[:2] for cell in made.cells)
+        assert said[name].count("A demonstration, skipped") == demonstrations, name
+        assert "Traceback" not in said[name], name
+    names = {"data.json", "search.json", "genotype.json", "report.json", "report.html"}
+    assert names <= {path.name for path in machine.run.iterdir()}, "Google Drive has the run"
+    assert json.loads((machine.run / "report.json").read_text())["models"]["searched"]["genotype"]
+    assert all("no GPU" in said[name] or "GB" in said[name] for name in [*STAGES, "index"]), "the device is named"
+    assert set(machine.called()) <= {"drive.mount /content/drive"}
+    assert "| searched |" in said["04_evaluation"].replace("**", "")
 
 
 def run_timed(machine, name, what=""):
@@ -215,15 +256,11 @@ def run_timed(machine, name, what=""):
 
 
 @pytest.mark.colab
-def test_versions(python, tmp_path):
-    told = "import IPython, ipywidgets, numpy; print(IPython.__version__, ipywidgets.__version__, numpy.__version__)"
-    assert "7.34.0 7.7.1 2.1." in shown(Machine(tmp_path, python).run_all(notebook(told)))
-
-
-@pytest.mark.colab
 @pytest.mark.parametrize("name", EVERY)
-def test_each_notebook_alone(python, tmp_path, name):
-    machine = Machine(tmp_path, python)
+def test_each_notebook_alone(clean, tmp_path, name):
+    if name != "07_cli":  # no one opens it in Colab: it has no install cell
+        clean.forget()
+    machine = Machine(tmp_path, clean)
     said = run_timed(machine, name, "alone")
     demonstrations = sum("#| demo" in cell.source.splitlines()[:2] for cell in read(name).cells)
     assert said.count("A demonstration, skipped") == demonstrations
@@ -236,9 +273,9 @@ def test_each_notebook_alone(python, tmp_path, name):
 
 
 @pytest.fixture(scope="module")
-def whole(python, tmp_path_factory):
+def whole(installed, tmp_path_factory):
     "A machine on which the four stages and the index were run, in this order."
-    machine = Machine(tmp_path_factory.mktemp("whole"), python)
+    machine = Machine(tmp_path_factory.mktemp("whole"), installed)
     machine.said = {name: run_timed(machine, name, "in order") for name in [*STAGES, "index"]}
     return machine
 
@@ -260,8 +297,8 @@ def test_run_again_trains_nothing(whole):
 
 
 @pytest.mark.colab
-def test_killed_half_way_and_run_again(whole, python, tmp_path):
-    machine = Machine(tmp_path, python)
+def test_killed_half_way_and_run_again(whole, installed, tmp_path):
+    machine = Machine(tmp_path, installed)
 
     def kill(pid):
         while not [*machine.run.glob("checkpoints/search/*.pt")]:
@@ -280,8 +317,8 @@ def test_killed_half_way_and_run_again(whole, python, tmp_path):
 
 
 @pytest.mark.colab
-def test_time_budget_stops_and_goes_on(python, tmp_path):
-    machine = Machine(tmp_path, python)
+def test_time_budget_stops_and_goes_on(installed, tmp_path):
+    machine = Machine(tmp_path, installed)
     codes = [cell.source for cell in read("02_search").cells if cell.cell_type == "code"]
     names = "from IPython.display import Image\nfrom ssnas_colab import search"
     cells = [names, *(code for code in codes if "show_user_errors()" in code or "search(images, run" in code)]

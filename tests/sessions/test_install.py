@@ -1,29 +1,20 @@
 """The install cell, as it stands in the notebooks, in an environment that has all but the package itself.
 
-Nothing is downloaded: the index is a folder that lacks the package, a repository is made from this checkout and reached
-by git's `insteadOf`, and a server stands in for Colab's session service.
+Nothing is downloaded, and a server stands in for Colab's session service.
 """
 
-import configparser
-import importlib.metadata
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
-import sysconfig
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from clean import ROOT, SETTINGS, CleanEnvironment, make_repository
 
-ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOKS = [*sorted((ROOT / "nbs").glob("0[1-6]_*.ipynb")), ROOT / "nbs/index.ipynb"]
-SETTINGS = configparser.ConfigParser(interpolation=None, delimiters=["="])
-SETTINGS.read(ROOT / "settings.ini", encoding="utf-8")
-SETTINGS = SETTINGS["DEFAULT"]
+NOTEBOOKS = [*sorted((ROOT / "nbs").glob("0[1-69]_*.ipynb")), ROOT / "nbs/index.ipynb"]
 # Runs the cell as a notebook does, and tells what a process sees that the notebook starts.
 RUN = """
 import io, json, subprocess, sys
@@ -52,79 +43,29 @@ def install_cell(path=NOTEBOOKS[1]):
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
-    "A bare repository that has the package as it is here; its branch `other` calls itself version 9.9.9."
-    folder = tmp_path_factory.mktemp("made")
-    work, bare = folder / "work", folder / "remote.git"
-    shutil.copytree(ROOT / "ssnas_colab", work / "ssnas_colab", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("settings.ini", "setup.py", "README.md"):
-        shutil.copy(ROOT / name, work)
-
-    def git(*what):
-        told = ["-c", "user.name=Tests", "-c", "user.email=tests@example.org", "-c", "core.hooksPath=/dev/null"]
-        subprocess.run(["git", *told, *what], cwd=work, check=True, capture_output=True)
-
-    git("init", "-b", "main")
-    git("add", "-A")
-    git("commit", "-m", "As it is")
-    git("checkout", "-b", "other/branch")
-    for name in ("settings.ini", "ssnas_colab/__init__.py"):
-        text = (work / name).read_text(encoding="utf-8")
-        (work / name).write_text(text.replace(SETTINGS["version"], "9.9.9"), encoding="utf-8")
-    git("commit", "-a", "-m", "Another version")
-    git("checkout", "main")
-    git("clone", "--bare", str(work), str(bare))
-    return bare
+    return make_repository(tmp_path_factory.mktemp("made"))
 
 
-class Machine:
-    "A clean environment, its disk, and what git and pip reach from it."
+class Machine(CleanEnvironment):
+    "A clean environment and its disk."
 
     def __init__(self, folder):
-        self.content, self.index, venv = folder / "content", folder / "simple", folder / "venv"
-        self.content.mkdir()
-        self.index.mkdir()
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
-        self.python = venv / "bin/python"
-        self.packages, others = next(venv.glob("lib/python*/site-packages")), folder / "others"
-        others.mkdir()
-        for path in {*Path(sysconfig.get_path("purelib")).iterdir(), *Path(sysconfig.get_path("platlib")).iterdir()}:
-            if "ssnas" not in path.name and path.suffix != ".pth" and not (others / path.name).exists():
-                (others / path.name).symlink_to(path)
-        (self.packages / "others.pth").write_text(f"{others}\n")
-        for need in SETTINGS["requirements"].split():  # what the package asks for and this environment may lack
-            name = re.split("[<>=]", need)[0]
-            if not list(importlib.metadata.distributions(name=name)):
-                (facts := self.packages / f"{name}-99.dist-info").mkdir()
-                (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 99\n")
-        self.home = folder
-        kept = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
-        self.environment = {name: os.environ[name] for name in kept if name in os.environ}
-        self.environment |= {
-            "HOME": str(folder), "IPYTHONDIR": str(folder / "ipython"), "GIT_CONFIG_GLOBAL": str(folder / "gitconfig"),
-            "GIT_CONFIG_NOSYSTEM": "1", "PIP_INDEX_URL": self.index.as_uri(), "PIP_CONFIG_FILE": os.devnull,
-            "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_CACHE_DIR": "1",
-            "PYTHONDONTWRITEBYTECODE": "1", "PIP_NO_COMPILE": "1",
-        }  # fmt: skip
+        super().__init__(folder)
+        (content := folder / "content").mkdir()
+        self.content = content
 
     def run(self, reached=None, repository="", folder=None, **environment):
         """What the cell prints, whether it succeeds, and where its children and itself import the package from.
 
-        reached: {address: repository that answers there}; all else on GitHub is not there.
+        reached: see `CleanEnvironment.reach`.
         """
-        reached = {**(reached or {}), "https://github.com/": "/nowhere/"}
-        config = "".join(f'[url "{there}"]\n\tinsteadOf = {address}\n' for address, there in reached.items())
-        (self.home / "gitconfig").write_text(f'{config}[protocol "file"]\n\tallow = always\n')
+        self.reach(reached or {})
         done = subprocess.run(
             [self.python, "-c", RUN], input=json.dumps([install_cell(), repository]), text=True, capture_output=True,
             cwd=folder or self.content, env=self.environment | environment, timeout=120,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1])
-
-    def forget(self):
-        "Uninstall the package."
-        for path in self.packages.glob("ssnas_colab*"):
-            shutil.rmtree(path)
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +107,7 @@ def from_github(branch):
 
 
 def test_one_text_in_every_notebook_that_asks_for_a_gpu():
-    assert len(NOTEBOOKS) == 7
+    assert len(NOTEBOOKS) == 8
     for path in NOTEBOOKS:
         titles = ["".join(cell["source"]).partition("{")[0].strip() for cell in cells(path)]
         first = titles.index("#@title Install")
