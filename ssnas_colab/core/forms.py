@@ -91,7 +91,7 @@ FORMS = {
         "differences?": ({str: {"metric": str, "auc?": _TESTED} | _TESTED}, None),
         "distillation?": {"model": str, "teacher": str, "metric": str, "seeds": int, "auc?": _TESTED} | _TESTED,
         "folds?": {
-            "count": int, "images": int, "test_dealt": bool, "grouped": bool,
+            "count": int, "images": int, "seconds": float, "test_dealt": bool, "grouped": bool,
             "models": {str: dict.fromkeys(("mean", "spread"), {str: _NUMBER}) | {"each": [dict], "pooled": dict}},
             "differences": {str: {"metric": str} | _TESTED},
         },

@@ -398,7 +398,9 @@ def costs_table(report) -> tuple:
     rows.append(["of training and rates the controls, which only the comparison needs", found["others"]])
     if found.get("taught"):
         rows.append(["of training and rates the searched network with its teacher", found["taught"]])
-    rows.append(["all", found["search"] + found["rates"] + found["training"]])
+    if found.get("folds"):
+        rows.append(["training of the networks of all folds", found["folds"]])
+    rows.append(["all", found["search"] + found["rates"] + found["training"] + found.get("folds", 0.0)])
     return ["what", "time"], [[what, format_duration(seconds)] for what, seconds in rows]
 
 

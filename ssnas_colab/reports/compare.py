@@ -193,10 +193,11 @@ def over_folds(task, class_names, folds) -> dict:
     """What several folds say, for JSON, as "folds" in a report.
 
     folds: for each {"labels": of its test images, "scores": (N, K) by the network's name, "models": its entries}.
-    Keys: `count`, `images`; `models`: of each network `each` (balanced accuracy, accuracy and macro AUC of every
-    fold), their `mean` and sample standard deviation `spread`, and `pooled`, of all answers together: accuracy and
-    recall with Wilson's intervals, balanced accuracy with its own, and `macro_auc`, the mean over folds, with a
-    bootstrap's; `differences`: of searched minus each other, as in a report, of all answers together.
+    Keys: `count`, `images`, `seconds` of training; `models`: of each network `each` (balanced accuracy, accuracy
+    and macro AUC of every fold), their `mean` and sample standard deviation `spread`, and `pooled`, of all answers
+    together: accuracy and recall with Wilson's intervals, balanced accuracy with its own, and `macro_auc`, the mean
+    over folds, with a bootstrap's; `differences`: of searched minus each other, as in a report, of all answers
+    together.
     """
     labels, names, found = np.concatenate([fold["labels"] for fold in folds]), list(folds[0]["scores"]), {}
     scores = {name: np.concatenate([fold["scores"][name] for fold in folds]) for name in names}
@@ -227,7 +228,9 @@ def over_folds(task, class_names, folds) -> dict:
         name: {"metric": metric, **dict(zip(keys, one, strict=True)), "p_corrected": p}
         for (name, one), p in zip(tested.items(), corrected, strict=True)
     }
-    return {"count": len(folds), "images": len(labels), "models": found, "differences": differences}
+    seconds = round(sum(model.get("seconds", 0.0) for fold in folds for model in fold["models"].values()), 2)
+    made = {"count": len(folds), "images": len(labels), "seconds": seconds, "models": found}
+    return made | {"differences": differences}
 
 
 def folds_table(report) -> tuple:
@@ -259,7 +262,7 @@ def folds_note(report) -> str:
     if not found:
         return ""
     what = "training, validation and test" if found["test_dealt"] else "training and validation"
-    test = "" if found["test_dealt"] else " The test set of the tables above stayed apart: nobody drew it from them."
+    test = "" if found["test_dealt"] else " The test images of the tables above stayed apart."
     whole = " No group, a patient say, lies in two folds." * found["grouped"]
     return (
         f"The {found['images']:,} labelled images of {what} were dealt into {found['count']} folds, each class evenly; "

@@ -498,5 +498,7 @@ def evaluate(data, run: Run, config=None, *, seeds: int = 1, quiet: bool = False
             report["distillation"] = {"model": name, "teacher": name.removeprefix(TAUGHT)} | found
         if config.folds:
             report["folds"] = evaluate_folds(data, run, config, quiet)
+            report["costs"]["folds"] = report["stage_seconds"]["folds"] = report["folds"]["seconds"]
+            report["seconds"] = round(report["seconds"] + report["folds"]["seconds"], 2)
         write_report(run, data, report, config)
     return report

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHOTS', 'report_metrics', 'shot_accuracy', 'auc_per_class', 'macro_auc', 'balanced_accuracy', 'recall_intervals',
-           'expected_calibration_error', 'resample', 'paired_test_seeds', 'paired_difference_seeds']
+           'expected_calibration_error', 'resample', 'paired_test_seeds']
 
 # %% ../../nbs/training/05_metrics.ipynb #e9923768
 import numpy as np
@@ -235,8 +235,3 @@ def paired_test_seeds(
     rarer = min(sum(draw <= 0 for draw in draws), sum(draw >= 0 for draw in draws))
     p = min(1.0, 2 * (1 + rarer) / (1 + len(draws)))
     return difference(slice(None), range(seeds)), float(low), float(high), p
-
-
-def paired_difference_seeds(labels, predictions_a, predictions_b, *more, **options):
-    "(difference, low, high) of `paired_test_seeds`, which takes the same."
-    return paired_test_seeds(labels, predictions_a, predictions_b, *more, **options)[:3]

@@ -196,9 +196,13 @@ def test_a_run_with_folds_goes_on_and_tells(digits, tmp_path, monkeypatch):
     assert list(found["models"]) == ["searched", "resnet_small"]  # what can be paid for as often
     assert found["images"] == sum(len(x) for x in data.images.values())
     jsonschema.Draft202012Validator(report_schema()).validate(json.loads(json.dumps(report)))
+    seconds = sum(run.inner(f"fold_{k}").facts("evaluation")["seconds"] for k in (1, 2, 3))
+    assert report["costs"]["folds"] == found["seconds"] == pytest.approx(seconds, abs=0.05)
+    assert report["seconds"] == pytest.approx(sum(report["stage_seconds"].values()), abs=0.05)
     assert f"In 3 folds of {found['images']} images it has" in verdict(report)
     for text in (run.load_text("report.md"), run.load_text("report.html")):
         assert "were dealt into 3 folds" in text and "balanced accuracy, mean over folds" in text
+        assert "training of the networks of all folds" in text
         assert "it has seen images that the folds test" in text
     parts = [part.stage for part in evaluation_parts(data, run, evaluation_config(TINY))]
     assert {"fold_1/finetune/searched", "fold_3/finetune/resnet_small"} < set(parts)
