@@ -25,6 +25,7 @@ from ssnas_colab.config import (
     check_fields,
     complete,
     default_path,
+    evaluation_config,
     fields_of,
     kind_of,
     pipeline_config,
@@ -50,7 +51,7 @@ _OPTIONS = {
     "search": ("space", "strategy", "relaxation", "objective", "candidates", "score", "score_steps"),
     "evaluation": (
         "recipe", "loss", "sampler", "max_parameters", "max_macs", "max_latency", "max_memory", "tune_rates",
-        "prevalence", "controls",
+        "prevalence", "controls", "teacher", "folds",
     ),
 }
 
@@ -243,7 +244,6 @@ def _search_command(options):
         _refuse(options, [*sorted(unused), "fork", "time_budget"], "in a dry run of this search")
         data, config = _load(options)
 
-        from ssnas_colab.config import evaluation_config
         from ssnas_colab.stages.search import describe_search, search_estimate
 
         budgets = evaluation_config(config["evaluation"]).budgets
@@ -317,8 +317,7 @@ def _own_network(run, genotype):
     depth = config.get("depth") or searched.get("depth") or 8 * isinstance(genotype, StageGenotype)
     if not depth:  # of cells, in a record that lacks it
         return None, None
-    budgets = {name: config.get(name) for name in ("max_parameters", "max_macs", "max_latency", "max_memory")}
-    budgets["max_memory"] = budgets["max_memory"] and budgets["max_memory"] * 1e6
+    budgets = {"max_parameters": None} | {f"max_{n}": most for n, most in evaluation_config(config).budgets.items()}
     classes = len(data["class_names"]) or 10
     return {"depth": depth} | _built(genotype, classes, data["channels"], data["size"], depth=depth, **budgets), data
 
@@ -434,9 +433,10 @@ def _compare_command(options):
 
 
 def _predict_command(options):
-    from ssnas_colab.inference.predict import predict_command
+    from ssnas_colab.inference.predict import predict_images, predictions_facts, predictions_text
 
-    _say(predict_command(options.path, options.images, options.out, options.model))
+    found = predict_images(options.path, options.images, options.out, options.model)
+    _tell(options, lambda: predictions_facts(*found), lambda: predictions_text(*found, options.out))
 
 # %% ../nbs/07_cli.ipynb #c673c19f
 def _test_command(options):
@@ -700,6 +700,7 @@ def command_parser() -> argparse.ArgumentParser:
     made.add_argument("images", nargs="+", metavar="IMAGE", help="image files, folders or zips")
     made.add_argument("--model", default="searched", help="searched, resnet18, ... (default: searched)")
     made.add_argument("--out", metavar="FILE", help="write a CSV with the probability of every class")
+    as_json(made)
     made = command("test", _test_command, "a finished network on labelled images from elsewhere, nothing changed")
     made.add_argument("path", metavar="RUN", help="the run folder, or an exported zip")
     made.add_argument("data", metavar="IMAGES", help="a name, or the path of a folder, zip, CSV or npz, with labels")

@@ -511,6 +511,22 @@ class EvaluationConfig:
         None, "pixels that these have images resized to; none: as many as each was trained with", low=32, high=1024,
         since="0.5.0",
     )
+    teacher: str | None = setting(
+        None, "network of the comparison whose logits the searched network is trained on once more, in a row of its "
+        "own: resnet18, resnet_small, efficientnet_lite0:pretrained, ...; none: no such row", since="0.6.0",
+    )  # fmt: skip
+    teacher_weight: float = setting(
+        0.5, "share of the loss that the teacher has; the labels have the rest", above=0, below=1, since="0.6.0",
+        before=0.5,
+    )  # fmt: skip
+    teacher_temperature: float = setting(
+        4.0, "what the logits of both are divided by, so that all classes speak", low=1, high=100, since="0.6.0",
+        before=4.0,
+    )  # fmt: skip
+    folds: int | None = setting(
+        None, "for small data: parts of the images, of which each tests networks that the others trained, once more; "
+        "none: one split says it all", low=3, high=20, since="0.6.0",
+    )  # fmt: skip
     published: tuple = setting(
         ("DARTS_V2", "FairDARTS_b"), "published genotypes that are compared", choices=tuple(GENOTYPES)
     )
@@ -552,8 +568,8 @@ def evaluation_config(config=None, *, began=None, **changes) -> EvaluationConfig
     """An `EvaluationConfig` from the name of a preset, a dict of settings, an `EvaluationConfig`, or None (quick).
 
     `changes` are applied on top; a recipe may be written with spaces and capitals ("kNN", "linear probe"); began: see
-    `make_config`. `UserError` for what does not exist or does not fit, post-hoc adjustment of adjusted
-    logits, and rates to choose from for a recipe that has none.
+    `make_config`. A pretrained teacher is a control, too. `UserError` for what does not exist or does not fit, post-hoc
+    adjustment of adjusted logits, and rates to choose from or a teacher for a recipe that has no use for them.
     """
     if not isinstance(config, (str, EvaluationConfig)) and config is not None:
         config, changes = {}, {**config, **changes}
@@ -574,6 +590,13 @@ def evaluation_config(config=None, *, began=None, **changes) -> EvaluationConfig
             f"The recipe {made.recipe} has no learning rate with the labels to choose: leave tune_rates out, or use "
             "pretrain+finetune, scratch or crt"
         )
+    if made.teacher and made.recipe in ("linear_probe", "knn"):
+        raise UserError(
+            f"The recipe {made.recipe} takes no steps with the labels that a teacher could join: leave teacher out, or "
+            "use pretrain+finetune, scratch or crt"
+        )
+    if (made.teacher or "").endswith(":pretrained") and made.teacher not in made.controls:
+        made = dataclasses.replace(made, controls=(*made.controls, made.teacher))
     return made
 
 

@@ -67,6 +67,7 @@ _MODEL = {
     "temperature?": float, "thresholds?": _MANY, "operating_points?": [_POINT], "roc?": _MANY,
     "auc_interval_per_class?": [(_RATE, None)], "precision_recall?": _MANY, "calibrated_error?": _NUMBER,
     "reliability?": {"before": [_BIN], "after": [_BIN]}, "pretrained?": _TEXT, "input_size?": (int, None),
+    "teacher?": str, "unlike?": {"share": float, "threshold": float, "test": float},
 }  # fmt: skip
 _ROW = {"number": int, "score": _NUMBER, "parameters": int, "macs": int, "width?": int, "depth?": int}
 _BUDGETS = {f"max_{name}?": _NUMBER for name in ("parameters", "macs", "latency", "memory")}
@@ -88,6 +89,12 @@ FORMS = {
         "models": {str: _MODEL}, "data?": _DATA, "settings?": {str: object}, "seeds?": [int], "recipe?": _TEXT,
         "curves?": {str: {str: _MANY}}, "seconds?": float, "stage_seconds?": {str: float}, "versions?": {str: object},
         "differences?": ({str: {"metric": str, "auc?": _TESTED} | _TESTED}, None),
+        "distillation?": {"model": str, "teacher": str, "metric": str, "seeds": int, "auc?": _TESTED} | _TESTED,
+        "folds?": {
+            "count": int, "images": int, "seconds": float, "test_dealt": bool, "grouped": bool,
+            "models": {str: dict.fromkeys(("mean", "spread"), {str: _NUMBER}) | {"each": [dict], "pooled": dict}},
+            "differences": {str: {"metric": str} | _TESTED},
+        },
         "floor?": dict, "costs?": {str: float}, "mistakes?": [{"truth": str, "answer": str, "score": float}],
         "search?": dict, "device?": _TEXT, "threads?": (int, None),
     },
@@ -182,6 +189,13 @@ _MEANINGS = {
     "recall_interval_per_class": "low, high: 95 % (Wilson)", "confusion": "rows: true class; columns: answer",
     "spread": "sample standard deviation over seeds", "counted": "how many seeds have a metric, where not all",
     "differences": "the searched network minus another, by the other's name; random: all random genotypes",
+    "folds": "what networks say of images that others, of the other folds, trained them on", "each": "an entry a fold",
+    "mean": "over folds", "pooled": "all answers together; macro_auc: the mean over folds",
+    "test_dealt": "whether the test images were dealt, too", "grouped": "whether groups were kept in one fold",
+    "unlike": "how far from the training images an image may lie: the share of validation images beyond the threshold, "
+    "and the share of the test images",
+    "distillation": "the searched network with a teacher minus the same without, a comparison by itself",
+    "teacher": "the network whose logits it was trained on, too", "model": "its name among the models",
     "p": "two-sided, that there is no difference", "p_corrected": "p after Holm's correction for the comparisons",
     "auc": "the same of the macro AUC, by DeLong", "metric": "what the difference is of",
     "floor": "metrics of a classifier that knows how common the classes are, and nothing else",

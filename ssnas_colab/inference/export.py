@@ -20,7 +20,14 @@ from ..core.basics import UserError, read_json, what_is
 from ..core.files import Files, figure_bytes, new_file
 from ..data.images import SIXTEEN, leads_out
 from ..experiment.run import Run
-from .model import RESIZES, build_network, data_record, model_facts, trained_weights
+from ssnas_colab.inference.model import (
+    RESIZES,
+    build_network,
+    data_record,
+    model_facts,
+    trained_reference,
+    trained_weights,
+)
 from ..models.genotype import parse_genotype
 from ..plots.genotype import plot_genotype
 from ..training.class_losses import TASKS, predict_scores
@@ -70,6 +77,7 @@ The same by hand:
 """
 _README_MORE = """
 model.json: classes, preprocessing, size of the network, and where it comes from. model.safetensors: the weights.
+unlike.safetensors, where it is there: how far the features of the training images reach; predictions warn beyond it.
 {more}
 """
 
@@ -104,7 +112,8 @@ def _zipped(members):
 def archive_members(run, name="searched") -> dict:
     """What is needed to use a trained network of a `Run` elsewhere, as file names to bytes.
 
-    model.json (see `model_facts` and `provenance`), model.safetensors, and of a genotype genotype.json and its picture.
+    model.json (see `model_facts` and `provenance`), model.safetensors, unlike.safetensors where the run knows how far
+    its training images reach (see `inference.unlike`), and of a genotype genotype.json and its picture.
     `UserError` where the run has no such network.
     """
     from safetensors import torch as safetensors
@@ -117,6 +126,9 @@ def archive_members(run, name="searched") -> dict:
     again = safetensors.load(members["model.safetensors"])
     if again.keys() != weights.keys() or not all(torch.equal(again[key], weights[key]) for key in weights):
         raise RuntimeError("the weights do not read back as they were: nothing was written, repeat the command")
+    if reference := trained_reference(run, name):
+        reference = {part: torch.from_numpy(np.ascontiguousarray(array)) for part, array in reference.items()}
+        members["unlike.safetensors"] = safetensors.save(reference)
     if facts["genotype"]:
         genotype = parse_genotype(facts["genotype"])
         members["genotype.json"] = (genotype.to_json() + "\n").encode()
@@ -145,7 +157,8 @@ def export_run(run, path_zip, name="searched", *, more=None) -> Path:
     return path
 
 # %% ../../nbs/inference/02_export.ipynb #b8c8754d
-_MOST = {"model.json": 1 << 24, "model.safetensors": 1 << 31}  # bytes
+_MOST = {"model.json": 1 << 24, "model.safetensors": 1 << 31, "unlike.safetensors": 1 << 28}  # bytes
+_NEEDED = "model.json", "model.safetensors"
 _TIMES = 10  # how many times its size in the archive a member may have: weights, which are noise, hardly get smaller
 
 
@@ -172,6 +185,13 @@ def _are_counts(counts, images, classes):
     return fine and all(_is_number(count, 0, 1e15) for count in [*counts, *images])
 
 
+def _is_unlike(unlike):
+    "Whether this is None, or a share and a threshold."
+    if not isinstance(unlike, dict):
+        return unlike is None
+    return _is_number(unlike.get("share"), 0, 1) and _is_number(unlike.get("threshold"), 0, 1e12)
+
+
 def _are_thresholds(thresholds, classes):
     "Whether these are None, or a number or None for each class."
     fine = thresholds is None or isinstance(thresholds, list) and len(thresholds) == classes
@@ -196,6 +216,7 @@ def _checked(facts):
         "classifier": facts["classifier"] in ("linear", "cosine"),
         "temperature": facts.get("temperature") is None or _is_number(facts["temperature"], 0.01, 100),
         "thresholds": _are_thresholds(facts.get("thresholds"), len(names)),
+        "unlike": _is_unlike(facts.get("unlike")),
         "tau": tau is None or _is_number(tau) and _are_counts(facts["counts"], facts["images"], len(names)),
     }
     if bad := [name for name, fine in good.items() if not fine]:
@@ -212,13 +233,13 @@ def _finite(weights):
 
 # %% ../../nbs/inference/02_export.ipynb #7d6827bb
 def _bounded(path, sizes, read):
-    "What is read of the members in `_MOST`, by name, if all are there and none is larger than that."
+    "What is read of the members in `_MOST`, by name, if those needed are there and none is larger than that."
     for name, most in _MOST.items():
-        if name not in sizes:
+        if name not in sizes and name in _NEEDED:
             raise UserError(f"{path} holds no {name}: name a file that `ssnas export` has written")
-        if sizes[name] > most:
+        if sizes.get(name, 0) > most:
             raise UserError(f"{name} in {path} is larger than {most >> 20} MiB: do not trust this file")
-    return {name: read(name) for name in _MOST}
+    return {name: read(name) for name in _MOST if name in sizes}
 
 
 def _members(path):
@@ -237,7 +258,9 @@ def _members(path):
 
 
 def read_archive(path) -> tuple:
-    """Facts (see `model_facts`) and weights by name of an archive that `export_run` wrote; nothing is unpacked.
+    """Facts (see `model_facts`), weights by name, and what is known of the training images, of an archive.
+
+    `export_run` wrote it, and nothing is unpacked; the last (see `trained_reference`) is None in those of before 0.6.
 
     path: the archive, or a folder with its members, as `reports.push` makes one. `UserError` for anything else:
     damaged, from a newer version, with a member that leads out of it, or with facts that no network can have.
@@ -249,7 +272,11 @@ def read_archive(path) -> tuple:
         facts = read_json(found["model.json"])
         if (number := facts["format"]) > ARCHIVE_FORMAT:
             raise UserError(f"{path} was written by a newer version (format {number}): `pip install -U ssnas_colab`")
-        return _checked(facts), _finite(load(found["model.safetensors"]))
+        known = "unlike.safetensors" in found and facts.get("unlike")
+        reference = _finite(load(found["unlike.safetensors"])) if known else None
+        if reference is not None:
+            reference = {part: reference[part].float().numpy() for part in ("centres", "whitener")}
+        return _checked(facts), _finite(load(found["model.safetensors"])), reference
     except UserError:
         raise
     except Exception as error:  # whatever a damaged archive makes its readers raise

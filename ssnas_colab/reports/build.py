@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['assemble_report', 'differences', 'models_table', 'constant_answer', 'differences_table', 'differences_note',
            'recall_table', 'settings_groups', 'recipe_description', 'data_description', 'search_table', 'costs_table',
-           'report_notes', 'picture_descriptions', 'mistakes_table', 'report_view', 'write_report']
+           'report_notes', 'picture_descriptions', 'unlike_note', 'mistakes_table', 'report_view', 'write_report']
 
 # %% ../../nbs/reports/06_build.ipynb #e2f5e972
 import platform
@@ -24,6 +24,7 @@ from ..inference.predict import load_model
 from ..plots.svg import first_number
 from . import diagnostics as diagnosed
 from . import verdict as words
+from .compare import folds_note, folds_table
 from .figures import plot_mistakes, plot_report
 from .gradcam import plot_maps
 from .pages import report_markdown, report_page, report_pictures
@@ -72,7 +73,8 @@ def _costs(run, config, models) -> dict:
     """Seconds of what an evaluated run has cost.
 
     search: of all that it tried; rates: of training at rates that were not taken; training: of all networks at those
-    that were; others: of both, all but the searched network's.
+    that were; others: of both, all but the searched network's, which a teacher taught or not; taught: those of the
+    searched network with its teacher, who was trained before.
     """
     rates = 0.0
     for name, model in models.items():
@@ -82,7 +84,9 @@ def _costs(run, config, models) -> dict:
             rates += sum(run.facts(place).get("seconds", 0.0) for place in places)
     every = sum(model["seconds"] for model in models.values())
     found = {"search": run.facts("search").get("seconds", 0.0), "rates": rates, "training": every - rates}
-    found["others"] = sum(model["seconds"] for name, model in models.items() if name != "searched")
+    taught = [model["seconds"] for model in models.values() if model.get("teacher")]
+    found["others"] = every - models["searched"]["seconds"] - sum(taught)
+    found |= {"taught": sum(taught)} if taught else {}
     return {name: round(seconds, 2) for name, seconds in found.items()}
 
 
@@ -138,28 +142,29 @@ def _corrected(found) -> dict:
     return found
 
 
-def differences(data, runs, names) -> dict:
-    """The searched network's advantage over each other: metric, difference, low, high, seeds, p, p_corrected, by name.
+def differences(data, runs, names, own="searched") -> dict:
+    """The advantage of the network `own` over each other of `names`, by name.
 
-    runs: one for each seed; names: of the models. Paired by seed and image; "random": against all random genotypes,
-    which single ones are not tested beside. Balanced accuracy, with p by the paired bootstrap, or, for multi-label
-    data, macro AUC, with p by DeLong; corrected by Holm. For classes also `auc`, the same of the macro AUC (of two
-    classes of the one that is asked for). Without an interval where a class has a single test image: drawing it again
-    and again tells nothing of others; and without `auc` where an earlier version trained a network and kept no scores.
+    Each has metric, difference, low, high, seeds, p and p_corrected. runs: one for each seed; names: of the models.
+    Paired by seed and image; "random": against all random genotypes, which single ones are not tested beside.
+    Balanced accuracy, with p by the paired bootstrap, or, for multi-label data, macro AUC, with p by DeLong;
+    corrected by Holm. For classes also `auc`, the same of the macro AUC (of two classes of the one that is asked
+    for). Without an interval where a class has a single test image: drawing it again and again tells nothing of
+    others; and without `auc` where an earlier version trained a network and kept no scores.
     """
     metric, found = deciding({"data": {"task": data.task}})[0], {}
     how = {"metric": macro_auc, "resamples": 200} if metric == "macro_auc" else {}
     known = [name for name in names if all(run.has(f"models/{name}.npz") for run in runs)]
-    if "searched" not in known:
+    if own not in known:
         return {}
     kept = {name: [run.load_arrays(f"models/{name}.npz") for run in runs] for name in known}
     answers = {name: [arrays["answers"] for arrays in of] for name, of in kept.items()}
     scores = {name: [arrays["test"] for arrays in of] for name, of in kept.items() if all("test" in a for a in of)}
 
     def paired(by_name):
-        if "searched" not in by_name:
+        if own not in by_name:
             return {}
-        searched, others = by_name["searched"], {n: other for n, other in by_name.items() if n != "searched"}
+        searched, others = by_name[own], {n: other for n, other in by_name.items() if n != own}
         drawn = [other for name, other in others.items() if name.startswith("random_")]
         pairs = {name: (searched, other) for name, other in others.items()}
         return pairs | ({"random": (searched * len(drawn), sum(drawn, []))} if drawn else {})
@@ -184,6 +189,8 @@ def differences(data, runs, names) -> dict:
 def models_table(report) -> tuple:
     """(head, rows): a row a model as text, the best value of a column as `verdict.Best`; last the floor.
 
+    A network that another one taught went another way than all others: its values are never the best.
+
     The measure that decides comes first, with its interval over the test images, or its standard deviation over seeds;
     then what the classes with few images got, what a network costs, and the other metrics.
     """
@@ -194,7 +201,10 @@ def models_table(report) -> tuple:
     kept = [k for k in kept if multiple or k != "mean_average_precision"]
     metrics = {}
     for key in kept:
-        values = [None if m.get(key) is None or key in m.get("counted", {}) else round(m[key], 3) for m in models]
+        values = [
+            None if m.get(key) is None or key in m.get("counted", {}) or m.get("teacher") else round(m[key], 3)
+            for m in models
+        ]
         texts = [words.with_interval(key, m) for m in models]
         metrics[key] = mark_best(texts, values, least=key == "expected_calibration_error")
     costs = {"MACs (M)": [f"{m['macs'] / 1e6:.2f}" for m in models]}
@@ -202,7 +212,8 @@ def models_table(report) -> tuple:
     if any(m.get("latency_ms") is not None for m in models):
         costs["latency (ms)"] = ["–" if m.get("latency_ms") is None else f"{m['latency_ms']:.1f}" for m in models]
     for name, texts in costs.items():
-        costs[name] = mark_best(texts, [first_number(text) for text in texts], least=True)
+        values = [None if m.get("teacher") else first_number(text) for m, text in zip(models, texts, strict=True)]
+        costs[name] = mark_best(texts, values, least=True)
     first = [key for key in (deciding(report)[0], "few_shot_accuracy") if key in metrics]
     columns = {METRICS[key]: metrics.pop(key) for key in first} | costs | {METRICS[k]: v for k, v in metrics.items()}
     columns["seconds"] = [f"{m['seconds']:.0f}" for m in models]
@@ -230,12 +241,6 @@ def constant_answer(data) -> str:
     return f"A classifier that always answers {answer} would have an accuracy of {accuracy} and a {other}."
 
 # %% ../../nbs/reports/06_build.ipynb #81626aa4
-def _p_text(found) -> str:
-    "'0.012', '< 0.001', or '–' where nothing was tested."
-    p = found.get("p_corrected")
-    return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
 def differences_table(report) -> tuple:
     """(head, rows): a row for each paired difference of the report: the other, what it shows, difference, interval.
 
@@ -252,11 +257,11 @@ def differences_table(report) -> tuple:
         difference, interval = words.difference_text(found).split(" [", 1)
         sign = words.significance(found)
         word = words.JUDGED[sign] if sign is None else f"{words.SYMBOLS[sign]} {words.JUDGED[sign]}"
-        row = [display_name(name), word, difference, f"[{interval}", *([_p_text(found)] if tested else [])]
+        row = [display_name(name), word, difference, f"[{interval}", *([words.p_text(found)] if tested else [])]
         if areas:
             area = found.get("auc")
             text = words.difference_text({"metric": "macro_auc", **area}) if area else "–"
-            row += [text, _p_text(area or {})]
+            row += [text, words.p_text(area or {})]
         rows.append(row)
     head = ["against", "the searched network is", "difference", "95 % interval", *(["p, corrected"] if tested else [])]
     return head + (["difference of macro AUC", "its p, corrected"] if areas else []), rows
@@ -325,7 +330,14 @@ def recipe_description(report) -> str:
     every = "Every model that others have not pretrained" if others else "Every model"
     same = "Pretrained ones skip the pretraining: the frozen have a logistic regression of their features, in which "
     same += "every class weighs the same, and the fine-tuned learn in as many steps as all. "
-    return f"{every} went through the same recipe, {name}{description}. {same * others}{chosen}"
+    taught = ""
+    for row, model in report.get("models", {}).items():
+        if model.get("teacher"):
+            share, heat = settings.get("teacher_weight", 0.5), settings.get("teacher_temperature", 4.0)
+            taught = f"A row of its own, {display_name(row)}, is the same recipe with a loss of which {share:g} is the "
+            taught += f"distance from what that network says of the same views, at temperature {heat:g} (Hinton 2015, "
+            taught += "arXiv 1503.02531); it is in no ranking. "
+    return f"{every} went through the same recipe, {name}{description}. {same * others}{taught}{chosen}"
 
 # %% ../../nbs/reports/06_build.ipynb #b7ef26ad
 def data_description(data) -> tuple:
@@ -384,7 +396,11 @@ def costs_table(report) -> tuple:
         rows.append(["learning rates that were tried and not taken", found["rates"]])
     rows.append(["training of all networks, at the rates that were taken", found["training"]])
     rows.append(["of training and rates the controls, which only the comparison needs", found["others"]])
-    rows.append(["all", found["search"] + found["rates"] + found["training"]])
+    if found.get("taught"):
+        rows.append(["of training and rates the searched network with its teacher", found["taught"]])
+    if found.get("folds"):
+        rows.append(["training of the networks of all folds", found["folds"]])
+    rows.append(["all", found["search"] + found["rates"] + found["training"] + found.get("folds", 0.0)])
     return ["what", "time"], [[what, format_duration(seconds)] for what, seconds in rows]
 
 
@@ -464,6 +480,19 @@ _MISTAKES = (
 )
 
 
+def unlike_note(report) -> str:
+    "From where on predictions warn of an image, and of how many test images they would, in a sentence; or nothing."
+    found = report["models"].get("searched", {}).get("unlike")
+    if not found:
+        return ""
+    return (
+        "`ssnas predict` and `ssnas test` warn of images unlike the training images: those whose features lie farther "
+        f"from them than those of {100 * (1 - found['share']):.0f} in 100 validation images (Mahalanobis distance, Lee "
+        f"2018, arXiv 1807.03888). Of the test images it would be {number('recall', found['test'])}. Where there is no "
+        "warning, nothing is proven."
+    )
+
+
 def mistakes_table(report) -> tuple:
     "(head, rows): what the images are that the searched network was surest of, and wrong."
     rows = [[row["truth"], row["answer"], number("recall", row["score"])] for row in report.get("mistakes") or []]
@@ -499,6 +528,9 @@ def report_view(report) -> SimpleNamespace:
         people=diagnosed.people_sentences(report),
         calibration=diagnosed.calibration_table(report),
         calibration_note=_CALIBRATION * any("temperature" in model for model in report["models"].values()),
+        unlike=unlike_note(report),
+        folds=folds_table(report),
+        folds_note=folds_note(report),
         mistakes=mistakes_table(report),
         mistakes_note=_MISTAKES * bool(report.get("mistakes")),
         recall=recall_table(report),

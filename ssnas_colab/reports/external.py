@@ -10,6 +10,7 @@ import numpy as np
 
 from ..core.basics import UserError
 from ..data.imbalance import per_class
+from ..inference.unlike import unlike_sentence
 from . import diagnostics as diagnosed
 from .build import recall_table
 from .pages import markdown, table
@@ -27,15 +28,19 @@ def _measured(facts, scores, labels, prevalence):
     return made | {"temperature": kept["temperature"]} | diagnosis
 
 
-def external_report(facts, name, scores, labels, *, files=None, groups=None, set_aside=(), prevalence=None) -> dict:
+def external_report(
+    facts, name, scores, labels, *, files=None, groups=None, set_aside=(), prevalence=None, distances=None
+) -> dict:
     """What a network is worth on images that it was not made with, in the form of a report, for JSON.
 
     facts: of the network, see `model_facts`; name: of the images; scores: (N, K) as the network gives them, before its
     temperature; labels: (N,) or (N, L), -1 where nobody knows; files: N names, groups: N texts, or None; set_aside:
-    what could not be read; prevalence: text, see `read_prevalence`. `UserError` where there is no image.
+    what could not be read; prevalence: text, see `read_prevalence`; distances: (N,) from the training images, see
+    `inference.unlike`, or None. `UserError` where there is no image.
 
     Keys: `models`, `data`, `floor` as in a report; `at_home`: the metrics on the run's own test images; `groups`: the
-    same of each group by its text; `mistakes`: all of them, the surest first.
+    same of each group by its text; `mistakes`: all of them, the surest first; `unlike`: how many images are unlike the
+    training images, and the share of the run's own that would be (None: not known).
     """
     scores, labels, names = np.asarray(scores), np.asarray(labels), facts["class_names"]
     if not len(scores):
@@ -61,7 +66,10 @@ def external_report(facts, name, scores, labels, *, files=None, groups=None, set
             kept = "accuracy", "balanced_accuracy", "macro_auc", "operating_points", "recall_per_class"
             kept = {key: found[key] for key in (*kept, "recall_interval_per_class", "auc_interval_per_class")}
             parts[group] = {"images": int(inside.sum())} | kept
+    unlike = None if distances is None else facts["unlike"]
+    count = None if unlike is None else int((np.asarray(distances) > unlike["threshold"]).sum())
     return {
+        "unlike": unlike and {"count": count, "of": len(labels), "share": unlike["share"]},
         "models": {facts["name"]: own}, "data": data, "at_home": facts.get("metrics") or {}, "groups": parts,
         "floor": diagnosed.prior_metrics(labels, facts["task"], names, facts["counts"], facts["images"]),
         "mistakes": mistakes,
@@ -112,6 +120,8 @@ def external_markdown(report, by=None, most=10) -> str:
     parts = [
         f"# {markdown(display_name(name))} on {markdown(data['name'])}",
         f"{first}; weights, temperature and thresholds are those of the run, and nothing was fitted to these images.",
+        unlike_sentence(report["unlike"]["count"], data["images"]["test"], report["unlike"]["share"])
+        if report.get("unlike") else "",
         table(*metrics_table(report)),
         "## Operating points" if own["operating_points"] else lacking,
         *map(markdown, diagnosed.people_sentences(report)),

@@ -26,12 +26,13 @@ _SERIES_PLACE = {
 def model_style(name, page) -> dict:
     """How matplotlib draws a model on a page of `style`: the searched network an orange diamond in front of all others,
     random genotypes pale, they and unknown ones grey, networks of equal MACs squares in their family's colour,
-    pretrained ones triangles that point down where they are frozen.
+    pretrained ones triangles that point down where they are frozen, the searched one with a teacher a slim diamond.
     """
-    own, drawn = name == "searched", name.startswith("random")
-    colour = page["series"][_SERIES_PLACE[name]] if name in _SERIES_PLACE else page["muted"]
+    own, taught, drawn = name == "searched", name.startswith("taught_by_"), name.startswith("random")
+    colour = page["series"][_SERIES_PLACE["searched"]] if taught else None
+    colour = colour or (page["series"][_SERIES_PLACE[name]] if name in _SERIES_PLACE else page["muted"])
     marks = {"macs": "s", "probe": "v", "finetuned": "^"}
-    marker = "D" if own else marks.get(name.rpartition("_")[2], "o")
+    marker = "D" if own else "d" if taught else marks.get(name.rpartition("_")[2], "o")
     look = {"color": colour, "alpha": 0.5 if drawn else 0.95, "marker": marker}
     return look | {"zorder": 5 if own else 2 if drawn else 3}
 
@@ -105,7 +106,9 @@ def _draw_size(ax, report, page, kind="size"):
     sizes = [m[cost] for m in models.values()]
     ax.set(ylim=(low - pad, high + pad), xlim=(min(sizes) / 2, max(sizes) * 2))
     _log_axis(ax.xaxis, sizes, form)
-    if len(front := pareto_front(sizes, values)) > 1:
+    plain = [i for i, model in enumerate(models.values()) if not model.get("teacher")]
+    front = [plain[i] for i in pareto_front([sizes[i] for i in plain], values[plain])]
+    if len(front) > 1:
         steps = [*(sizes[i] for i in front), 2 * max(sizes)], [*values[front], values[front[-1]]]
         ax.step(*steps, where="post", color=page["muted"], lw=0.8, ls=":", zorder=1)
     places = _spread((values - low + pad) / (high - low + 2 * pad), 0.07)

@@ -23,7 +23,7 @@ from .verdict import METRICS, deciding, display_name
 # %% ../../nbs/reports/07_push.ipynb #8b67ddda
 _REPORT = (
     "models", "curves", "seeds", "searched_once", "recipe", "seconds", "stage_seconds", "versions", "device", "threads",
-    "differences", "search", "floor", "costs",
+    "differences", "search", "floor", "costs", "distillation", "folds",
 )  # fmt: skip
 _DATA = (
     "task", "class_names", "counts", "images", "labelled", "known", "size", "channels", "imbalance_factor", "policy",
@@ -36,7 +36,7 @@ _DATA_SETTINGS = (
 _TEXTS = {
     "task", "class_names", "policy", "window", "fit", "profile", "class_order", "uncertain", "numbers", "raters",
     "recipe", "loss", "classifier", "genotype", "metric", "space", "strategy", "score", "why", "kind", "resize",
-    "device", "ssnas_colab", "torch", "python",
+    "device", "teacher", "model", "ssnas_colab", "torch", "python",
 }  # fmt: skip
 
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'OURS', 'JUDGED', 'SYMBOLS', 'display_name', 'deciding', 'number', 'with_spread', 'size_text', 'mark_best',
-           'standard_error', 'balanced_interval', 'with_interval', 'significance', 'difference_text',
+           'standard_error', 'balanced_interval', 'with_interval', 'significance', 'p_text', 'difference_text',
            'verdict_sentences', 'verdict']
 
 # %% ../../nbs/reports/01_verdict.ipynb #115e9a9c
@@ -37,6 +37,8 @@ _TRAINED = {"probe": "frozen", "finetuned": "fine-tuned"}
 def display_name(name, sentence=False) -> str:
     "How a model of the report is called where people read it: in a table, or in a sentence."
     name = re.sub(r"^random_(\d+)$", r"random genotype \1", name)
+    if name.startswith("taught_by_"):
+        return f"{'the ' * sentence}searched{' network' * sentence}, taught by {display_name(name[10:], True)}"
     if pretrained := re.fullmatch(r"(.+)_(probe|finetuned)", name):
         whose, how = re.sub("^timm_", "timm's ", pretrained[1]), _TRAINED[pretrained[2]]
         whose = _PRETRAINED.get(whose, whose)
@@ -140,6 +142,12 @@ def significance(difference):
         return None if p is None else 0 if p >= 0.05 else 1 if difference["difference"] > 0 else -1
     low, high = (round(difference[end], 3) for end in ("low", "high"))
     return 1 if low > 0 else -1 if high < 0 else 0
+
+
+def p_text(difference) -> str:
+    "'0.012', '< 0.001', or '–': the corrected p of a difference, where it was tested."
+    p = difference.get("p_corrected")
+    return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def difference_text(difference) -> str:
@@ -294,6 +302,40 @@ def _against_each(report, measured, key):
     return sentences + _at_its_work(report, measured) + _trained_by_others(measured)
 
 
+def _taught(report, key):
+    "What a teacher gave the searched network: apart from the comparison, in a sentence or two."
+    found = report.get("distillation") or {}
+    model = report["models"].get(found.get("model"))
+    if model is None or model.get(key) is None:
+        return []
+    text = f"Apart from this comparison: taught also by {display_name(found['teacher'], True)}, the searched network "
+    text += f"has {with_interval(key, model)}"
+    sign = significance(found)
+    if sign is None:
+        return [f"{text}; whether that is more than without a teacher was not judged."]
+    word = {1: "better than", -1: "worse than", 0: "not to be told apart from"}[sign]
+    p = found["p_corrected"]
+    chance = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    return [f"{text}, {difference_text(found)}: that is {word} without a teacher ({chance}, a comparison by itself)."]
+
+
+def _folds(report, key):
+    "What the folds say of the searched network, in a sentence."
+    found = report.get("folds")
+    model = found["models"]["searched"] if found else None
+    if not model or model["mean"][key] is None:
+        return []
+    ends = model["pooled"]["balanced_interval" if key == "balanced_accuracy" else "macro_auc_interval"]
+    times, places = (100, 1) if _percent(key) else (1, 3)
+    told = f" [{', '.join(f'{times * end:.{places}f}' for end in ends)}]" if ends else ""
+    signs = {name: significance(one) for name, one in found["differences"].items()}
+    than = f", and {_than(signs)}" if any(sign is not None for sign in signs.values()) else ""
+    return [
+        f"In {found['count']} folds of {found['images']:,} images it has {number(key, model['mean'][key])} on average, "
+        f"{number(key, model['pooled'][key])}{told} over all answers together{than}."
+    ]
+
+
 def _not_compared(models, measured):
     "A sentence that names the controls that were not measured; none where all were."
     drawn = [name for name in models if name.startswith("random_")] or ["random genotypes"]
@@ -331,10 +373,12 @@ def verdict_sentences(report) -> list:
     data macro AUC. The first sentence is one to act on and begins with "✓", "–" or "✗" and a blank. Better, worse or
     not to be told apart go by the paired intervals of "differences" alone; where there are none, numbers are given, and
     the standard error of the searched network's balanced accuracy: sqrt(sum of r (1 - r) / n) / K over the K classes.
-    Controls that are missing, or whose measure is None, are named as not compared.
+    Controls that are missing, or whose measure is None, are named as not compared. A network that had a teacher is no
+    control: it is spoken of apart, by "distillation".
     """
     key, measure = deciding(report)
-    models, own, seeds = report["models"], report["models"].get("searched", {}), len(report.get("seeds") or [])
+    models = {name: model for name, model in report["models"].items() if not model.get("teacher")}
+    own, seeds = models.get("searched", {}), len(report.get("seeds") or [])
     if own.get(key) is None:
         return [f"– The searched network has no {measure} on the test set, so nothing can be said about it."]
     measured = {name: model for name, model in models.items() if name != "searched" and model.get(key) is not None}
@@ -344,7 +388,7 @@ def verdict_sentences(report) -> list:
     return [
         *_first(report, measured, key, measure), *_pretrained_wins(report, measured, key), f"{text}.",
         *_against_each(report, measured, key),
-        *_not_compared(models, measured), _doubt(report, measured, key),
+        *_not_compared(models, measured), *_taught(report, key), *_folds(report, key), _doubt(report, measured, key),
     ]  # fmt: skip
 
 

@@ -205,8 +205,9 @@ class ImageData:
     images that were not used; not_read: (name, reason) of other files. settings: the arguments that made it. window,
     fit: how pixels were made (see `data.images`); decisions: (what, how) all was read, in plain words; stamp: tells
     other files apart without reading them ("": nothing does). file_name: a function from a place in the source to the
-    name of its file, or to its number. Large images may be memory-mapped from a file: writing
-    into them changes memory, never the file.
+    name of its file, or to its number. groups: int64 by the place in the source, what must stay in one split, such as a
+    patient (None: nothing); drawn: the splits that were drawn at random here. Large images may be memory-mapped from a
+    file: writing into them changes memory, never the file.
     """
 
     name: str
@@ -224,6 +225,8 @@ class ImageData:
     not_read: tuple = field(repr=False, default=())
     stamp: str = field(repr=False, default="")
     file_name: object = field(repr=False, default=str)
+    groups: object = field(repr=False, default=None)
+    drawn: tuple = field(repr=False, default=())
 
     @property
     def channels(self) -> int:
@@ -381,6 +384,8 @@ def _assembled(source, chosen, broken, images, policy, decisions, facts):
     decisions = [*source.decisions, *_splits_told(source, chosen), *decisions, *_others_told(source.not_read)]
     facts |= {"class_names": source.class_names, "policy": policy, "set_aside": aside, "not_read": source.not_read}
     facts["file_name"] = source.file_name
+    facts["groups"] = np.concatenate([source.groups[split] for split in source.sizes]) if source.groups else None
+    facts["drawn"] = tuple(split for split in ("test", "val") if source.labels and split not in source.labels)
     decisions = tuple((str(what), str(how)) for what, how in decisions)
     return ImageData(source.name, source.task, **parts, **facts, decisions=decisions)
 

@@ -28,13 +28,13 @@ from ..experiment.run import Run
 from ..inference.predict import load_model
 from ..models.baselines import random_genotype
 from ..models.network import activation_bytes
-from ..models.pretrained import require_controls, way_of
+from ..models.pretrained import way_of
 from ..models.stages import random_stages
 from ..reports.diagnostics import read_prevalence
 from ..reports.external import external_report
 from ..sessions.session import guard, local_folder, session
 from .derivation import derive_stage
-from .evaluation import compared, evaluate, evaluation_parts, seed_run
+from .evaluation import compared, evaluate, evaluation_parts, require_contestants, seed_run
 from .loader import NAMES, ImageData, data_stage, files_stamp, load_data, load_labelled
 from .search import search, search_estimate
 
@@ -58,7 +58,7 @@ def open_with_data(data, path, config, **places):
         Run.check(path, config, complete=complete)
     device, read = choose_engine(config["search"]["device"]).device, []
     evaluation = evaluation_config(config["evaluation"])
-    require_controls(evaluation.controls, evaluation.control_size)
+    require_contestants(evaluation)
     cache = path.with_name(path.name + ".images")
     ranks.together(lambda: read.append(read_images(data, config, cache=cache, **places)), in_turn=True)
     [data] = read
@@ -217,7 +217,7 @@ def run_estimate(data, path, config, seeds=1) -> dict:
     """
     run, forecast = Run(path, config, 0.0), Forecast(Run(path, config, 0.0))
     device, evaluation = choose_engine(config["search"]["device"]).device, evaluation_config(config["evaluation"])
-    require_controls(evaluation.controls, evaluation.control_size)
+    require_contestants(evaluation)
     found = run.facts("search") or search_estimate(data, config["search"], run=run)
     forecast.costs = [
         StageCost(f"seed_{extra}/" * bool(extra) + "search", found["steps"], found["seconds"]) for extra in range(seeds)
@@ -288,7 +288,8 @@ def test_network(run, data, name="searched", *, prevalence=None, by=None, **plac
     read_prevalence(prevalence, model.task, model.class_names)
     found = load_labelled(data, model.facts, by=by, **places)
     model.temperature = 1.0  # what `external_report` takes are scores before calibration
+    scores, apart = model.answers(found.pixels)
     return external_report(
-        model.facts, found.name, model.scores(found.pixels), found.labels, files=found.files, groups=found.groups,
+        model.facts, found.name, scores, found.labels, distances=apart, files=found.files, groups=found.groups,
         set_aside=found.set_aside, prevalence=prevalence,
     )  # fmt: skip

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TASKS', 'LOSSES', 'log_prior', 'log_odds', 'check_task', 'CrossEntropy', 'LogitAdjustment', 'BalancedSoftmax',
            'ClassBalanced', 'InverseFrequency', 'CosineLinear', 'LDAM', 'Focal', 'Asymmetric', 'class_loss',
-           'predict_scores', 'adjust_logits', 'choose_tau']
+           'predict_scores', 'teacher_loss', 'adjust_logits', 'choose_tau']
 
 # %% ../../nbs/training/02_class_losses.ipynb #76068f61
 import copy
@@ -273,6 +273,22 @@ def predict_scores(logits, task="single-label"):
     check_task(task)
     logits = at_least_float32(logits)[0]
     return logits.softmax(-1) if task == "single-label" else logits.sigmoid()
+
+# %% ../../nbs/training/02_class_losses.ipynb #fd85c67b
+def teacher_loss(logits, taught, task="single-label", temperature=4.0):
+    """T^2 x KL(teacher || student) at temperature T, mean over the images, a scalar (Hinton 2015, arXiv 1503.02531).
+
+    logits, taught: (B, K), of the student and of its teacher, who takes no gradient. Multi-label: the same of each
+    label's yes or no, mean over images and labels, also of those that nobody knows: the teacher has a view on all.
+    """
+    check_task(task)
+    student, teacher = (at_least_float32(x)[0] / temperature for x in (logits, taught.detach()))
+    if task == "single-label":
+        found = F.kl_div(student.log_softmax(-1), teacher.log_softmax(-1), reduction="batchmean", log_target=True)
+    else:
+        yes, no = (F.logsigmoid(sign * teacher) for sign in (1, -1))
+        found = (yes.exp() * (yes - F.logsigmoid(student)) + no.exp() * (no - F.logsigmoid(-student))).mean()
+    return temperature**2 * found
 
 # %% ../../nbs/training/02_class_losses.ipynb #359103e7
 def adjust_logits(logits, counts, task="single-label", total=None, tau=1.0):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHOTS', 'report_metrics', 'shot_accuracy', 'auc_per_class', 'macro_auc', 'balanced_accuracy', 'recall_intervals',
-           'expected_calibration_error', 'paired_test_seeds', 'paired_difference_seeds']
+           'expected_calibration_error', 'resample', 'paired_test_seeds']
 
 # %% ../../nbs/training/05_metrics.ipynb #e9923768
 import numpy as np
@@ -194,7 +194,7 @@ def _check(scores, targets, task, class_names):
     return scores, targets, names
 
 # %% ../../nbs/training/05_metrics.ipynb #baf87712
-def _resample(labels, rng):
+def resample(labels, rng):
     "Positions of as many images, drawn with replacement; within each class where labels are class numbers."
     if labels.ndim > 1:
         return rng.integers(len(labels), size=len(labels))
@@ -228,15 +228,10 @@ def paired_test_seeds(
             return None
         return float(np.mean([found[s][0] - found[s][1] for s in pairs]))
 
-    draws = [difference(_resample(labels, rng), rng.integers(seeds, size=seeds).tolist()) for _ in range(resamples)]
+    draws = [difference(resample(labels, rng), rng.integers(seeds, size=seeds).tolist()) for _ in range(resamples)]
     if not (draws := [draw for draw in draws if draw is not None]):
         return difference(slice(None), range(seeds)), None, None, None
     low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
     rarer = min(sum(draw <= 0 for draw in draws), sum(draw >= 0 for draw in draws))
     p = min(1.0, 2 * (1 + rarer) / (1 + len(draws)))
     return difference(slice(None), range(seeds)), float(low), float(high), p
-
-
-def paired_difference_seeds(labels, predictions_a, predictions_b, *more, **options):
-    "(difference, low, high) of `paired_test_seeds`, which takes the same."
-    return paired_test_seeds(labels, predictions_a, predictions_b, *more, **options)[:3]

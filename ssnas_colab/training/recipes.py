@@ -25,8 +25,15 @@ from ..data.augment import augment, draw_shifts, draw_views, normalise, two_view
 from ..data.summary import known_images
 from ..experiment.forecast import StageCost
 from ..models.network import Network
-from ..models.pretrained import Pretrained, way_of
-from .class_losses import CosineLinear, adjust_logits, choose_tau, class_loss, predict_scores
+from ..models.pretrained import TAUGHT, Pretrained, way_of
+from ssnas_colab.training.class_losses import (
+    CosineLinear,
+    adjust_logits,
+    choose_tau,
+    class_loss,
+    predict_scores,
+    teacher_loss,
+)
 from .loop import Best, cosine, fit, make_schedule, set_learning_rate
 from .metrics import report_metrics
 from .samplers import sampled_order
@@ -91,12 +98,13 @@ class Trainer:
 
     name: of the network, by which the run knows it; make: a function that makes it; data: an `ImageData`; experiment:
     the `Run` that keeps what is reached; config: an `EvaluationConfig`; rate: the peak learning rate with the labels
-    (None: the settings'; another one has stages of its own in the run, but for pretraining, which is shared). After
-    `run`, `scores` and `metrics` are those of the trained classifier. Of several ranks each trains on its share of
-    every batch (batch norm is over the whole batch on CUDA, over the share on a CPU), and judges its share of a split.
+    (None: the settings'; another one has stages of its own in the run, but for pretraining, which is shared); teacher:
+    a trained network, whose logits all training with the labels is by, too (None: none). After `run`, `scores` and
+    `metrics` are those of the trained classifier. Of several ranks each trains on its share of every batch (batch norm
+    is over the whole batch on CUDA, over the share on a CPU), and judges its share of a split.
     """
 
-    def __init__(self, name, make, data, experiment, config, quiet=False, rate=None):
+    def __init__(self, name, make, data, experiment, config, quiet=False, rate=None, teacher=None):
         self.name, self.data, self.experiment, self.config, self.quiet = name, data, experiment, config, quiet
         self.rate = config.finetune_rate if rate is None else rate
         torch.manual_seed(derived_seed(config.seed, name, "weights at the start"))
@@ -106,6 +114,7 @@ class Trainer:
         if config.loss == "ldam":  # its margins are cosines
             net.classifier = CosineLinear(net.classifier.in_features, net.classifier.out_features)
         self.net = self.placed(net)
+        self.teacher = None if teacher is None else self.engine.to(teacher).eval().requires_grad_(False)
         self.images = {s: HeldImages(x, self.engine.device) for s, x in data.images.items()}
         self.labels = {s: torch.from_numpy(y).to(self.engine.device) for s, y in data.labels.items()}
         self.known = data.labelled()  # positions of the training images that have a label
@@ -130,15 +139,18 @@ class Trainer:
         return self.engine.to(normalise(images, self.data.mean, self.data.std))
 
     @torch.no_grad()
-    def outputs(self, function, split):
+    def outputs(self, function, split, most=None):
         """`function` of the network in evaluation, of a split's images with a label, as one float32 tensor on the CPU.
+
+        most: of so many images at most, evenly spaced (None: of all).
 
         In float32 whatever training computes in: what is exported does so too, and features may differ by less than
         half precision can tell. `Diverged` where one is not finite.
         """
         self.net.eval()
         ranks.copy_first([*self.net.buffers()])  # statistics of batch norm
-        found, places = [], torch.from_numpy(self.data.labelled(split))
+        every = self.data.labelled(split)
+        found, places = [], torch.from_numpy(every[:: math.ceil(len(every) / most)] if most else every)
         shared = len(places) >= ranks.count()
         for part in (places[ranks.share(len(places))] if shared else places).split(512):
             found.append(function(self.inputs(self.images[split][self.at(split, part)])).cpu())
@@ -265,8 +277,10 @@ def pretrain(trainer) -> list:
 def learn(trainer, stage, loss, sampler, frozen=False) -> list:
     """Train with the labels, all weights or, `frozen`, the classifier alone; returns the history.
 
-    stage: "finetune" or "retrain"; loss: a name in `class_losses.LOSSES`; sampler: in `config.SAMPLERS`. The network
-    ends as it was after the epoch that validated best (`trainer.best`).
+    stage: "finetune" or "retrain"; where the trainer has a teacher, the loss of the first is also by what that one says
+    of the same views, as `config.teacher_weight` and `config.teacher_temperature` have it; loss: a name in
+    `class_losses.LOSSES`; sampler: in `config.SAMPLERS`. The network ends as it was after the epoch that validated best
+    (`trainer.best`).
     """
     config, data, net = trainer.config, trainer.data, trainer.net
     options = {"deferred": 0.5} if loss == "ldam" else {}  # a cosine schedule learns little in its last fifth
@@ -280,14 +294,21 @@ def learn(trainer, stage, loss, sampler, frozen=False) -> list:
         return trainer.labels["train"][chosen], *draw_shifts(images, trainer.policy, generator)
 
     def cost(late, images, labels, *drawn):
-        seen = augment(images, trainer.policy, drawn)
+        seen = trainer.inputs(augment(images, trainer.policy, drawn))
         if frozen:
             with torch.no_grad():
-                features = net.features(trainer.inputs(seen))
+                features = net.features(seen)
             logits = net.classifier(features)
         else:
-            logits = net(trainer.inputs(seen))
-        return by_class.at(float(late))(ranks.whole(logits), ranks.whole(labels))
+            logits = net(seen)
+        logits = ranks.whole(logits)
+        loss = by_class.at(float(late))(logits, ranks.whole(labels))
+        if trainer.teacher is None or frozen:
+            return loss
+        with torch.no_grad():
+            taught = ranks.whole(trainer.teacher(seen))
+        apart = teacher_loss(logits, taught, data.task, config.teacher_temperature)
+        return (1 - config.teacher_weight) * loss + config.teacher_weight * apart
 
     rates = trainer.rate, config.finetune_decay
     how = {"sampler": sampler, "frozen": frozen, "best": trainer.best, "turn": by_class.deferred}
@@ -446,9 +467,10 @@ _PASSES = {"pretrain": 2, "finetune": 1, "retrain": 1 / 3}  # of an image in a s
 def network_parts(made, data, config) -> list:
     """The `StageCost`s of taking networks through the recipe of an `EvaluationConfig`, from two timed steps of each.
 
-    made: name to a function that makes the network (see `compared`); data: an `ImageData`.
+    made: name to a function that makes the network (see `compared`); data: an `ImageData`. A teacher, which stands
+    before whom it teaches, answers at every step with the labels.
     """
-    count, parts = len(data.images["train"]), []
+    count, parts, each = len(data.images["train"]), [], {}
     checks = {split: len(data.images.get(split, ())) / 3 for split in ("val", "test")}
     with torch.random.fork_rng(devices=[]):
         for name, make in made.items():
@@ -456,15 +478,18 @@ def network_parts(made, data, config) -> list:
             plans, depthwise = schedules(own, count, len(data.labelled())), isinstance(net, (Network, Pretrained))
             engine = choose_engine(config.device, config.precision, depthwise=depthwise)
             images = min(count, 16 if engine.device.type == "cpu" else config.batch_size)  # a GPU is slow at little
-            each = image_seconds(net, (data.channels, *data.size), engine, images)
+            each[name] = image_seconds(net, (data.channels, *data.size), engine, images)
+            teacher = each.get(name.removeprefix(TAUGHT), 0.0) / 3 if name.startswith(TAUGHT) else 0.0
             for stage in _STAGES[own.recipe]:
                 schedule = plans[stage]
-                seen = _PASSES[stage] * schedule.steps * schedule.batch_size
+                shown = schedule.steps * schedule.batch_size
+                seen, told = _PASSES[stage] * shown, shown * (stage == "finetune")
                 if stage != "pretrain":
                     seen += schedule.epochs * checks["val"] + checks["test"]
                 places = dict.fromkeys(stage_name(stage, name, config, rate) for rate in finetune_rates(config))
-                parts += [StageCost(place, schedule.steps, each * seen / ranks.count()) for place in places]
+                each_step = each[name] * seen + teacher * told
+                parts += [StageCost(place, schedule.steps, each_step / ranks.count()) for place in places]
             if way_of(name) == "probe":
                 seen = count / 3 + 4 * checks["val"] + checks["test"]
-                parts.append(StageCost(f"probe/{name}", math.ceil(count / config.batch_size), each * seen))
+                parts.append(StageCost(f"probe/{name}", math.ceil(count / config.batch_size), each[name] * seen))
     return [part for part in parts if part.steps]

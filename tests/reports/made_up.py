@@ -3,7 +3,7 @@
 import numpy as np
 
 from ssnas_colab.reports.compare import aggregate
-from ssnas_colab.training.metrics import paired_difference_seeds, report_metrics
+from ssnas_colab.training.metrics import paired_test_seeds, report_metrics
 
 _GENOTYPE = (
     "Genotype(normal=[('sep_conv_3x3', 2, 0), ('skip_connect', 2, 1), ('dil_conv_5x5', 3, 2), ('sep_conv_3x3', 3, 0), "
@@ -65,7 +65,7 @@ def _differences(targets, answers, seeds):
     own, drawn = answers["searched"], sum((a for name, a in answers.items() if name.startswith("random_")), [])
     pairs = {name: (own, other) for name, other in answers.items() if name != "searched"}
     pairs |= {"random": (own * (len(drawn) // seeds), drawn)} if drawn else {}
-    found = {name: paired_difference_seeds(targets, *pair, resamples=200) for name, pair in pairs.items()}
+    found = {name: paired_test_seeds(targets, *pair, resamples=200)[:3] for name, pair in pairs.items()}
     named = {name: dict(zip(("difference", "low", "high"), three, strict=True)) for name, three in found.items()}
     return {name: {"metric": "balanced_accuracy"} | three | {"seeds": seeds} for name, three in named.items()}
 

@@ -14,7 +14,7 @@ from ssnas_colab.core.forms import require_form_of
 from ssnas_colab.data.summary import known_images
 from ssnas_colab.experiment.run import Run
 from ssnas_colab.reports.build import differences, report_view
-from ssnas_colab.reports.compare import aggregate
+from ssnas_colab.reports.compare import aggregate, compare
 from ssnas_colab.reports.diagnostics import (
     GRID,
     confident_mistakes,
@@ -209,6 +209,30 @@ def test_differences_are_tested_and_corrected(task, tmp_path):
     corrected = sorted(one["p_corrected"] for one in tested.values())
     assert corrected == pytest.approx([min(1, 2 * ps[0]), max(min(1, 2 * ps[0]), ps[1])])
     require_form_of("report.json", json.loads(json.dumps({"models": {}, "differences": found})))
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_runs_side_by_side_have_the_same_tables(classes):
+    "Operating points, areas and corrected p of a comparison are those of each report."
+    one = with_diagnostics(example_report(classes=classes, seeds=1))
+    for found in one["differences"].values():
+        found |= {"p": 0.01, "p_corrected": 0.0421, "seeds": 1}
+        found["auc"] = {"difference": 0.0123, "low": -0.01, "high": 0.03, "p": 0.2, "p_corrected": 0.3456}
+    other = copy.deepcopy(one)
+    other["settings"]["evaluation"] = {"finetune_steps": 9}
+    text = compare({"runs/one": one, "runs/other": other})
+    head, rows = operating_table(one)
+    own = [row for row in rows if str(row[0]).startswith("▸")] if classes == 2 else rows
+    for run in ("runs/one", "runs/other"):
+        for row in own:
+            cells = row[1:] if classes == 2 else row
+            assert f"| {run} | {' | '.join(map(str, cells))} |" in text
+        count = sum(found["p_corrected"] == 0.0421 for found in one["differences"].values())
+        told = [line for line in text.splitlines() if line.startswith(f"| {run} |") and " | 0.042 | " in line]
+        assert len(told) == count > 0 and all(line.endswith("| +0.012 [−0.010, +0.030] | 0.346 |") for line in told)
+    assert ("AUC" in head) and "Operating points of the searched networks" in text and "p, corrected" in text
+    plain = compare({"a": example_report(classes=classes, seeds=1)})
+    assert "Operating points" not in plain
 
 
 def test_labels_whose_scores_lie_close_are_compared_as_they_are(tmp_path):

@@ -1,9 +1,11 @@
 "Stage 4 and the pipeline: who sees which images when, and what the report holds."
 
 import contextlib
+import csv
 import dataclasses
 import io
 import json
+import math
 import shutil
 import zipfile
 from pathlib import Path
@@ -345,6 +347,7 @@ def test_a_finished_network_is_tested_on_images_from_elsewhere(straight, elsewhe
     assert points[3]["prevalence"] == 0.02 and points[4]["prevalence"] == np.mean(target[places] == 4)
     answers = load_model(run).predict([table.parent / f"{i}.png" for i in places]).argmax(1)
     assert own["accuracy"] == pytest.approx((answers == target[places]).mean())
+    assert report["unlike"]["of"] == 59 and report["unlike"]["count"] < 15 and report["unlike"]["share"] == 0.05
     parts = {name: part["images"] for name, part in report["groups"].items()}
     assert parts == {"north": int((places % 3 > 0).sum()), "south": int((places % 3 == 0).sum())}
     wrong = {row["file"] for row in report["mistakes"]}
@@ -353,6 +356,7 @@ def test_a_finished_network_is_tested_on_images_from_elsewhere(straight, elsewhe
     assert cli.main(["test", str(run), str(table), *options]) == 0
     said = capsys.readouterr().out
     assert "59 labelled images, 1 set aside" in said and "## By hospital" in said and "on the run's own" in said
+    assert "of 59 images" in said and "unlike the training images (of images like" in said
     assert len((tmp_path / "wrong.csv").read_text().splitlines()) == len(wrong) + 1
     assert cli.main(["export", str(run), str(tmp_path / "net.zip")]) == 0
     with zipfile.ZipFile(tmp_path / "net.zip") as archive:
@@ -366,6 +370,45 @@ def test_a_finished_network_is_tested_on_images_from_elsewhere(straight, elsewhe
     assert again["models"]["searched"]["operating_points"][0]["threshold"] == known["thresholds"][0]
     assert cli.main(["show", str(run), "--prevalence", "3=0.02"]) == 0
     assert "3 2 %" in capsys.readouterr().out
+
+
+def test_images_unlike_the_training_images_are_named(straight, tmp_path, capsys):
+    "Noise is, most of it, and of the run's own test images about the share that the report tells; an archive knows."
+    path, rng, digits = straight[0], np.random.default_rng(0), load_data("digits", imbalance_factor=10)
+    report, model = json.loads((path / "report.json").read_text()), load_model(path)
+    own, (scores, apart) = report["models"]["searched"]["unlike"], model.answers(digits.images["test"])
+    assert own["share"] == 0.05 and own["test"] == np.mean(apart > own["threshold"]) < 0.15
+    np.testing.assert_array_equal(scores, model.scores(digits.images["test"]))
+    validation = model.answers(digits.images["val"])[1]
+    count = len(validation)
+    assert sum(validation > own["threshold"]) == count - math.ceil(0.95 * (count + 1))
+    noise = rng.integers(0, 256, (40, 1, 8, 8), np.uint8)
+    assert np.mean(model.answers(noise)[1] > own["threshold"]) > 0.5
+    assert f"Of the test images it would be {100 * own['test']:.1f} %" in (path / "report.md").read_text()
+
+    export_run(path, tmp_path / "model.zip")
+    np.testing.assert_array_equal(load_model(tmp_path / "model.zip").answers(noise)[1], model.answers(noise)[1])
+    for folder, some in (("noise", noise), ("own", digits.images["test"][:40])):
+        (tmp_path / folder).mkdir()
+        for i, image in enumerate(some):
+            Image.fromarray(image[0]).save(tmp_path / folder / f"{i:02}.png")
+        table = tmp_path / f"{folder}.csv"
+        assert cli.main(["predict", str(tmp_path / "model.zip"), str(tmp_path / folder), "--out", str(table)]) == 0
+        said, rows = capsys.readouterr().out, list(csv.DictReader(table.open(encoding="utf-8")))
+        unlike = [row["unlike the training images"] == "yes" for row in rows]
+        assert f"{sum(unlike)} of 40 images" in said and "5 in 100 are called so" in said
+        assert cli.main(["predict", str(path), str(tmp_path / folder), "--json"]) == 0
+        facts = json.loads(capsys.readouterr().out)
+        assert [one["unlike"] for one in facts["predictions"]] == unlike and facts["unlike"]["count"] == sum(unlike)
+        distances = [float(row["distance"]) for row in rows]
+        np.testing.assert_allclose(distances, [one["distance"] for one in facts["predictions"]], rtol=1e-5)
+
+    old = shutil.copytree(path, tmp_path / "old")  # as an earlier version left it
+    facts = json.loads((old / "models" / "searched.json").read_text())
+    (old / "models" / "searched.json").write_text(json.dumps({k: v for k, v in facts.items() if k != "unlike"}))
+    assert load_model(old).answers(noise)[1] is None
+    assert cli.main(["predict", str(old), str(tmp_path / "noise"), "--out", str(tmp_path / "old.csv")]) == 0
+    assert "unlike the" not in capsys.readouterr().out and "unlike the" not in (tmp_path / "old.csv").read_text()
 
 
 def test_a_real_report_has_the_form_that_its_schema_describes(straight):

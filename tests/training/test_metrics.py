@@ -16,7 +16,6 @@ from ssnas_colab.training.metrics import (
     balanced_accuracy,
     expected_calibration_error,
     macro_auc,
-    paired_difference_seeds,
     paired_test_seeds,
     recall_intervals,
     report_metrics,
@@ -257,7 +256,7 @@ B = answers(np.random.default_rng(1), [0.9, 0.6, 0.5, 0.2])
 
 
 def paired_difference(labels, predictions_a, predictions_b, *more, **options):
-    return paired_difference_seeds(labels, [predictions_a], [predictions_b], *more, **options)
+    return paired_test_seeds(labels, [predictions_a], [predictions_b], *more, **options)[:3]
 
 
 def test_the_values_are_scikit_learns():
@@ -302,13 +301,13 @@ def test_a_rare_class_is_in_every_resample():
 
 
 def test_several_seeds():
-    same = paired_difference_seeds(LABELS, [A, A, A], [B, B, B], resamples=4000)
+    same = paired_test_seeds(LABELS, [A, A, A], [B, B, B], resamples=4000)[:3]
     one = paired_difference(LABELS, A, B, resamples=4000)
     assert same[0] == pytest.approx(one[0])
     np.testing.assert_allclose(same, one, atol=0.015)  # three times the same network tells no more than one
     rng = np.random.default_rng(5)
     apart = [answers(rng, chance) for chance in ([0.95] * 4, [0.7] * 4, [0.45] * 4)]
-    mixed = paired_difference_seeds(LABELS, apart, [B, B, B])
+    mixed = paired_test_seeds(LABELS, apart, [B, B, B])[:3]
     assert mixed[0] == pytest.approx(np.mean([paired_difference(LABELS, a, B, resamples=1)[0] for a in apart]))
     assert mixed[2] - mixed[1] > 1.5 * (same[2] - same[1])  # the luck of training is in the interval
 
@@ -345,7 +344,7 @@ def test_answers_that_do_not_fit_are_refused_in_a_sentence(change, message):
     with pytest.raises(ValueError, match=message):
         paired_difference(**({"labels": LABELS, "predictions_a": A, "predictions_b": B} | change))
     with pytest.raises(ValueError, match="for each seed"):
-        paired_difference_seeds(LABELS, [A, A], [B])
+        paired_test_seeds(LABELS, [A, A], [B])[:3]
 
 
 def test_p_of_the_paired_bootstrap_is_about_that_of_a_normal_test():

@@ -16,7 +16,7 @@ from ssnas_colab.experiment.run import Run
 from ssnas_colab.models.genotype import Genotype
 from ssnas_colab.stages.evaluation import compared, evaluate_network
 from ssnas_colab.stages.loader import load_data
-from ssnas_colab.training.metrics import paired_difference_seeds
+from ssnas_colab.training.metrics import paired_test_seeds
 
 
 def main():
@@ -45,7 +45,7 @@ def main():
         print(rows[-1], flush=True)
     facts = {"changes": changes, "seeds": rows, "differences": {}}
     for name in names[1:]:
-        found = paired_difference_seeds(data.labels["test"], answers[names[0]], answers[name])
+        found = paired_test_seeds(data.labels["test"], answers[names[0]], answers[name])[:3]
         facts["differences"][name] = dict(zip(("difference", "low", "high"), found, strict=True))
         print(name, facts["differences"][name], flush=True)
     (options.out / "results.json").write_text(json.dumps(facts, indent=1) + "\n")

@@ -17,7 +17,7 @@ from ssnas_colab.stages.derivation import derive_stage
 from ssnas_colab.stages.evaluation import compared, evaluate_network
 from ssnas_colab.stages.loader import load_data
 from ssnas_colab.stages.search import search
-from ssnas_colab.training.metrics import paired_difference_seeds
+from ssnas_colab.training.metrics import paired_test_seeds
 
 
 def main():
@@ -49,7 +49,7 @@ def main():
     drawn = answers("random_0") + answers("random_1")
     pairs = {"shorter searches": (own, answers("searched")), "random": (own * 2, drawn)}
     for name, (new, old) in pairs.items():
-        found = paired_difference_seeds(data.labels["test"], new, old)
+        found = paired_test_seeds(data.labels["test"], new, old)[:3]
         differences[name] = dict(zip(("difference", "low", "high"), found, strict=True))
         print(name, differences[name], flush=True)
     facts = {"steps": options.steps, "seeds": rows, "differences": differences}

@@ -17,7 +17,7 @@ from ssnas_colab.stages.derivation import derive_stage
 from ssnas_colab.stages.evaluation import evaluate_seed
 from ssnas_colab.stages.loader import load_data
 from ssnas_colab.stages.search import search
-from ssnas_colab.training.metrics import paired_difference_seeds
+from ssnas_colab.training.metrics import paired_test_seeds
 
 
 def one_seed(data, source, run, seed):
@@ -55,7 +55,7 @@ def main():
         for name in ("random", "resnet_small"):
             drawn = answers("random_0") + answers("random_1") if name == "random" else answers(name)
             own = searched * (len(drawn) // len(searched))
-            found = paired_difference_seeds(data.labels["test"], own, drawn)
+            found = paired_test_seeds(data.labels["test"], own, drawn)[:3]
             facts["differences"][name] = dict(zip(("difference", "low", "high"), found, strict=True))
         options.out.mkdir(exist_ok=True)
         (options.out / "results.json").write_text(json.dumps(facts, indent=1) + "\n")

@@ -16,7 +16,7 @@ from ssnas_colab.experiment.run import Run
 from ssnas_colab.models.baselines import resnet18
 from ssnas_colab.stages.evaluation import evaluate_network
 from ssnas_colab.stages.loader import load_data
-from ssnas_colab.training.metrics import paired_difference_seeds
+from ssnas_colab.training.metrics import paired_test_seeds
 
 
 def main():
@@ -42,7 +42,7 @@ def main():
         own.append(searched.load_arrays("models/searched.npz")["answers"])
         other.append(run.load_arrays("models/resnet18.npz")["answers"])
         print(rows[-1], flush=True)
-    difference, low, high = paired_difference_seeds(data.labels["test"], own, other)
+    difference, low, high = paired_test_seeds(data.labels["test"], own, other)[:3]
     facts = {"rate": options.rate, "seeds": rows, "difference": difference, "low": low, "high": high}
     (options.out / "results.json").write_text(json.dumps(facts, indent=1) + "\n")
     print(f"searched minus ResNet-18 at {options.rate:g}: {difference:+.4f} [{low:+.4f}, {high:+.4f}]")
