@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -510,7 +511,8 @@ def _sweep_trials(options) -> list:
     "The trials that are meant, each checked as `ssnas run` checks it."
     from ssnas_colab.scale.sweep import make_trials
 
-    seed, seeds = read_value(fields_of(RunConfig)["seed"], options.seed), _seeds(options)
+    seed = check_fields(RunConfig, "The run", {"seed": read_value(fields_of(RunConfig)["seed"], options.seed)})["seed"]
+    seeds = _seeds(options)
     data = [str(Path(one).absolute()) if Path(one).exists() else one for one in options.data]
     axes = {"data": data, "seed": [*range(seed, seed + seeds)], "space": options.space, "strategy": options.strategy}
     axes = {name: values for name, values in axes.items() if values}
@@ -528,8 +530,8 @@ def _sweep_trials(options) -> list:
 def _sweep_command(options):
     from ssnas_colab.scale.sweep import read_resources, sweep
 
-    if not options.retries.isdigit() or int(options.retries) > 100:
-        raise UserError(f"--retries {options.retries!r} is not a number from 0 to 100")
+    if not re.fullmatch("[0-9]{1,2}", options.retries):
+        raise UserError(f"--retries {options.retries!r} is not a number from 0 to 99")
     per_trial, trials = read_resources(options.per_trial), _sweep_trials(options)
     from ssnas_colab.sessions.addresses import address_path
     from ssnas_colab.sessions.session import local_folder

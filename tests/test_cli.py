@@ -235,6 +235,7 @@ NAMED = {
     "run": [], "data": ["--data=pictures"], "search": [], "derive": ["search_sampled"], "evaluate": [],
     "show": ["finished"], "status": ["finished"], "compare": ["finished"], "predict": ["finished", "pictures"],
     "test": ["finished", "pictures"], "export": ["finished", "x.zip"], "push": ["finished", "me/x", "--dry-run=pushed"],
+    "sweep": [],
 }  # fmt: skip
 
 
@@ -275,6 +276,7 @@ def test_whatever_is_given_to_an_option_is_one_sentence_or_an_answer(share, tmp_
         raise Accepted("accepted")
 
     monkeypatch.setattr("ssnas_colab.stages.pipeline.open_with_data", accepted)
+    monkeypatch.setattr("ssnas_colab.scale.sweep.sweep", accepted)
     commands = [one for one in every_bad_command() if share == 1 or zlib.crc32(repr(one).encode()) % share == 0]
     assert len(commands) > 5_000 / share
     before = {path.name for path in Path(tempfile.gettempdir()).glob("ssnas-*.txt")}

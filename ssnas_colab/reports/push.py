@@ -210,7 +210,8 @@ def archive_card(run, name="searched") -> dict:
 def pushed_files(run, repo, name="searched", *, dataset=None, license="unknown") -> dict:
     """What a push of the network `name` of a `Run` uploads: file names to bytes.
 
-    README.md, model.json, model.safetensors, report.json, report.png, and of a genotype genotype.json and .png.
+    README.md, model.json, model.safetensors, report.json, report.png, unlike.safetensors where the run has it (means
+    and covariance of the features of training images), and of a genotype genotype.json and .png.
     dataset: what the card calls the images, whose own name (a folder's) is not told. `UserError` for a repository or a
     license that the Hub would not take, and for a run that is not evaluated, or without such a network.
     """

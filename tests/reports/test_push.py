@@ -78,7 +78,9 @@ def test_no_secret_goes_along(run, tmp_path, capsys):
     for data in bytes_within(tmp_path / "out"):
         for secret in secrets:
             assert len(secret) < 4 or secret.lower().encode() not in data.lower(), secret
-    names = "README.md genotype.json genotype.png model.json model.safetensors report.json report.png"
+    names = (
+        "README.md genotype.json genotype.png model.json model.safetensors report.json report.png unlike.safetensors"
+    )
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names.split())
     everything = b"".join(bytes_within(tmp_path / "out"))
     assert b"melanoma" in everything and b"data:image" not in everything
