@@ -1,4 +1,4 @@
-__version__ = "0.5.0"
+__version__ = "0.6.0"
 __doc__ = "Self-supervised neural architecture search for imbalanced datasets, on one free GPU."
 
 # The public names stand once, in `__init__.pyi`, with the modules where they live. They are imported when first asked
