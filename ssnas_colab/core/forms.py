@@ -84,6 +84,7 @@ FORMS = {
     "search.json": {"depth?": int, "settings?": dict},
     "derivation.json": {"why?": str},
     "finished/*.json": {"stage": str, "at": float, "steps?": int, "seconds?": float, "pick?": (int, None)},
+    "energy.json": {str: float},
     "forecast.json": {"parts": [{"stage": str, "steps": int, "seconds": float}]},
     "report.json": {
         "models": {str: _MODEL}, "data?": _DATA, "settings?": {str: object}, "seeds?": [int], "recipe?": _TEXT,
@@ -95,7 +96,8 @@ FORMS = {
             "models": {str: dict.fromkeys(("mean", "spread"), {str: _NUMBER}) | {"each": [dict], "pooled": dict}},
             "differences": {str: {"metric": str} | _TESTED},
         },
-        "floor?": dict, "costs?": {str: float}, "mistakes?": [{"truth": str, "answer": str, "score": float}],
+        "floor?": dict, "costs?": {str: float}, "energy_wh?": {str: float},
+        "mistakes?": [{"truth": str, "answer": str, "score": float}],
         "search?": dict, "device?": _TEXT, "threads?": (int, None),
     },
 }  # fmt: skip
@@ -202,6 +204,7 @@ _MEANINGS = {
     "mistakes": "wrong answers of the searched network, the surest first", "score": "calibrated probability",
     "curves": "by model: losses and validation, an entry an epoch", "stage_seconds": "by stage",
     "costs": "seconds: of the search, of rates that were not taken, of training at those that were, of the controls",
+    "energy_wh": "watt hours by device's name, of the whole run and whoever used it; empty: no device told",
     "search": "of a search by a strategy: how, the front, what was taken and why",
     "pretrained": "what others trained its weights on before", "input_size": "pixels that it has images resized to",
     "counts": "images of each class, by split", "policy": "how views are drawn",

@@ -23,6 +23,7 @@ from ..core.basics import UserError, settings_diff
 from ..core.files import Files, figure_bytes
 from ..core.forms import read_form
 from .checkpoints import Checkpoints
+from .energy import EnergyMeter
 
 # %% ../../nbs/experiment/02_run.ipynb #4eea4108
 _HALF_FORK = "fork.partial"  # what a fork is about to copy, until it has
@@ -49,7 +50,7 @@ class Run(Files):
     def __init__(self, path, config: dict, created: float, complete=None, machine=None):
         super().__init__(path)
         self.config, self.created, self.machine, self.checkpoints = config, created, machine, Checkpoints(self)
-        self._complete = complete
+        self._complete, self.meter = complete, None
 
     def __repr__(self):
         return f"Run({self.path.name!r}, finished: {', '.join(self.finished_stages()) or 'nothing yet'})"
@@ -156,7 +157,13 @@ class Run(Files):
 
     @contextlib.contextmanager
     def writing(self):
-        """Context in which this run is written to, with as many threads as it was begun with.
+        "Context in which this run is written to, as it was begun (threads) and with its energy counted."
+        with self._as_begun(), self._metered():
+            yield self
+
+    @contextlib.contextmanager
+    def _as_begun(self):
+        """Context with as many threads as the run was begun with.
 
         First it removes what interrupted writes of earlier sessions left. A warning says where training will end with
         other numbers all the same: with another torch, processor, GPU or number of ranks, or where the environment
@@ -182,6 +189,29 @@ class Run(Files):
             yield self
         finally:
             torch.set_num_threads(before)
+
+    @contextlib.contextmanager
+    def _metered(self):
+        "Context in which the energy is counted that devices tell of; once, where contexts are nested."
+        if self.meter:
+            yield
+            return
+        self.meter, self.before = EnergyMeter(), self.energy()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(UserError, OSError):  # the lock is lost, the disk is full: that is told elsewhere
+                self._keep_energy()
+            self.meter = None
+
+    def _keep_energy(self):
+        if self.meter and (used := self.meter.read()):
+            total = {name: self.before.get(name, 0.0) + used.get(name, 0.0) for name in {**self.before, **used}}
+            self.save_json("energy.json", total)
+
+    def energy(self) -> dict:
+        "Joules by device's name over all sessions so far, as far as devices tell; empty where none does."
+        return self.load_json("energy.json") if self.has("energy.json") else {}
 
     # artefacts
 
@@ -236,6 +266,7 @@ class Run(Files):
     def finish(self, stage, **facts):
         "Record that `stage` is finished, with facts worth keeping (seconds, steps, ...)."
         self.save_json(f"finished/{stage}.json", {"stage": stage, "at": time.time(), **facts})
+        self._keep_energy()
 
     def finished(self, stage) -> bool:
         "Whether `stage` has been finished."

@@ -208,8 +208,8 @@ def widest_within(build, budgets, shape, device="cpu") -> int:
     def fits(width):
         if width >= 1 << 16:
             return False
-        for names in (budgets.keys() - {"latency"}, budgets.keys() & {"latency"}):  # what has to be measured comes last
-            found = sizes_of(lambda: build(width), shape, names, device)
+        for names in (["parameters"], ["macs", "memory"], ["latency"]):  # what takes longest to know comes last
+            found = sizes_of(lambda: build(width), shape, budgets.keys() & names, device)
             if any(found[name] > budgets[name] for name in found):
                 return False
         return True
@@ -220,7 +220,11 @@ def widest_within(build, budgets, shape, device="cpu") -> int:
         told = " and ".join(SIZES[name].format(least[name]) for name in over)
         wanted = " and ".join(f"max_{name}={budgets[name]:,}" for name in over)
         raise UserError(f"The narrowest network has {told}, more than {wanted}: allow more, or take less depth")
-    return largest(fits)
+    if "latency" in budgets:  # measured of narrow ones first, which takes least
+        return largest(fits)
+    known = sizes_of(lambda: build(16), shape, budgets, device)
+    guesses = [16 * (budgets[name] / size) ** (1 if name == "memory" else 0.5) for name, size in known.items()]
+    return largest(fits, max(1, min(round(min(guesses, default=1)), 1 << 15)))
 
 # %% ../../nbs/models/03_network.ipynb #43669f1d
 _MOST_EDGES = 2048

@@ -117,7 +117,7 @@ def assemble_report(run, data, config, models) -> dict:
         "device": str(choose_engine(config.device, config.precision).device), "threads": torch.get_num_threads(),
         "floor": diagnosed.prior_metrics(
             data.labels["test"], data.task, data.class_names, data.counts(), known_images(data)
-        ), "costs": _costs(run, config, models),
+        ), "costs": _costs(run, config, models), "energy_wh": {k: round(v / 3600, 3) for k, v in run.energy().items()},
     }  # fmt: skip
     search = _search_of(run)
     return report | ({"search": search} if search else {})
@@ -401,7 +401,11 @@ def costs_table(report) -> tuple:
     if found.get("folds"):
         rows.append(["training of the networks of all folds", found["folds"]])
     rows.append(["all", found["search"] + found["rates"] + found["training"] + found.get("folds", 0.0)])
-    return ["what", "time"], [[what, format_duration(seconds)] for what, seconds in rows]
+    rows = [[what, format_duration(seconds)] for what, seconds in rows]
+    if "energy_wh" in report:  # versions before 0.6.0 did not ask
+        told = [[f"energy of {name}, whoever used it", f"{wh:.3g} Wh"] for name, wh in report["energy_wh"].items()]
+        rows += told or [["energy", "not measured: no device here tells it"]]
+    return ["what", "time"], rows
 
 
 def report_notes(report) -> dict:

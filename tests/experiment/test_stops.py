@@ -88,9 +88,9 @@ def stops(folder, into):
         yield made
 
 
-TIMES = ("seconds", "stage_seconds", "costs", "latency_ms", "at", "created", "clock")
+TIMES = ("seconds", "stage_seconds", "costs", "energy_wh", "latency_ms", "at", "created", "clock")
 TIMES += ("version", "versions", "sha256", "bytes")
-NOT_COMPARED = ("forecast.json", "manifest.json")  # seconds, and names of files with seconds in them
+NOT_COMPARED = ("forecast.json", "energy.json", "manifest.json")  # seconds, joules, names of files with seconds in them
 
 
 def plain(value):

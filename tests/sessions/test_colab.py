@@ -31,8 +31,9 @@ EVERY = [*STAGES, "05_explorer", "06_pipeline", "07_cli", "index"]
 FIELDS = ["DATA", "IMBALANCE_FACTOR", "PRESET", "SEED", "TIME_BUDGET", "DRIVE_FOLDER", "REPOSITORY"]
 COLABS = ["ipywidgets==7.7.1", "ipython==7.34.0", "numpy==2.1.3", "ipykernel==6.29.5", "jupyter_client<8"]
 SMALLER = """from ssnas_colab.config import EVALUATION_PRESETS, SEARCH_PRESETS
-SEARCH_PRESETS["quick"] |= {"candidates": 2, "score_steps": 2}
-EVALUATION_PRESETS["quick"] |= {"pretrain_steps": 2, "finetune_steps": 4, "random_genotypes": 1, "resnet18": False}"""
+SEARCH_PRESETS["quick"] |= {"candidates": 2, "score_steps": 1}
+small = {"max_parameters": 20_000, "pretrain_steps": 2, "finetune_steps": 4, "random_genotypes": 0}
+EVALUATION_PRESETS["quick"] |= small | {"resnet18": False, "mobilenet": False, "equal_macs": ()}"""
 
 
 def read(name):

@@ -189,6 +189,20 @@ def test_training_in_bfloat16_loses_as_in_float32(digits, tmp_path, monkeypatch)
     np.testing.assert_allclose(seen["bfloat16"], seen["float32"], rtol=0.02)
 
 
+def test_training_in_bfloat16_is_as_good_as_in_float32(digits, tmp_path):
+    "The accuracy on the digits, the mean of three seeds, within two standard errors of the difference of two means."
+    found = {}
+    for precision in ("bfloat16", "float32"):
+        for seed in range(3):
+            steps = {"pretrain_steps": 40, "finetune_steps": 120, "batch_size": 64, "embedding": 64, "seed": seed}
+            *_, trainer = trained(digits, tmp_path / f"{precision}{seed}", precision=precision, **steps)
+            found.setdefault(precision, []).append(trainer.metrics("test")["accuracy"])
+    means = {precision: np.mean(values) for precision, values in found.items()}
+    error = np.sqrt(sum(np.var(values, ddof=1) / len(values) for values in found.values()))
+    print(found)
+    assert min(means.values()) > 0.5 and abs(means["bfloat16"] - means["float32"]) <= 2 * error
+
+
 def full(most):
     "Stands in for a device on which no more than `most` images at a time have room: a hook of a module."
 
