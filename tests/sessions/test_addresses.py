@@ -47,7 +47,7 @@ import sys
 from ssnas_colab.core.basics import UserError
 from ssnas_colab.sessions.session import session
 try:
-    with session(sys.argv[1], beat=0.1, expires=1.0, settle=0.05):
+    with session(sys.argv[1], beat=0.2, expires=60.0, settle=0.05):
         print("both")
 except UserError as error:
     print(error)
@@ -88,7 +88,8 @@ def test_another_machine_goes_on(address, tmp_path, monkeypatch):
 
 
 def test_two_machines_at_once_are_one_too_many(address, tmp_path, monkeypatch):
-    with session(address, say=print, **QUICK) as folder:
+    patient = QUICK | {"expires": 60.0}  # a machine that is busy is not dead
+    with session(address, say=print, **patient) as folder:
         guard(Run.open(folder, {"seed": 0})).save_json("genotype.json", {"value": 1})
         monkeypatch.setenv("SSNAS_LOCAL", str(tmp_path / "second"))
         if address.startswith("memory"):  # of this process alone

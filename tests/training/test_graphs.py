@@ -189,6 +189,7 @@ def test_training_in_bfloat16_loses_as_in_float32(digits, tmp_path, monkeypatch)
     np.testing.assert_allclose(seen["bfloat16"], seen["float32"], rtol=0.02)
 
 
+@pytest.mark.soak
 def test_training_in_bfloat16_is_as_good_as_in_float32(digits, tmp_path):
     "The accuracy on the digits, the mean of three seeds, within two standard errors of the difference of two means."
     found = {}
