@@ -550,12 +550,13 @@ def _sweep_command(options):
     found = {name: place / "report.json" for name, place in places.items()}
     reports = {name: read_json(path.read_bytes()) for name, path in found.items() if path.is_file()}
     facts = {"trials": rows, "runs": compare_facts(reports) if reports else {}}
+    text = compare(reports) if reports else "No trial has a report to compare."
     if reports:
-        write_atomically(folder / "compare.md", compare(reports).encode())
+        write_atomically(folder / "compare.md", text.encode())
         write_atomically(folder / "compare.json", json.dumps(facts, indent=1, default=float).encode() + b"\n")
     for file in folder.glob("*.*") if far else ():  # the tables and what the trials have said
         (far / file.name).write_bytes(file.read_bytes())
-    _tell(options, lambda: facts, lambda: compare(reports) if reports else "No trial has a report to compare.")
+    _tell(options, lambda: facts, lambda: text)
     if failed := [row for row in rows if row["code"]]:
         kind = Diverged if all(row["code"] == 1 for row in failed) else UserError
         names = ", ".join(f"{row['name']} ({row['said']})" for row in failed[:3]) + ", ..." * (len(failed) > 3)

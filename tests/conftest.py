@@ -54,15 +54,24 @@ def blank():
     return file.getvalue()
 
 
+def _paint(patch, blank):
+    from matplotlib.figure import Figure
+
+    patch.setattr(Figure, "savefig", lambda figure, file, **how: file.write(blank))
+
+
 @pytest.fixture
 def unpainted(monkeypatch, blank):
     """Figures are made and kept as ever, but each is painted as one pixel.
 
     For tests of what a run computes: to paint its dozen pictures takes longer than its few steps of training.
     """
-    from matplotlib.figure import Figure
+    _paint(monkeypatch, blank)
 
-    def savefig(figure, file, **how):
-        file.write(blank)
 
-    monkeypatch.setattr(Figure, "savefig", savefig)
+@pytest.fixture(scope="module")
+def unpainted_module(blank):
+    "As `unpainted`, for all tests of a file and the runs that they share."
+    with pytest.MonkeyPatch.context() as patch:
+        _paint(patch, blank)
+        yield

@@ -6,7 +6,6 @@ import json
 import jsonschema
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from scipy.stats import norm
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
@@ -23,18 +22,12 @@ from ssnas_colab.stages.evaluation import evaluate, evaluation_parts, folds_of
 from ssnas_colab.stages.loader import load_data
 from ssnas_colab.training.metrics import paired_test_seeds
 
+pytestmark = pytest.mark.usefixtures("unpainted_module")
 TINY = {
     "recipe": "scratch", "finetune_steps": 6, "batch_size": 64, "embedding": 16, "max_parameters": 4_000,
     "random_genotypes": 1, "resnet18": False, "mobilenet": False, "published": (), "equal_macs": (), "device": "cpu",
     "folds": 3,
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True, scope="module")
-def nothing_is_painted(blank):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", lambda figure, file, **how: file.write(blank))
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import nn
@@ -64,11 +63,10 @@ def source(size):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def tiny(blank):
+def tiny(unpainted_module):
     "The stand-in has a name, and no picture is painted, in all tests of this file and in the run that they share."
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(pretrained.PRETRAINED, "tiny", source)
-        patch.setattr(Figure, "savefig", lambda figure, file, **how: file.write(blank))
         yield
 
 

@@ -7,7 +7,6 @@ import jsonschema
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 
 import ssnas_colab.stages.evaluation as evaluation
 from ssnas_colab import cli
@@ -29,19 +28,13 @@ from ssnas_colab.training.class_losses import CosineLinear
 from ssnas_colab.training.metrics import paired_test_seeds
 from ssnas_colab.training.recipes import Trainer
 
+pytestmark = pytest.mark.usefixtures("unpainted_module")
 TINY = {
     "pretrain_steps": 1, "finetune_steps": 12, "batch_size": 32, "embedding": 16, "max_parameters": 4_000,
     "random_genotypes": 0, "resnet18": False, "mobilenet": False, "published": (), "equal_macs": (), "device": "cpu",
     "teacher": "resnet_small",
 }  # fmt: skip
 ROW = "taught_by_resnet_small"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def nothing_is_painted(blank):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", lambda figure, file, **how: file.write(blank))
-        yield
 
 
 @pytest.fixture(scope="module")
