@@ -5,12 +5,14 @@
 # %% auto #0
 __all__ = ['assemble_report', 'differences', 'models_table', 'constant_answer', 'differences_table', 'differences_note',
            'recall_table', 'settings_groups', 'recipe_description', 'data_description', 'search_table', 'costs_table',
-           'report_notes', 'picture_descriptions', 'unlike_note', 'mistakes_table', 'report_view', 'write_report']
+           'report_notes', 'picture_descriptions', 'unlike_note', 'mistakes_table', 'Part', 'report_view',
+           'write_report']
 
 # %% ../../nbs/reports/06_build.ipynb #e2f5e972
 import platform
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -502,19 +504,78 @@ def mistakes_table(report) -> tuple:
     rows = [[row["truth"], row["answer"], number("recall", row["score"])] for row in report.get("mistakes") or []]
     return ["what it is", "what was said", "calibrated probability"], rows
 
+# %% ../../nbs/reports/06_build.ipynb #c522e90e
+class Part(NamedTuple):
+    """A piece of a report, for a page to lay out: what kind it is, what it says, and which page alone has it.
 
+    kind: "verdict" (sentences), "text" or "note" (a text), "table" ((head, rows)), "list" ({name: text}), "code" (a
+    text), "drawing" (a genotype's text), "picture" (the name of one; `label` says in words what it shows).
+    label: what a table shows. only: "md" or "html", where the other page lacks the part by intent.
+    """
+
+    kind: str
+    content: object
+    label: str = ""
+    only: str | None = None
+
+
+def _parts(view) -> list:
+    """[(heading, parts)]: all that is in a report, in the order in which questions come up, once for all pages.
+
+    Pictures are in the HTML page alone, which holds them: beside Markdown, which links its pictures, lies one,
+    report.png, of measures and recalls. Nor can Markdown draw a genotype, whose text it has.
+    """
+
+    def picture(name, only="html"):
+        return Part("picture", name, view.pictures[name], only)
+
+    def table(made, label):
+        return Part("table", made if made[1] else None, label)
+
+    by_cost = f"How much {view.measure} for how many parameters, how much work, how much time"
+    sections = {
+        "": [Part("verdict", view.verdict), Part("text", f"The claim that is tested: {view.claim}"),
+             picture("report", only="md")],
+        "Models": [table(view.models, "models"), Part("note", " ".join(view.models_notes)),
+                   Part("note", view.constant_answer), Part("text", view.recipe)],
+        "Differences": [table(view.differences, "differences"), Part("note", view.differences_note)],
+        "Folds": [table(view.folds, "folds"), Part("note", view.folds_note if view.folds[1] else "")],
+        by_cost: [picture("size"), picture("macs"), picture("latency")],
+        "Whom the searched network finds": [
+            *[Part("text", text) for text in view.people], table(view.operating, "operating points"),
+            Part("note", view.operating_note), picture("discrimination")],
+        "What its probabilities are worth": [table(view.calibration, "calibration"),
+                                             Part("note", view.calibration_note), picture("reliability")],
+        "Images unlike those it knows": [Part("text", view.unlike)],
+        "Sure and wrong": [picture("mistakes"), table(view.mistakes, "mistakes"), Part("note", view.mistakes_note)],
+        "Recall per class": [picture("recall"), table(view.recall, "recall per class"),
+                             Part("note", view.recall_note)],
+        "What is taken for what": [picture("confusion")],
+        "Training": [picture("curves")],
+        "The search": [Part("text", view.search), table(view.front, "candidates")],
+        "The genotype": [Part("drawing", view.genotype, only="html"), Part("note", view.genotype_note),
+                         Part("code", view.genotype)],
+        "Where the network looks": [picture("maps")],
+        "Data": [Part("text", view.data), table(view.class_sizes, "sizes of the classes")],
+        "Settings": [Part("list", view.settings), Part("note", view.settings_note)],
+        "Time and versions": [table(view.costs, "what it cost"), Part("text", view.time)],
+    }  # fmt: skip
+    return [(heading, [part for part in parts if part.content]) for heading, parts in sections.items()]
+
+# %% ../../nbs/reports/06_build.ipynb #ea45bd93
 def report_view(report) -> SimpleNamespace:
     """All that a report says, as texts, under names; what there is nothing to say about is empty.
 
     report: the dictionary of `report.json`, over one seed or several, also of earlier versions. A table is (head,
     rows); verdict: sentences; names: what a table calls each model; settings: {group: text}; pictures: {name: what the
-    picture shows, in words}; numbers: the report itself, for what is drawn.
+    picture shows, in words}; numbers: the report itself, for what is drawn; parts: [(heading, [`Part`])], all of it in
+    order, which the pages lay out.
     """
     differences, (data, *class_sizes) = differences_table(report), data_description(report["data"])
     search, *front = search_table(report)
     most = report["settings"].get("evaluation", {}).get("max_parameters", 413_850)
     most = f", of at most {words.size_text(most)} parameters," if most else ""
-    return SimpleNamespace(
+    view = SimpleNamespace(
         title=f"{report['data']['name']}: a searched network and its controls",
         claim=f"A network found without any label{most} is as good as or better than hand-made networks with up to 27 "
         "times more parameters, also where the classes are of very uneven size (Timofeev, Chrysos and Cevher 2021, "
@@ -549,6 +610,8 @@ def report_view(report) -> SimpleNamespace:
         numbers=report,
         **report_notes(report),
     )
+    view.parts = _parts(view)
+    return view
 
 # %% ../../nbs/reports/06_build.ipynb #95f88309
 def _write_mistakes(run, data, report, most=8):

@@ -41,46 +41,40 @@ def table(head, rows) -> str:
     return "\n".join(f"| {' | '.join(map(_markdown_cell, line))} |" for line in lines)
 
 # %% ../../nbs/reports/03_pages.ipynb #b4191dc3
+def _laid_out(view, page, forms) -> list:
+    """[(heading, pieces)]: the parts that `page` ("md", "html") has, as `forms`, {kind: function}, lay them out."""
+    found = []
+    for heading, parts in view.parts:
+        pieces = [forms[part.kind](part) for part in parts if part.only in (None, page)]
+        if pieces := [piece for piece in pieces if piece]:
+            found.append((heading, pieces))
+    return found
+
+
+def _code(text):
+    return f"```\n{printable(text)}\n```"
+
+
+_IN_MARKDOWN = {
+    "verdict": lambda part: f"**{markdown(part.content[0])}**\n\n{markdown(' '.join(part.content[1:]))}".strip(),
+    "text": lambda part: markdown(part.content),
+    "note": lambda part: markdown(part.content),
+    "table": lambda part: table(*part.content),
+    "list": lambda part: "\n".join(f"- {markdown(name)}: {markdown(text)}" for name, text in part.content.items()),
+    "code": lambda part: _code(part.content),
+    "picture": lambda part: f"![{markdown(part.label)}]({part.content}.png)",
+}
+
+
 def report_markdown(view) -> str:
     """The whole report as Markdown: verdict, models, differences, operating points, recalls, data, time.
 
     view: what `reports.build.report_view` gives. The picture is linked as `report.png` beside it.
     """
-    genotype = f"{markdown(view.genotype_note)}\n\n```\n{printable(view.genotype)}\n```" if view.genotype else ""
-    parts = [
-        f"# {markdown(view.title)}",
-        f"**{markdown(view.verdict[0])}**",
-        markdown(" ".join(view.verdict[1:])),
-        f"![{markdown(view.pictures['report'])}](report.png)",
-        "## Models",
-        table(*view.models),
-        markdown(" ".join(view.models_notes)),
-        markdown(view.constant_answer),
-        markdown(view.recipe),
-        *(["## Differences", table(*view.differences), markdown(view.differences_note)] if view.differences[1] else []),
-        *(["## Folds", table(*view.folds), markdown(view.folds_note)] * bool(view.folds[1])),
-        *(["## The search", markdown(view.search), table(*view.front)] if view.search else []),
-        *(["## Operating points", *map(markdown, view.people)] if view.people else []),
-        table(*view.operating) if view.operating[1] else "",
-        markdown(view.operating_note),
-        *(["## Calibration", table(*view.calibration), markdown(view.calibration_note)] * bool(view.calibration[1])),
-        *(["## Images unlike those it knows", markdown(view.unlike)] * bool(view.unlike)),
-        *(["## Sure and wrong", table(*view.mistakes), markdown(view.mistakes_note)] * bool(view.mistakes[1])),
-        "## Recall per class",
-        table(*view.recall),
-        markdown(view.recall_note),
-        "## Data",
-        markdown(view.data),
-        table(*view.class_sizes),
-        "## Settings",
-        "\n".join(f"- {markdown(name)}: {markdown(text)}" for name, text in view.settings.items()),
-        markdown(view.settings_note),
-        genotype,
-        "## Time and versions",
-        table(*view.costs) if view.costs[1] else "",
-        markdown(view.time),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    lines = [f"# {markdown(view.title)}"]
+    for heading, pieces in _laid_out(view, "md", _IN_MARKDOWN):
+        lines += [f"## {markdown(heading)}"] * bool(heading) + pieces
+    return "\n\n".join(lines) + "\n"
 
 # %% ../../nbs/reports/03_pages.ipynb #3c04c09f
 class Html(str):
@@ -207,16 +201,6 @@ def report_pictures(report, dark=True, dpi=130) -> dict:
     return made
 
 # %% ../../nbs/reports/03_pages.ipynb #1b86bebf
-def _section(title, *parts):
-    "A section with its heading; nothing where all parts are empty."
-    parts = [part for part in parts if part]
-    return tag("section", tag("h2", title), *parts) if parts else Html()
-
-
-def _note(text):
-    return tag("p", text, class_="note") if text else Html()
-
-
 def _costs(report, genotype):
     "What each part of the searched network costs, where it is one of stages whose width the report has; else None."
     model, data = report["models"].get("searched", {}), report["data"]
@@ -227,68 +211,43 @@ def _costs(report, genotype):
     return stage_sizes(genotype, model["width"], len(data["class_names"]), data["channels"], tuple(data["size"]))
 
 
-def _genotype(view):
-    "The drawing of the genotype in the page's own colours, and its text."
-    if not view.genotype:
-        return Html()
-    drawing = Html()
-    with suppress(ValueError):  # a text of another form is shown all the same
-        genotype = parse_genotype(view.genotype)
-        drawing, form = Html(draw_genotype(genotype, sizes=_costs(view.numbers, genotype))), "scroll wide"
-        if isinstance(genotype, StageGenotype):
-            form = "scroll"  # it is narrow enough for any page
-        drawing = tag("div", drawing, class_=form, tabindex="0", role="region", aria_label="the genotype")
-    return Html(drawing + _note(view.genotype_note) + tag("pre", view.genotype))
-
-
-_PLACED = (
-    "size", "macs", "latency", "recall", "confusion", "curves", "maps", "discrimination", "reliability", "mistakes",
-)  # fmt: skip
+def _drawing(text, report):
+    "The drawing of a genotype in the page's own colours; nothing of a text of another form."
+    with suppress(ValueError):
+        genotype = parse_genotype(text)
+        drawing = Html(draw_genotype(genotype, sizes=_costs(report, genotype)))
+        form = "scroll" + " wide" * (not isinstance(genotype, StageGenotype))  # stages are narrow enough for any page
+        return tag("div", drawing, class_=form, tabindex="0", role="region", aria_label="the genotype")
+    return Html()
 
 
 def report_page(view, pictures=None) -> str:
     """The whole report as one HTML page that needs no other file, script or font.
 
     view: what `reports.build.report_view` gives; pictures: {name: PNG bytes or SVG text} (None: `report_pictures`);
-    "maps" and others are shown where given, `name_dark` instead of `name` on a dark page. Every text is escaped, every
-    picture has an alternative text. `UserError` for what is no picture.
+    those that the report has no place for come last; `name_dark` is shown instead of `name` on a dark page. Every text
+    is escaped, every picture has an alternative text. `UserError` for what is no picture.
     """
     pictures = report_pictures(view.numbers) if pictures is None else pictures
-    drawn = {name: _figure(pictures, name, view.pictures[name]) for name in _PLACED}
-    others = [name for name in pictures if name.removesuffix("_dark") not in _PLACED and not name.endswith("_dark")]
-    settings = [tag("li", tag("b", name), f": {text}") for name, text in view.settings.items()]
-    differences = [_table(*view.differences, "differences"), _note(view.differences_note)] * bool(view.differences[1])
-    found = [sign_line(view.verdict[0]), tag("p", " ".join(view.verdict[1:]))]
-    body = [
-        tag("h1", view.title), tag("div", *found, class_="claim"), tag("p", "The claim that is tested: ", view.claim),
-        _section("Models", _table(*view.models, "models"), _note(" ".join(view.models_notes)),
-                 _note(view.constant_answer), tag("p", view.recipe)),
-        _section("Differences", *differences),
-        _section("Folds", *[_table(*view.folds, "folds"), _note(view.folds_note)] * bool(view.folds[1])),
-        _section(f"How much {view.measure} for how many parameters, how much work, how much time", drawn["size"],
-                 drawn["macs"], drawn["latency"]),
-        _section("Whom the searched network finds", *[tag("p", text) for text in view.people],
-                 _table(*view.operating, "operating points") if view.operating[1] else Html(),
-                 _note(view.operating_note), drawn["discrimination"]),
-        _section("What its probabilities are worth",
-                 _table(*view.calibration, "calibration") if view.calibration[1] else Html(),
-                 _note(view.calibration_note), drawn["reliability"]),
-        _section("Images unlike those it knows", tag("p", view.unlike) if view.unlike else Html()),
-        _section("Sure and wrong", drawn["mistakes"],
-                 _table(*view.mistakes, "mistakes") if view.mistakes[1] else Html(), _note(view.mistakes_note)),
-        _section("Recall per class", drawn["recall"], _table(*view.recall, "recall per class"),
-                 _note(view.recall_note)),
-        _section("What is taken for what", drawn["confusion"]),
-        _section("Training", drawn["curves"]),
-        _section("The search", tag("p", view.search), _table(*view.front, "candidates")) if view.search else Html(),
-        _section("The genotype", _genotype(view)),
-        _section("Where the network looks", drawn["maps"]),
-        *[_section(name, _figure(pictures, name, name)) for name in others],
-        _section("Data", tag("p", view.data), _table(*view.class_sizes, "sizes of the classes")),
-        _section("Settings", tag("ul", *settings), _note(view.settings_note)),
-        _section("Time and versions", _table(*view.costs, "what it cost") if view.costs[1] else Html(),
-                 tag("p", view.time)),
-    ]  # fmt: skip
+    forms = {
+        "verdict": lambda part: tag(
+            "div", sign_line(part.content[0]), tag("p", " ".join(part.content[1:])), class_="claim"
+        ),
+        "text": lambda part: tag("p", part.content),
+        "note": lambda part: tag("p", part.content, class_="note"),
+        "table": lambda part: _table(*part.content, part.label),
+        "list": lambda part: tag("ul", *[tag("li", tag("b", k), f": {text}") for k, text in part.content.items()]),
+        "code": lambda part: tag("pre", part.content),
+        "drawing": lambda part: _drawing(part.content, view.numbers),
+        "picture": lambda part: _figure(pictures, part.content, part.label),
+    }
+    body = [tag("h1", view.title)]
+    for heading, pieces in _laid_out(view, "html", forms):
+        body.append(tag("section", tag("h2", heading), *pieces) if heading else Html("".join(pieces)))
+    placed = {part.content for _, parts in view.parts for part in parts if part.kind == "picture"}
+    for name in pictures:
+        if name not in placed and not name.endswith("_dark"):
+            body.append(tag("section", tag("h2", name), _figure(pictures, name, name)))
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # the browser is to load nothing
     head = [
         tag("meta", charset="utf-8"), tag("meta", name="viewport", content="width=device-width, initial-scale=1"),

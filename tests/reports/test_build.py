@@ -29,12 +29,28 @@ def test_both_pages_say_the_same(make):
     assert made == before
     page = html.unescape(re.sub("<style>.*?</style>|<[^>]+>", "", report_page(view, {}), flags=re.DOTALL))
     text = report_markdown(view)
-    single = [view.title, *view.models_notes, view.constant_answer, view.recipe, view.differences_note, view.time]
-    single += [view.recall_note, view.data, *view.settings.values(), view.settings_note, view.genotype]
-    for said in [*view.verdict, *single]:
-        assert said in text and said in page, said
-    for head, rows in (view.models, view.differences, view.recall, view.class_sizes):
-        assert not rows or all(str(cell) in text and str(cell) in page for row in [head, *rows] for cell in row)
+    headings = re.findall("(?m)^## (.*)", text)
+    assert [heading for heading, _ in view.parts if heading in headings] == headings
+    for heading, parts in view.parts:
+        for part in parts:
+            assert part.content and (part.only is not None) == (part.kind in ("picture", "drawing")), part
+            if part.only is None:
+                assert heading in page, heading
+                pieces = {"table": lambda c: sum(map(list, c[1]), list(c[0])), "list": lambda c: [*c, *c.values()]}
+                for said in pieces.get(part.kind, lambda c: [c] if isinstance(c, str) else c)(part.content):
+                    assert str(said) in text and str(said) in page, said
+    listed = [part.content for _, parts in view.parts for part in parts]
+    whole = " ".join(one if isinstance(one, str) else " ".join(one) for one in listed if not isinstance(one, tuple))
+    for name, said in vars(view).items():  # nothing that a report says is left out of the list
+        if name in ("title", "measure", "names", "numbers", "parts", "pictures"):
+            continue  # the heading, a word and names that are in sentences and tables, and what is drawn
+        if isinstance(said, str):
+            assert said in whole, name
+        elif isinstance(said, tuple):
+            assert said in listed or not said[1], name
+        else:
+            assert all(text in whole for text in said), name
+    assert {part.content for _, parts in view.parts for part in parts if part.kind == "picture"} == {*view.pictures}
 
 
 def test_a_report_without_a_searched_network_has_words():

@@ -38,7 +38,7 @@ def test_over_seeds_the_tables_have_spread_and_intervals():
 def test_old_reports_are_still_read(path):
     made = json.loads(path.read_text())
     page = as_markdown(made)
-    assert page.count("## ") == 5 and "None" not in page and "latency" not in page and "±" not in page.split("##")[1]
+    assert page.count("## ") == 7 and "None" not in page and "latency" not in page and "±" not in page.split("##")[1]
     assert len(drawn(plot_report(made)).axes) == 2 and confusion_picture(made)
     with pytest.raises(UserError, match="There are no training curves"):
         plot_curves(made)
