@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['assemble_report', 'differences', 'models_table', 'constant_answer', 'differences_table', 'differences_note',
-           'recall_table', 'settings_groups', 'recipe_description', 'data_description', 'search_table', 'costs_table',
-           'report_notes', 'picture_descriptions', 'unlike_note', 'mistakes_table', 'Part', 'report_view',
-           'write_report']
+           'recall_table', 'settings_groups', 'licences_note', 'recipe_description', 'data_description', 'search_table',
+           'costs_table', 'report_notes', 'picture_descriptions', 'unlike_note', 'mistakes_table', 'Part',
+           'report_view', 'write_report']
 
 # %% ../../nbs/reports/06_build.ipynb #e2f5e972
 import platform
@@ -23,6 +23,7 @@ from ..core.device import choose_engine
 from ..core.files import csv_bytes, figure_bytes
 from ..data.summary import data_facts, known_images, members
 from ..inference.predict import load_model
+from ..models.pretrained import control_of, licence_of
 from ..plots.svg import first_number
 from . import diagnostics as diagnosed
 from . import verdict as words
@@ -320,6 +321,16 @@ _RECIPES = {
 }
 
 
+def licences_note(report) -> str:
+    "What is stated of the licences of weights that others trained, in a sentence; empty where the report has none."
+    controls, found = report["settings"].get("evaluation", {}).get("controls") or [], {}
+    for name, model in report["models"].items():
+        if model.get("pretrained") and (control := control_of(name, controls)):
+            found[control.removesuffix(":pretrained")] = licence_of(control)
+    told = "; ".join(f"{name}: {licence}" for name, licence in found.items())
+    return f"Licence of the weights that others trained: {told}." if told else ""
+
+
 def recipe_description(report) -> str:
     "What was done to each model, and when the test set was read, in sentences."
     settings = report["settings"].get("evaluation", {})
@@ -537,7 +548,8 @@ def _parts(view) -> list:
         "": [Part("verdict", view.verdict), Part("text", f"The claim that is tested: {view.claim}"),
              picture("report", only="md")],
         "Models": [table(view.models, "models"), Part("note", " ".join(view.models_notes)),
-                   Part("note", view.constant_answer), Part("text", view.recipe)],
+                   Part("note", view.constant_answer), Part("text", view.recipe),
+                   Part("note", view.licences)],
         "Differences": [table(view.differences, "differences"), Part("note", view.differences_note)],
         "Folds": [table(view.folds, "folds"), Part("note", view.folds_note if view.folds[1] else "")],
         by_cost: [picture("size"), picture("macs"), picture("latency")],
@@ -586,6 +598,7 @@ def report_view(report) -> SimpleNamespace:
         models=models_table(report),
         constant_answer=constant_answer(report["data"]),
         recipe=recipe_description(report),
+        licences=licences_note(report),
         differences=differences,
         differences_note=differences_note(report) * bool(differences[1]),
         operating=diagnosed.operating_table(report),

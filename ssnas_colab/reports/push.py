@@ -15,6 +15,7 @@ from ..core.basics import UserError
 from ..core.files import Files, figure_bytes, new_file
 from ..inference.export import archive_members
 from ..inference.model import model_facts
+from ..models.pretrained import TAUGHT, control_of, licence_of
 from .build import report_view
 from .figures import plot_report
 from .pages import markdown, table
@@ -52,7 +53,7 @@ def _carried(value, known, key=""):
 
 
 def _ours(key, text):
-    return key in _TEXTS
+    return key in _TEXTS or (key == "pretrained" and not re.search(r"[/\\]", text))
 
 
 def _settings(settings) -> dict:
@@ -102,6 +103,12 @@ def _limits(report, facts) -> list:
         "It has not been tested for medical use: no diagnosis or treatment may rest on it.",
         "It has no answer for an image that shows something else than these classes.",
     ]
+    if control := control_of(facts["name"], report["settings"].get("evaluation", {}).get("controls") or []):
+        teacher = display_name(facts["name"].removeprefix(TAUGHT), True)
+        found.append(
+            f"It learned from what {teacher} says, whose weights others trained; their licence: {licence_of(control)}. "
+            "Whether that binds a network that they taught is not settled."
+        )
     if not data["grouped"]:
         found.append("No groups were named in its images: those of one patient, say, may lie in training and in test.")
     if few:

@@ -20,6 +20,7 @@ from ssnas_colab import load_model
 from ssnas_colab.cli import main
 from ssnas_colab.config import pipeline_config
 from ssnas_colab.experiment.run import Run
+from ssnas_colab.inference.model import model_facts
 from ssnas_colab.inference.predict import predict_folder
 from ssnas_colab.models.genotype import GENOTYPES
 from ssnas_colab.reports.push import carried_report, model_card, push, pushed_files
@@ -127,6 +128,22 @@ def test_the_card(run):
     assert 'snapshot_download("me/skin")' in text and "a single seed" in text
     yaml = pytest.importorskip("yaml")
     assert yaml.safe_load(header) == fields  # as the Hub reads it
+
+
+def test_whose_weights_taught_it_is_said(run):
+    "A network that a pretrained one taught says what is stated of that one's licence; a push knows the pretrained."
+    report, name = run.load_json("report.json"), "taught_by_efficientnet_lite0_finetuned"
+    assert "whose weights others trained" not in model_card(carried_report(report, "x"), model_facts(run))
+    teacher = report["models"]["resnet_small"] | {"pretrained": "ImageNet, with labels", "input_size": 224}
+    report["models"] |= {"efficientnet_lite0_finetuned": teacher, name: report["models"]["searched"]}
+    report["settings"]["evaluation"]["controls"] = ["efficientnet_lite0:pretrained"]
+    kept = carried_report(report, "x")
+    assert kept["models"]["efficientnet_lite0_finetuned"]["pretrained"] == "ImageNet, with labels"
+    card = model_card(kept, model_facts(run) | {"name": name})
+    assert "what EfficientNet-Lite0 (pretrained, fine-tuned) says, whose weights others trained; their licence:" in card
+    assert "Apache-2.0 by the LICENSE file" in card and "is not settled" in card
+    report["models"]["efficientnet_lite0_finetuned"]["pretrained"] = "/home/quokka/weights"
+    assert "quokka" not in json.dumps(carried_report(report, "x"))
 
 
 class Hub:
