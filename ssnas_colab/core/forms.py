@@ -71,6 +71,8 @@ _MODEL = {
 }  # fmt: skip
 _ROW = {"number": int, "score": _NUMBER, "parameters": int, "macs": int, "width?": int, "depth?": int}
 _BUDGETS = {f"max_{name}?": _NUMBER for name in ("parameters", "macs", "latency", "memory")}
+
+# %% ../../nbs/core/08_forms.ipynb #f3800f78
 FORMS = {
     "run.json": {
         "config": {
@@ -102,7 +104,7 @@ FORMS = {
     },
 }  # fmt: skip
 
-
+# %% ../../nbs/core/08_forms.ipynb #546b3673
 def _classes_agree(data, where="it"):
     classes = len(data["class_names"])
     for split, counts in data.get("counts", {}).items():
@@ -154,7 +156,7 @@ def _front_is_there(search):
 
 _AGREE = {"data.json": _classes_agree, "report.json": _report_agrees, "search.json": _front_is_there}
 
-
+# %% ../../nbs/core/08_forms.ipynb #b73c8e67
 def require_form_of(name, value):
     "`ValueError` unless `value` has the form of a run's file `name`; of a file that is not named here it has any."
     for pattern, form in FORMS.items():

@@ -230,7 +230,7 @@ def _are_classes(groups, kinds, where, folders):
         )
     return True
 
-
+# %% ../../nbs/data/02_folders.ipynb #6b5ae780
 def _splits_inside(groups, where, folders):
     "{class: ({folder inside: split}, paths inside)} where every class has folders of splits inside; {} where none has."
     inside, kinds = {}, {}
@@ -319,7 +319,7 @@ def _unread(place, others, names):
     found = {name: files for name, files in found.items() if name not in having and not _is_mask(name)}
     return {name: files for name, files in found.items() if len(files) > 1 or files[0].lower().endswith(_ARCHIVES)}
 
-
+# %% ../../nbs/data/02_folders.ipynb #e438a41a
 def _class_places(found):
     "The places ('', 'a/b/') at which class folders lie, of {split: [(class, name), ...]}."
     places = set()

@@ -223,7 +223,7 @@ def images_among(names, head):
             others.append((name, "no image"))
     return found, others
 
-
+# %% ../../nbs/data/01_images.ipynb #37a4e561
 def read_file(path, most=None) -> bytes:
     "The bytes of an image file, or its first `most`; `ValueError` for over 512 MiB, and for a pipe or a device."
     if what_is(path) == "other":
@@ -403,7 +403,7 @@ def _numpy(data):
         raise ValueError(f"colours in {kind}, not uint8")
     return Image.fromarray(values if values.dtype == np.uint8 else values.astype(np.float32))
 
-
+# %% ../../nbs/data/01_images.ipynb #f588fd28
 def open_picture(data: bytes, name="") -> Image.Image:
     "The one picture in the bytes of a file called `name`, not yet decoded; `ValueError` or Pillow's errors otherwise."
     if not data:

@@ -282,7 +282,7 @@ def _surely(found, title, where, uncertain):
     kept = [row and [name for name in row if name not in taken] for row in found]
     return [None if row and not left else left for row, left in zip(found, kept)], [told]
 
-
+# %% ../../nbs/data/00_labels.ipynb #42b661ed
 def _of_voters(found, images, rater_of):
     "For each image the set of names that each of its raters (or rows, where nobody says who) gives; blanks give none."
     voters = [{} for _ in range(int(images.max()) + 1)]
@@ -335,7 +335,7 @@ def _united(voters, by_row, raters, has_raters, where, name_of):
     told = f"{len(differ)} images on which the rows disagree have the labels of --raters {raters}{tied}"
     return result, [told] if differ else []
 
-
+# %% ../../nbs/data/00_labels.ipynb #786b0d5f
 def _from_names(found, title, where, uncertain, raters, images, rater_of, name_of, many=False):
     "As `_from_columns`, from a list of names (or None) for each row."
     found = [row and ([name for name in row if not is_missing(name) or name == "?"] or None) for row in found]
@@ -474,7 +474,7 @@ def _bad_value(values, bad, where, must):
         f"The labels in {where} must be {must}, but label {place[0]}{column} is {values[place]:g}: correct it"
     )
 
-
+# %% ../../nbs/data/00_labels.ipynb #31009633
 def array_labels(values, where, *, class_names=None, uncertain=None, delimiter=None):
     """(labels, class names, decisions) from an array or a list, as `text_labels` gives them.
 
@@ -533,7 +533,7 @@ def array_labels(values, where, *, class_names=None, uncertain=None, delimiter=N
     told = f"the numbers {few} are the classes"
     return labels, tuple(str(int(one)) for one in present), [*said, told]
 
-
+# %% ../../nbs/data/00_labels.ipynb #c9e8bc1d
 def _text_array(values, where, names, uncertain, delimiter):
     how = {"uncertain": uncertain, "delimiter": delimiter}
     lists = [isinstance(one, (list, set)) for one in values] if values.ndim == 1 else []

@@ -457,7 +457,7 @@ def python_source(value, *, layout=None, window=None, images=None, columns=None,
     more["decisions"] = [("labels", one) for one in told]
     return Source(name, where, sizes, labels, tuple(classes), reader, **more)
 
-
+# %% ../../nbs/data/03_npz.ipynb #d6a25892
 def images_of(value) -> np.ndarray:
     "The training images of what `python_source` takes, uint8 (N, C, H, W) of one size, without their labels."
     source = python_source(value)

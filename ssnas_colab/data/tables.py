@@ -172,7 +172,7 @@ def _file_column(header, data, ends):
             return best
     return None
 
-
+# %% ../../nbs/data/04_tables.ipynb #14a1723a
 def _roles(rows, files, ends, columns, path):
     "(header, data rows, {role: [columns]}, how the split is told): file, group and rater, and what the user says."
     header, data, places = rows[0], rows[1:], {}
@@ -279,7 +279,7 @@ def _is_flag(title):
     words = set(_title_words(_unprefixed(title)))
     return any(map(split_word, words)) and all(split_word(word) or word in _AROUND for word in words)
 
-
+# %% ../../nbs/data/04_tables.ipynb #4acc5329
 def _told_split(text, header, path):
     "(titles, what the values mean) of `COLUMN`, `COLUMN:VALUE=test,VALUE=val`, or 'none'."
     if text in header or text.lower() != "none" and ":" not in text:
@@ -310,7 +310,7 @@ def _way_out(title, values, unclear):
         "or none to leave them out; others are training), or draw splits at random with --split none"
     )
 
-
+# %% ../../nbs/data/04_tables.ipynb #cdd81dea
 def _values(numbers, cells):
     "{value: rows}, the values as they are written, numbers plain."
     found = {}
@@ -367,7 +367,7 @@ def _says_nothing(title, value):
 def _said(split):
     return {"none": "left out", "val": "validation", "train": "training"}.get(split, split)
 
-
+# %% ../../nbs/data/04_tables.ipynb #e3e9b177
 def _splits(header, cells_of, numbers, places, told, path):
     "([split of each row, or 'none'] or None, columns that are splits whether used or not, what was decided)."
     free = [i for i in range(len(header)) if not any(i in places.get(role, ()) for role in ROLES if role != "split")]
@@ -476,7 +476,7 @@ def _ask_for(header, columns):
     python = repr(names) if len(names) != 1 else repr(names[0])
     return f"--label '{','.join(names)}' (in Python columns={{'label': {python}}})"
 
-
+# %% ../../nbs/data/04_tables.ipynb #cda13979
 def _label_columns(header, cells_of, numbers, places, taken, path):
     "(the columns of labels, columns that are left)."
     rest = [i for i in range(len(header)) if i not in taken and not any(i in of for of in places.values())]
@@ -563,7 +563,7 @@ def _matched(path, files, ends, data, column, skip_missing):
         said.append(f"{shared}/, with which every row begins, is not among the images and is left out of their names")
     return found, list(dict.fromkeys(aside.values())), said
 
-
+# %% ../../nbs/data/04_tables.ipynb #613b36a8
 def _one_each(found, what, of_row, path):
     "{file name: `of_row[row]`} where the rows of one image agree; `UserError` where not."
     each = {}
@@ -693,7 +693,7 @@ def read_table(
         decisions=tuple(decisions),
     )  # fmt: skip
 
-
+# %% ../../nbs/data/04_tables.ipynb #38b3837b
 def _shares(image_of, rater_of):
     "Whether some image has several raters: else the column says who labelled it, and nobody can disagree."
     return len({(image, rater) for image, rater in zip(image_of, rater_of)}) > len(set(image_of))

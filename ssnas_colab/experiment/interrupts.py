@@ -69,7 +69,7 @@ class StopSignal:
         late = not 0 < self.left() >= seconds
         if ranks.count() > 1:
             mine = 2 + _SIGNALS.index(self.signal) if self.signal else late and ranks.rank() == 0
-            found = int(ranks.largest(mine))
+            found = int(ranks.largest_of_all(mine))
             self.signal, late = _SIGNALS[found - 2] if found > 1 else None, found == 1
         if self.signal or not late:
             return self.signal

@@ -72,7 +72,7 @@ def choose_micro_batches(searcher, free=None, reserve=0.25) -> int:
     room = (1 - reserve) * free - fixed
     size = math.ceil(searcher.schedule.batch_size / ranks.count())
     enough = not free or not slope or slope * size <= room
-    return int(ranks.largest(1 if enough else min(math.ceil(size / max(int(room // slope), 2)), size // 2)))
+    return int(ranks.largest_of_all(1 if enough else min(math.ceil(size / max(int(room // slope), 2)), size // 2)))
 
 # %% ../../nbs/nas/07_cost.ipynb #d264a05e
 def estimate(images, config, labels=None, repeats=2, **classes) -> dict:

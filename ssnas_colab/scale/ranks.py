@@ -207,7 +207,7 @@ def joined(device="auto"):
         try:
             with stopping():  # from here on a signal waits until all ranks know of it
                 yield
-            ranks.largest(0)  # nobody is needed any more
+            ranks.largest_of_all(0)  # nobody is needed any more
             watch.over.set()
             sys.modules["torch"].distributed.destroy_process_group()
         except BaseException as error:

@@ -219,7 +219,7 @@ class Fit:
     def sound(self):
         "Whether no number of the state is infinite or nan: looked at once at a step boundary, whoever asks."
         if self.looked[0] != self.done:
-            self.looked = self.done, not ranks.largest(not _all_finite(self.snapshot()))
+            self.looked = self.done, not ranks.largest_of_all(not _all_finite(self.snapshot()))
         return self.looked[1]
 
     def keep(self):

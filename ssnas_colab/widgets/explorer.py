@@ -291,7 +291,7 @@ def _cells(genotype, sizes=None, **marks):
     return beside([draw_genotype(genotype, kind=kind, **marks) for kind in CELLS])
 
 # %% ../../nbs/05_explorer.ipynb #a02dee2e
-#@title Defines story, changes, explain_edge
+#@title Defines story
 def story(explorer, measure=True) -> list:
     """Sentences on what is shown: its edges or blocks, its size, what the derivation warned of, what the last epoch
     changed, and how it differs from what it is compared with.
@@ -323,6 +323,22 @@ def _counts(genotype):
     return " and ".join(f"{count} in the {name}" for name, count in found.items())
 
 
+def _differences(one, other, name, others_name):
+    "What one genotype has and another has not, in words."
+    if type(one) is not type(other):
+        return "One is made of cells and the other of stages: they can be compared by size alone"
+    if isinstance(one, StageGenotype):
+        pairs = enumerate(zip_longest(one.stages, other.stages), 1)
+        differ = [str(i) for i, (mine, theirs) in pairs if mine != theirs]
+        count = max(len(one.stages), len(other.stages))
+        differing = f"{len(differ)} differ{'s' * (len(differ) == 1)}"
+        return f"Of {counted(count, 'stage')} {differing}{': ' * bool(differ)}{', '.join(differ)}"
+    mine, theirs = (Counter((k, *edge) for k in CELLS for edge in getattr(one, k)) for one in (one, other))
+    less, more, both = ((mine - theirs).total(), (theirs - mine).total(), (mine & theirs).total())
+    return f"{counted(less, 'edge')} only in {name}, {more} only in {others_name}, {both} in both"
+
+# %% ../../nbs/05_explorer.ipynb #9b7aadd2
+#@title Defines changes
 def changes(explorer, most=6) -> list:
     """What the last epoch changed in the search that is shown: one sentence on the edges of its genotype, of which
     `most` are named, and on the weight that moved most; none where there is no epoch before, or none that is finite.
@@ -354,22 +370,8 @@ def changes(explorer, most=6) -> list:
     moved = f"from {before[kind][row, column]:.2f} to {here[kind][row, column]:.2f}"
     return [f"Since epoch {explorer.epoch - 1}, {edge}. The weight that moved most is {weight}, {moved}."]
 
-
-def _differences(one, other, name, others_name):
-    "What one genotype has and another has not, in words."
-    if type(one) is not type(other):
-        return "One is made of cells and the other of stages: they can be compared by size alone"
-    if isinstance(one, StageGenotype):
-        pairs = enumerate(zip_longest(one.stages, other.stages), 1)
-        differ = [str(i) for i, (mine, theirs) in pairs if mine != theirs]
-        count = max(len(one.stages), len(other.stages))
-        differing = f"{len(differ)} differ{'s' * (len(differ) == 1)}"
-        return f"Of {counted(count, 'stage')} {differing}{': ' * bool(differ)}{', '.join(differ)}"
-    mine, theirs = (Counter((k, *edge) for k in CELLS for edge in getattr(one, k)) for one in (one, other))
-    less, more, both = ((mine - theirs).total(), (theirs - mine).total(), (mine & theirs).total())
-    return f"{counted(less, 'edge')} only in {name}, {more} only in {others_name}, {both} in both"
-
-
+# %% ../../nbs/05_explorer.ipynb #b134e3e0
+#@title Defines explain_edge
 def _choice(chosen):
     "'normal cell: input 0 to node 2', 'stage 2, block 1'."
     kind, first, second = chosen
@@ -447,7 +449,7 @@ def refresh(explorer) -> str:
     return f"{gone}: the search {stands}, {counted(last, 'epoch')} so far."
 
 # %% ../../nbs/05_explorer.ipynb #90021886
-#@title Defines explorer_page
+#@title Defines _PAGE_LOOKS
 _PAGE_LOOKS = """
 :root { color-scheme: light dark; LIGHT }
 @media (prefers-color-scheme: dark) { :root { DARK } }
@@ -470,6 +472,9 @@ pre { background: var(--ss-panel); padding: .6rem; white-space: pre-wrap; overfl
 .edge.chosen > rect, .block.chosen > rect:last-of-type { stroke: var(--ss-chosen) !important;
   stroke-width: 3 !important; }
 """
+
+# %% ../../nbs/05_explorer.ipynb #be8150a6
+#@title Defines _PAGE_SCRIPT
 _PAGE_SCRIPT = """
 const data = JSON.parse(document.getElementById("data").textContent);
 const at = (id) => document.getElementById(id), all = (path, under) => [...(under || document).querySelectorAll(path)];
@@ -578,7 +583,8 @@ document.querySelector("form").addEventListener("submit", (event) => event.preve
 draw();
 """
 
-
+# %% ../../nbs/05_explorer.ipynb #cc5655a9
+#@title Defines explorer_page
 def _slim(drawing):
     "A drawing for a page that knows the colours already: without its own style sheet and without spare colours."
     return Html(re.sub(r"var\((--ss-\w+), #\w+\)", r"var(\1)", re.sub(r"<style>.*?</style>", "", drawing)))

@@ -73,21 +73,12 @@ def keep_a_log(path):
     watched(training.Fit, "save", "saved")
 
 
-def lie_in_wait(place, number):
-    "Stop for a minute, after saying 'caught', where the write `number` (from 1) has come as far as `place` says."
-    from ssnas_colab.core import files
-
-    seen, replace = Counter(), os.replace
-
-    def here(name):
-        seen[name] += 1
-        if name == place and seen[name] == number:
-            tell("caught")
-            time.sleep(60)
+def in_halves(here):
+    "What opens a file for writing that calls `here(path)` whenever half of what it is given is written."
 
     class InHalves:
         def __init__(self, path, mode):
-            self.file, self.path = builtins.open(path, mode), Path(path)  # noqa: SIM115
+            self.file, self.path = builtins.open(path, mode), path  # noqa: SIM115
 
         def __getattr__(self, name):
             return getattr(self.file, name)
@@ -101,8 +92,26 @@ def lie_in_wait(place, number):
         def write(self, data):
             self.file.write(data[: len(data) // 2])
             self.file.flush()
-            here("half of a checkpoint" if self.path.name.endswith(".pt.partial") else "half of an artefact")
+            here(self.path)
             self.file.write(data[len(data) // 2 :])
+
+    return InHalves
+
+
+def lie_in_wait(place, number):
+    "Stop for a minute, after saying 'caught', where the write `number` (from 1) has come as far as `place` says."
+    from ssnas_colab.core import files
+
+    seen, replace = Counter(), os.replace
+
+    def here(name):
+        seen[name] += 1
+        if name == place and seen[name] == number:
+            tell("caught")
+            time.sleep(60)
+
+    def half_written(path):
+        here("half of a checkpoint" if str(path).endswith(".pt.partial") else "half of an artefact")
 
     def renamed(source, target):
         checkpoint = str(target).endswith(".pt")
@@ -114,7 +123,7 @@ def lie_in_wait(place, number):
         elif str(target).endswith("manifest.json"):
             here("before the removal")
 
-    files.open, files.os.replace = InHalves, renamed
+    files.open, files.os.replace = in_halves(half_written), renamed
 
 
 def tell(text):

@@ -5,7 +5,6 @@ counts: before each rename and each removal, and half-way through each write, it
 repeated in each copy. Some copies belong to every test run; `pytest -m soak tests/experiment/test_stops.py` takes all.
 """
 
-import builtins
 import contextlib
 import json
 import os
@@ -29,6 +28,8 @@ from ssnas_colab.stages.evaluation import _lend_genotype, evaluate, seed_run
 from ssnas_colab.stages.loader import load_data
 from ssnas_colab.stages.pipeline import fork_run, run_pipeline
 from ssnas_colab.training import loop
+
+from .test_soak import in_halves
 
 pytestmark = pytest.mark.usefixtures("unpainted")
 SEARCH = {"width": 2, "depth": 3, "nodes": 1, "batch_size": 16, "steps": 4, "embedding": 8, "warmup": 0.0}
@@ -54,24 +55,7 @@ def stops(folder, into):
             shutil.copytree(folder, copy)
             made.append((f"{what} {path.relative_to(folder)}", copy))
 
-    class InHalves:
-        def __init__(self, path, mode):
-            self.file, self.path = builtins.open(path, mode), path  # noqa: SIM115
-
-        def __getattr__(self, name):
-            return getattr(self.file, name)
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            self.file.close()
-
-        def write(self, data):
-            self.file.write(data[: len(data) // 2])
-            self.file.flush()
-            here("half of", self.path)
-            self.file.write(data[len(data) // 2 :])
+    halves = in_halves(lambda path: here("half of", path))
 
     def before(what, honest):
         def act(path, *more, **options):
@@ -84,7 +68,7 @@ def stops(folder, into):
     with pytest.MonkeyPatch.context() as patch:
         for name, what in (("replace", "rename to"), ("rename", "rename to"), ("unlink", "removal of")):
             patch.setattr(os, name, before(what, getattr(os, name)))
-        patch.setattr(files, "open", lambda path, mode: (InHalves if "w" in mode else open)(path, mode), raising=False)
+        patch.setattr(files, "open", lambda path, mode: (halves if "w" in mode else open)(path, mode), raising=False)
         yield made
 
 

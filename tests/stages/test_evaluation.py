@@ -36,6 +36,8 @@ from ssnas_colab.training.calibration import fit_temperature, with_temperature
 from ssnas_colab.training.operating_points import choose_threshold
 from ssnas_colab.training.recipes import Trainer, chosen_by, finetune_rates
 
+from .searched import searched_run
+
 TINY = {
     "pretrain_steps": 10, "finetune_steps": 20, "batch_size": 32, "embedding": 16, "max_parameters": 20_000,
     "random_genotypes": 1, "resnet18": False, "mobilenet": False, "published": (), "equal_macs": (), "device": "cpu",
@@ -54,14 +56,6 @@ def several(digits):
     "The digits with three labels an image."
     labels = {split: np.stack([y % 2 == 0, y < 3, y == 0], 1).astype(np.uint8) for split, y in digits.labels.items()}
     return dataclasses.replace(digits, labels=labels, task="multi-label", class_names=("even", "small", "nought"))
-
-
-def searched_run(path, depth=3):
-    "A run that looks as stages 2 and 3 leave it."
-    run = Run.open(path, {"seed": 0})
-    run.save_text("genotype.json", GENOTYPES["FairDARTS_a"].to_json())
-    run.save_json("search.json", {"depth": depth, "settings": {}, "history": []})
-    return run
 
 
 @contextlib.contextmanager

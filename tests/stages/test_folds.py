@@ -14,13 +14,13 @@ from ssnas_colab import cli
 from ssnas_colab.config import evaluation_config
 from ssnas_colab.core.basics import UserError
 from ssnas_colab.core.forms import report_schema
-from ssnas_colab.experiment.run import Run
-from ssnas_colab.models.genotype import GENOTYPES
 from ssnas_colab.reports.compare import over_folds
 from ssnas_colab.reports.verdict import verdict
 from ssnas_colab.stages.evaluation import evaluate, evaluation_parts, folds_of
 from ssnas_colab.stages.loader import load_data
 from ssnas_colab.training.metrics import paired_test_seeds
+
+from .searched import searched_run
 
 pytestmark = pytest.mark.usefixtures("unpainted_module")
 TINY = {
@@ -40,13 +40,6 @@ def few(data, count=400):
     cut = {split: slice(0, round(count * len(x) / 1797)) for split, x in data.images.items()}
     parts = ("images", "labels", "indices")
     return dataclasses.replace(data, **{p: {s: getattr(data, p)[s][at] for s, at in cut.items()} for p in parts})
-
-
-def searched_run(path):
-    run = Run.open(path, {"seed": 0})
-    run.save_text("genotype.json", GENOTYPES["FairDARTS_a"].to_json())
-    run.save_json("search.json", {"depth": 2, "settings": {}, "history": []})
-    return run
 
 
 def places(data, *splits):
@@ -112,7 +105,7 @@ def test_too_many_folds_are_refused_before_any_work(digits, tmp_path, capsys):
     labels["train"][:6] = 7
     data = dataclasses.replace(digits, labels=labels)
     with pytest.raises(UserError, match="7 folds need 7 images of a class, but 7 has 6: ask for fewer"):
-        evaluate(data, searched_run(tmp_path / "run"), TINY | {"folds": 7})
+        evaluate(data, searched_run(tmp_path / "run", depth=2), TINY | {"folds": 7})
     assert not (tmp_path / "run" / "fold_1").exists()
     assert cli.main(["run", str(tmp_path / "no"), "--folds", "2"]) == 2
     assert "from 3 to 20" in capsys.readouterr().err
@@ -169,7 +162,7 @@ def test_what_is_pooled_is_what_was_said():
 
 
 def test_a_run_with_folds_goes_on_and_tells(digits, tmp_path, monkeypatch):
-    data, run, honest = few(digits), searched_run(tmp_path / "run"), evaluation.evaluate_network
+    data, run, honest = few(digits), searched_run(tmp_path / "run", depth=2), evaluation.evaluate_network
 
     def cut(name, make, data, run, *more):
         if run.path.name == "fold_2" and name == "resnet_small":

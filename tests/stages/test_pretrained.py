@@ -23,10 +23,12 @@ from ssnas_colab.models.pretrained import Source, pretrained_network
 from ssnas_colab.models.stages import Block, Stage, StageGenotype
 from ssnas_colab.reports.compare import aggregate
 from ssnas_colab.stages.evaluation import compared, evaluate, evaluation_parts, family_of
-from ssnas_colab.stages.loader import data_stage, load_data
+from ssnas_colab.stages.loader import load_data
 from ssnas_colab.stages.pipeline import run_estimate
 from ssnas_colab.training import recipes
 from ssnas_colab.training.recipes import Trainer, own_settings
+
+from .searched import searched_run
 
 TINY = {
     "pretrain_steps": 1, "finetune_steps": 12, "batch_size": 64, "embedding": 16, "max_parameters": None,
@@ -75,17 +77,9 @@ def digits():
     return load_data("digits", imbalance_factor=10)
 
 
-def searched_run(path, data):
-    run = Run.open(path, {"seed": 0})
-    run.save_text("genotype.json", SEARCHED.to_json())
-    run.save_json("search.json", {"depth": 3, "settings": {}, "history": []})
-    data_stage(data, run)
-    return run
-
-
 @pytest.fixture(scope="module")
 def evaluated(digits, tmp_path_factory):
-    run = searched_run(tmp_path_factory.mktemp("evaluated") / "run", digits)
+    run = searched_run(tmp_path_factory.mktemp("evaluated") / "run", digits, genotype=SEARCHED)
     return run, evaluate(digits, run, TINY, quiet=True)
 
 

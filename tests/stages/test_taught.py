@@ -23,10 +23,12 @@ from ssnas_colab.reports.compare import compare
 from ssnas_colab.reports.push import archive_card
 from ssnas_colab.reports.verdict import Best, verdict_sentences
 from ssnas_colab.stages.evaluation import evaluate, evaluation_parts, family_of, require_contestants
-from ssnas_colab.stages.loader import data_stage, load_data
+from ssnas_colab.stages.loader import load_data
 from ssnas_colab.training.class_losses import CosineLinear
 from ssnas_colab.training.metrics import paired_test_seeds
 from ssnas_colab.training.recipes import Trainer
+
+from .searched import searched_run
 
 pytestmark = pytest.mark.usefixtures("unpainted_module")
 TINY = {
@@ -42,17 +44,9 @@ def digits():
     return load_data("digits", imbalance_factor=10)
 
 
-def searched_run(path, data):
-    run = Run.open(path, {"seed": 0})
-    data_stage(data, run)
-    run.save_text("genotype.json", GENOTYPES["FairDARTS_a"].to_json())
-    run.save_json("search.json", {"depth": 2, "settings": {}, "history": []})
-    return run
-
-
 @pytest.fixture(scope="module")
 def taught(digits, tmp_path_factory):
-    run = searched_run(tmp_path_factory.mktemp("taught") / "run", digits)
+    run = searched_run(tmp_path_factory.mktemp("taught") / "run", digits, depth=2)
     return run, evaluate(digits, run, TINY, quiet=True)
 
 
@@ -88,7 +82,7 @@ def test_it_is_a_row_of_its_own_in_no_ranking(digits, taught, capsys):
 
 
 def test_over_seeds_it_is_paired_by_seed(digits, tmp_path):
-    run = searched_run(tmp_path / "run", digits)
+    run = searched_run(tmp_path / "run", digits, depth=2)
     report = evaluate(digits, run, TINY | {"recipe": "scratch", "finetune_steps": 4}, seeds=2, quiet=True)
     found = report["distillation"]
     assert found["seeds"] == 2 and report["models"][ROW]["teacher"] == "resnet_small"
@@ -108,7 +102,7 @@ def test_the_best_of_a_column_is_a_plain_one(taught):
 
 
 def test_a_kill_in_its_middle_changes_no_bit(digits, taught, tmp_path, monkeypatch):
-    run, steps, honest = searched_run(tmp_path / "cut", digits), [], evaluation.Trainer.train
+    run, steps, honest = searched_run(tmp_path / "cut", digits, depth=2), [], evaluation.Trainer.train
 
     def cut(self, stage, modules, draw, cost, *more, **how):
         def counted(*inputs):
@@ -192,7 +186,7 @@ def test_the_loss_is_of_labels_and_teacher(digits, tmp_path, task):
 
 
 def test_it_is_foreseen_with_its_teacher(digits, tmp_path):
-    run, config = searched_run(tmp_path / "run", digits), evaluation_config(TINY)
+    run, config = searched_run(tmp_path / "run", digits, depth=2), evaluation_config(TINY)
     parts = {part.stage: part for part in evaluation_parts(digits, run, config)}
     assert {f"pretrain/{ROW}", f"finetune/{ROW}"} < set(parts)
     assert parts[f"finetune/{ROW}"].steps == parts["finetune/searched"].steps
@@ -200,7 +194,7 @@ def test_it_is_foreseen_with_its_teacher(digits, tmp_path):
 
 def test_a_teacher_is_compared_or_refused_before_any_work(digits, tmp_path, capsys, monkeypatch):
     with pytest.raises(UserError, match="'resnet18' is not among the networks of the comparison"):
-        evaluate(digits, searched_run(tmp_path / "run", digits), TINY | {"teacher": "resnet18"})
+        evaluate(digits, searched_run(tmp_path / "run", digits, depth=2), TINY | {"teacher": "resnet18"})
     for recipe in ("knn", "linear_probe"):
         with pytest.raises(UserError, match=f"recipe {recipe} takes no steps .* leave teacher out"):
             evaluation_config(TINY | {"recipe": recipe})
@@ -216,7 +210,7 @@ def test_a_teacher_is_compared_or_refused_before_any_work(digits, tmp_path, caps
 
 def test_a_teacher_keeps_its_cosines(digits, tmp_path):
     settings = TINY | {"loss": "ldam", "recipe": "scratch", "finetune_steps": 10}
-    run, config = searched_run(tmp_path / "run", digits), evaluation_config(settings)
+    run, config = searched_run(tmp_path / "run", digits, depth=2), evaluation_config(settings)
     made = evaluation.compared(GENOTYPES["FairDARTS_a"], digits, config, 2)
     evaluation.evaluate_network("resnet_small", made["resnet_small"], digits, run, config, quiet=True)
     net = evaluation.trained_network("resnet_small", made["resnet_small"], run)
