@@ -1,6 +1,7 @@
 """A space of one's own: the wide space with stages of cells in it.
 
-`ssnas run --space mixed:MixedSpace`, with this folder on PYTHONPATH. All cells of a network are drawn as one genotype of cells, in the space of FairDARTS; a stage of them has one or two.
+`ssnas run --space mixed:MixedSpace`, with this folder on PYTHONPATH. All cells of a network are drawn as one genotype
+of cells, in the space of FairDARTS; a stage of them has one or two.
 """
 
 import dataclasses
