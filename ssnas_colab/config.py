@@ -162,6 +162,7 @@ CHANGED_PRESETS += [("0.5.0", "SearchConfig", name, _CELLS) for name in ("quick"
 CHANGED_PRESETS += [
     ("0.5.0", "EvaluationConfig", name, {"max_macs": None, "depth": None}) for name in ("quick", "cpu", "colab")
 ]
+CHANGED_PRESETS += [("0.6.0", "EvaluationConfig", "quick", {"pretrain_steps": 60, "finetune_steps": 120})]
 
 
 def changed_since(began, kind, preset) -> dict:
@@ -552,7 +553,7 @@ class EvaluationConfig:
 # %% ../nbs/00_config.ipynb #d0413585
 EVALUATION_PRESETS = {
     "quick": {
-        "pretrain_steps": 60, "finetune_steps": 120, "batch_size": 64, "embedding": 128, "random_genotypes": 1,
+        "pretrain_steps": 50, "finetune_steps": 100, "batch_size": 64, "embedding": 128, "random_genotypes": 1,
         "published": (), "equal_macs": ("resnet",), "depth": 5, "max_macs": 3_000_000,
     },
     "cpu": {
