@@ -267,7 +267,8 @@ def draw_confusion(counts, names, title, *, chosen=None, theme="auto") -> str:
     body += svg_text(left, 33, "answers, as shares of the true class", css["muted"], 10.5, "start")
     longest = max(len(shorten(name, 12)) for name in names) if names else 0
     height = 44 + k * side + (22 + 3.9 * longest if few else 12)  # the names below are turned by 40 degrees
-    return svg_document(left + k * side + 40, height, body, theme, f"{title}: {description}")
+    width = max(left + k * side + 40, left + 190, 24 + 7.4 * len(title))  # few classes are narrower than what is above
+    return svg_document(width, height, body, theme, f"{title}: {description}")
 
 # %% ../../nbs/plots/02_svg.ipynb #7cfc6562
 def first_number(text):

@@ -630,11 +630,11 @@ def report_view(report) -> SimpleNamespace:
 def _write_mistakes(run, data, report, most=8):
     """Leave the mistakes of the searched network: `mistakes.csv` in the run, the surest in the report, their picture.
 
-    Returns the picture, PNG; None where there is nothing to show.
+    Returns the picture for light and dark pages, {name: PNG}; empty where there is nothing to show.
     """
     model = run.load_json("models/searched.json") if run.has("models/searched.json") else {}
     if not model.get("thresholds"):
-        return None
+        return {}
     scores = with_temperature(run.load_arrays("models/searched.npz")["test"], model["temperature"], data.task)
     rows = diagnosed.confident_mistakes(scores, data.labels["test"], data.task, data.class_names)
     table = [["file", "truth", "answer", "probability"]]
@@ -643,9 +643,12 @@ def _write_mistakes(run, data, report, most=8):
         table.append([file, row["truth"], row["answer"], round(row["score"], 6)])
     run.write("mistakes.csv", csv_bytes(table))
     report["mistakes"] = [{key: row[key] for key in ("truth", "answer", "score")} for row in rows[:most]]
-    if not rows:
-        return None
-    return figure_bytes(plot_mistakes(data.images["test"][[row["image"] for row in rows[:most]]], rows[:most]))
+    shown, themes = [row["image"] for row in rows[:most]], {"mistakes": "light", "mistakes_dark": "dark"}
+    return {
+        name: figure_bytes(plot_mistakes(data.images["test"][shown], rows[:most], theme))
+        for name, theme in themes.items()
+        if shown
+    }
 
 
 def write_report(run, data, report, config):
@@ -657,7 +660,7 @@ def write_report(run, data, report, config):
     run.remove("report.json")
     shown = _write_mistakes(run, data, report)
     view, pictures = report_view(report), report_pictures(report)
-    pictures |= {"mistakes": shown} if shown else {}
+    pictures |= shown
     run.save_figure("report.png", plot_report(report))
     if config.recipe != "knn" and run.has("data.json"):
         labels = data.labels["test"]

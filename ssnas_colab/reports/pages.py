@@ -118,6 +118,7 @@ tr.own > * { background: var(--ss-panel); } .pair { white-space: normal; } .pair
 figure { margin: 1rem 0; overflow-x: auto; } img { max-width: 100%; height: auto; } .wide > svg { min-width: 40rem; }
 .chart img { width: 40rem; min-width: 26rem; } .square img { width: 28rem; min-width: 20rem; }
 .broad img { width: 100%; min-width: 44rem; }
+code { background: var(--ss-panel); padding: 0 .25em; font-size: .875em; }
 pre { background: var(--ss-panel); padding: .6rem; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8rem; }
 """
 # The sign of a verdict: white on a colour that stands out from light pages and dark ones; its form says the same.
@@ -133,6 +134,11 @@ def sign_line(sentence) -> Html:
     badge = tag("span", sign, style=f"{look}; text-align: center; flex: none")
     form = "display: flex; gap: .6em; align-items: baseline; font-weight: bold"
     return tag("p", badge, " ", tag("span", text), class_=f"sign {kind}", style=form)
+
+
+def _with_code(text):
+    "The pieces of a text of which what stands between backticks is code."
+    return [tag("code", piece) if i % 2 else piece for i, piece in enumerate(re.split("`([^`]+)`", text))]
 
 
 def _cell(cell):
@@ -233,8 +239,8 @@ def report_page(view, pictures=None) -> str:
         "verdict": lambda part: tag(
             "div", sign_line(part.content[0]), tag("p", " ".join(part.content[1:])), class_="claim"
         ),
-        "text": lambda part: tag("p", part.content),
-        "note": lambda part: tag("p", part.content, class_="note"),
+        "text": lambda part: tag("p", *_with_code(part.content)),
+        "note": lambda part: tag("p", *_with_code(part.content), class_="note"),
         "table": lambda part: _table(*part.content, part.label),
         "list": lambda part: tag("ul", *[tag("li", tag("b", k), f": {text}") for k, text in part.content.items()]),
         "code": lambda part: tag("pre", part.content),

@@ -41,6 +41,29 @@ def test_pictures_have_no_overlapping_labels(classes, factor, randoms):
     assert all(box.x1 <= edge.x0 for box in boxes(left.texts, figure)) and edge.x1 <= figure.bbox.x1
 
 
+@pytest.mark.parametrize("only", ["recall", None, "size"])
+def test_long_names_push_nothing_out_of_the_picture(only):
+    made = example_report(classes=4, mobilenet=0.05, published=("DARTS_V2",))
+    long = "efficientnet_lite0_probe", "timm_a_network_of_a_very_long_name_indeed_in1k_finetuned"
+    for name in (*long, "taught_by_efficientnet_lite0_finetuned"):
+        made["models"][name] = made["models"]["resnet_small"] | ({"teacher": "t"} if name.startswith("taught") else {})
+    figure = drawn(plot_report(made, only=only))
+    for legend in figure.legends:
+        box = legend.get_window_extent()
+        assert 0 <= box.x0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0
+        assert {"searched, with a teacher", "EfficientNet-Lite0, frozen"} <= {text.get_text() for text in legend.texts}
+    assert len(figure.legends) == (only != "size")
+    ticks = boxes(figure.axes[0].get_xticklabels(), figure)
+    assert not any(a.overlaps(b) for i, a in enumerate(ticks) for b in ticks[:i])
+
+
+def test_a_matrix_of_two_classes_is_as_wide_as_its_title():
+    made = example_report(classes=2)
+    root = xml.fromstring(confusion_picture(made))
+    title = next(text for text in root.iter(f"{SVG}text") if "percent of each true class" in text.text)
+    assert float(root.get("width")) >= 12 + 7.2 * len(title.text)
+
+
 def test_ticks_are_plain_where_all_sizes_are_close():
     left = drawn(plot_report(report(large="absent"))).axes[0]
     assert not any(text.get_text() for text in left.get_xticklabels(minor=True))
