@@ -658,17 +658,18 @@ def write_report(run, data, report, config):
     there is one, all the others are there and belong to it.
     """
     run.remove("report.json")
-    shown = _write_mistakes(run, data, report)
-    view, pictures = report_view(report), report_pictures(report)
-    pictures |= shown
+    mistakes = _write_mistakes(run, data, report)
+    view, pictures = report_view(report), report_pictures(report) | mistakes
     run.save_figure("report.png", plot_report(report))
     if config.recipe != "knn" and run.has("data.json"):
         labels = data.labels["test"]
         rare = np.argsort(data.counts("train"), kind="stable")
         have = [members(labels, k) for k in rare]
         chosen = list(dict.fromkeys(int(places[0]) for places in have if len(places)))[:8]
-        run.save_figure("maps.png", plot_maps(load_model(run), data.images["test"][chosen], labels[chosen]), dpi=80)
+        shown = load_model(run), data.images["test"][chosen], labels[chosen]
+        run.save_figure("maps.png", plot_maps(*shown), dpi=80)
         pictures["maps"] = (run.path / "maps.png").read_bytes()
+        pictures["maps_dark"] = figure_bytes(plot_maps(*shown, theme="dark"), dpi=80)
     run.save_text("report.md", report_markdown(view))
     run.save_text("report.html", report_page(view, pictures))
     run.save_json("report.json", report)

@@ -72,13 +72,15 @@ def _truth(label, class_names):
     return _short(" + ".join(names[:2]) + (f" + {len(names) - 2}" if len(names) > 2 else "")) if names else "none"
 
 
-@style()
-def plot_maps(network, images, labels=None, class_names=None, *, inputs=None, task="single-label", most=8):
+def plot_maps(
+    network, images, labels=None, class_names=None, *, inputs=None, task="single-label", most=8, theme="light"
+):
     """A matplotlib figure of the first `most` images, each with the map of its predicted class laid over it below.
 
     network: a `Model` of inference.model, or a network with `inputs`, a function that makes what the network takes of
     `images`: uint8 (N, C, H, W), array or tensor. labels: the true ones, (N,) or (N, L), or None. class_names, task: a
     `Model`'s own are used where it has them. The probability is of the predicted class (multi-label: the highest).
+    theme: "light" or "dark".
     """
     from matplotlib import pyplot
 
@@ -92,19 +94,20 @@ def plot_maps(network, images, labels=None, class_names=None, *, inputs=None, ta
     chosen = scores.argmax(1)
     class_names = class_names or [str(k) for k in range(scores.shape[1])]
     maps = class_activation_map(network, x, chosen.tolist()).cpu().numpy()
-    size = 1.15 * len(images) + 0.1, 3.1
-    figure, axes = pyplot.subplots(2, len(images), figsize=size, squeeze=False, layout="constrained")
-    pyplot.close(figure)  # shown once, where it is returned
-    for k, image in enumerate(to_float(images).permute(0, 2, 3, 1).cpu().numpy()):
-        for ax in axes[:, k]:
-            ax.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1)
-            ax.axis("off")
-        axes[1, k].imshow(maps[k], cmap="inferno", vmin=0, vmax=1, alpha=0.25 + 0.5 * maps[k])
-        title, weight = f"{_short(class_names[chosen[k]])} {scores[k, chosen[k]]:.0%}", "normal"
-        if labels is not None:
-            label = np.asarray(labels[k])
-            axes[0, k].set_title(f"is {_truth(label, class_names)}", fontsize=8)
-            if label[chosen[k]] == 0 if label.ndim else label != chosen[k]:
-                title, weight = f"wrong: {title}", "bold"
-        axes[1, k].set_title(title, fontsize=8, fontweight=weight)
+    with style(theme):
+        size = 1.15 * len(images) + 0.1, 3.1
+        figure, axes = pyplot.subplots(2, len(images), figsize=size, squeeze=False, layout="constrained")
+        pyplot.close(figure)  # shown once, where it is returned
+        for k, image in enumerate(to_float(images).permute(0, 2, 3, 1).cpu().numpy()):
+            for ax in axes[:, k]:
+                ax.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1)
+                ax.axis("off")
+            axes[1, k].imshow(maps[k], cmap="inferno", vmin=0, vmax=1, alpha=0.25 + 0.5 * maps[k])
+            title, weight = f"{_short(class_names[chosen[k]])} {scores[k, chosen[k]]:.0%}", "normal"
+            if labels is not None:
+                label = np.asarray(labels[k])
+                axes[0, k].set_title(f"is {_truth(label, class_names)}", fontsize=8)
+                if label[chosen[k]] == 0 if label.ndim else label != chosen[k]:
+                    title, weight = f"wrong: {title}", "bold"
+            axes[1, k].set_title(title, fontsize=8, fontweight=weight)
     return figure
