@@ -256,7 +256,7 @@ def operating_note(report) -> str:
         "test images, Wilson's for shares and DeLong's for areas. "
     )
     if shares:
-        told = ", ".join(f"{name} {100 * share:.3g} %" for name, share in shares.items())
+        told = ", ".join(f"{name}: {100 * share:.3g} %" for name, share in shares.items())
         text += f"Predictive values are carried to another prevalence (Mercaldo's intervals): {told}."
     else:
         text += "Predictive values hold where classes are as common as among the test images; `--prevalence` of "

@@ -149,7 +149,7 @@ def test_two_classes_have_a_row_a_network_and_patients():
     assert head[0] == "model" and len(rows) == len(made["models"]) and made["models"]["searched"]["roc"]
     [told] = people_sentences(made)
     assert told.startswith("Of 1,000 patients like these 1 has covid")
-    assert "covid 0.1 %" in report_view(made).operating_note
+    assert "covid: 0.1 %" in report_view(made).operating_note
 
 
 def test_seeds_become_one():
