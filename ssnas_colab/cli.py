@@ -99,10 +99,23 @@ def _config(options) -> dict:
     seed = read_value(fields_of(RunConfig)["seed"], options.seed)
     if options.time_budget is not None:
         parse_duration(options.time_budget)
+    _engine(options)
     return pipeline_config(
         options.data, options.preset, seed=seed, device=options.device, columns=columns, began=_out(options),
         search=stages["search"], evaluation=stages["evaluation"], **stages["data"],
     )  # fmt: skip
+
+
+def _engine(options) -> dict:
+    "What `scale.tasks.use_engine` is given, checked; nothing of a command that has no engine."
+    if not hasattr(options, "engine"):
+        return {}
+
+    from ssnas_colab.scale.tasks import check_engine, read_resources
+
+    found = {"engine": options.engine, "address": options.address, "per_trial": read_resources(options.per_trial)}
+    check_engine(**found)
+    return found
 
 
 def _place(options):
@@ -126,7 +139,7 @@ def _out(options):
 
 def _refuse(options, names, why):
     "`UserError` where an option was given that counts for nothing."
-    usual = {"preset": "quick", "device": "auto"}
+    usual = {"preset": "quick", "device": "auto", "engine": "local"}
     for name in names:
         if getattr(options, name, None) not in (None, False, usual.get(name)):
             raise UserError(f"--{name.replace('_', '-')} counts for nothing {why}: leave it out")
@@ -158,10 +171,16 @@ def _opened(options):
     if ranks.told(out.exists()):
         Run.check(out, config, complete=complete)
 
+    from ssnas_colab.core.device import choose_engine
+    from ssnas_colab.scale.tasks import use_engine
     from ssnas_colab.sessions.session import session
     from ssnas_colab.stages.pipeline import fork_run, open_with_data
 
-    with session(_place(options), options.time_budget) as folder:
+    with contextlib.ExitStack() as ending:
+        if engine := _engine(options):
+            device = choose_engine(config["search"]["device"]).device.type
+            ending.enter_context(use_engine(**engine, device=device, say=_say))
+        folder = ending.enter_context(session(_place(options), options.time_budget))
         if options.fork and not ranks.by_first((folder / "run.json").is_file):
             fork_run(options.fork, folder, config)
         run, data = open_with_data(options.data, folder, config, **_places(options))
@@ -196,6 +215,7 @@ def _run_command(options):
     from ssnas_colab.stages.pipeline import describe_run, known_report, read_images, run_estimate, run_stages
 
     if options.dry_run:
+        _refuse(options, ("engine", "address", "per_trial"), "in a dry run")
         if out.exists():
             from ssnas_colab.experiment.run import Run
 
@@ -242,7 +262,8 @@ def _search_command(options):
         budgets = [name for name in _OPTIONS["evaluation"] if name.startswith("max_")]
         strategy = _config(options)["search"]["strategy"]
         unused = set(_OPTIONS["evaluation"]) - (set(budgets) if strategy else set())
-        _refuse(options, [*sorted(unused), "fork", "time_budget"], "in a dry run of this search")
+        unused |= {"fork", "time_budget", "engine", "address", "per_trial"}
+        _refuse(options, sorted(unused), "in a dry run of this search")
         data, config = _load(options)
 
         from ssnas_colab.stages.search import describe_search, search_estimate
@@ -499,9 +520,7 @@ def _add_sweep(parser):
         add(f"--{name}", nargs="+", metavar=name.upper(), help=f"several of what `ssnas run --{name}` takes")
     text = "folder, or address (s3://bucket/sweeps), of the run folders and the results (default: sweeps)"
     add("--out", default="sweeps", metavar="FOLDER", help=text)
-    add("--engine", default="local", help="local: one trial after the other; ray: side by side (default: local)")
-    add("--address", metavar="HOST:PORT", help="of a Ray cluster (default: Ray is started here)")
-    add("--per-trial", metavar="cpu=N,gpu=N", help="what a trial may use; cpu is the number of its threads, too")
+    _add_engine(add, "one trial after the other", "what a trial")
     add("--retries", default="2", metavar="N", help="how often a trial that fails is tried again (default: 2)")
     add("--time-budget", metavar="TIME", help="of the whole sweep, as of `ssnas run` (exit code 75)")
     parser.epilog = "Every other option is handed on to `ssnas run`, whose help lists them: --preset cpu, say."
@@ -528,7 +547,8 @@ def _sweep_trials(options) -> list:
 
 
 def _sweep_command(options):
-    from ssnas_colab.scale.sweep import read_resources, sweep
+    from ssnas_colab.scale.sweep import sweep
+    from ssnas_colab.scale.tasks import read_resources
 
     if not re.fullmatch("[0-9]{1,2}", options.retries):
         raise UserError(f"--retries {options.retries!r} is not a number from 0 to 99")
@@ -596,6 +616,13 @@ def _add_option(add, kind, name, hidden=False, **more):
     add(f"--{name.replace('_', '-')}", help=argparse.SUPPRESS if hidden else text.replace("%", "%%"), **more)
 
 
+def _add_engine(add, local, what):
+    "The options that say what computes: local: what the local engine does; what: that may use so much."
+    add("--engine", default="local", help=f"local: {local}; ray: side by side (default: local)")
+    add("--address", metavar="HOST:PORT", help="of a Ray cluster (default: Ray is started here)")
+    add("--per-trial", metavar="cpu=N,gpu=N", help=f"{what} may use; cpu is the number of its threads, too")
+
+
 _ALL = "data", "search", "evaluation"
 
 
@@ -635,6 +662,7 @@ def _add_settings(parser, shown=_ALL):
     add("--time-budget", metavar="TIME", help=later(text))
     add("--quiet", action="store_true", help=later("no progress"))
     if not alone:
+        _add_engine(add, "one part of the run after the other", "what a task")
         text = "where every epoch is told, by commas: csv (history.csv), tensorboard, module:Class (a Callback)"
         add("--log", help=text)
     if shown != _ALL:

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 
@@ -97,12 +96,10 @@ def pictures(tmp_path_factory):
     return folder
 
 
-def swept(pictures, out, *how, **environment):
-    "The results of two trials by the command, in a process of its own."
+def swept(pictures, out, *how):
+    "The results of two trials by the command."
     few = "--seeds 2 --candidates 2 --score barlow_twins --score-steps 2 --max-parameters 20000 --device cpu"
-    command = [sys.executable, "-m", "ssnas_colab", "sweep", "--data", pictures, "--out", out, *few.split(), *how]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=os.environ | environment)
-    assert done.returncode == 0, done.stderr
+    assert main(["sweep", "--data", str(pictures), "--out", str(out), *few.split(), *how]) == 0
     rows = json.loads((out / "sweep.json").read_text())
     assert [(row["name"], row["code"], row["attempts"]) for row in rows] == [("seed0", 0, 1), ("seed1", 0, 1)]
     found = {}
@@ -113,9 +110,7 @@ def swept(pictures, out, *how, **environment):
     return found
 
 
-def test_ray_changes_no_bit(pictures, tmp_path):
-    "With two processors, and the token authentication of this version of Ray."
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'ssnas_colab[ray]'")
+def test_ray_changes_no_bit(pictures, tmp_path, ray_here):
     here = swept(pictures, tmp_path / "here", "--per-trial", "cpu=1")
-    by_ray = swept(pictures, tmp_path / "ray", "--engine", "ray", "--per-trial", "cpu=1", RAY_AUTH_MODE="token")
+    by_ray = swept(pictures, tmp_path / "ray", "--engine", "ray", "--per-trial", "cpu=1")
     assert here == by_ray and here["seed0"] != here["seed1"]
