@@ -262,7 +262,7 @@ def read_window(window):
 OBJECTIVE_NAMES = ("barlow_twins", "simclr", "vicreg", "supervised")
 RELAXATION_NAMES = ("fair", "darts", "partial", "path", "gumbel", "sampled")
 SPACE_NAMES, DEFAULT_STRATEGY, DEFAULT_SCORE = ("cells", "stages"), "evolution", "retrieval"
-STRATEGY_NAMES = ("random", "halving", "evolution", "controller", "grow_trim")
+STRATEGY_NAMES = ("random", "halving", "asha", "evolution", "controller", "grow_trim")
 SCORE_NAMES = (
     "barlow_twins", "simclr", "vicreg", "rank", "retrieval", "expressivity", "naswot", "macs", "parameters", "depth"
 )  # fmt: skip

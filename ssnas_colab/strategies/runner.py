@@ -34,12 +34,13 @@ from ..nas.monitor import LivePicture
 from .controller import Controller
 from .evolution import Evolution
 from .grow_trim import GrowTrim
-from .halving import Halving
+from .halving import Asha, Halving
 from .random import Random
 from .space import Candidate, finite
 
 STRATEGIES = {
-    "random": Random, "halving": Halving, "evolution": Evolution, "controller": Controller, "grow_trim": GrowTrim
+    "random": Random, "halving": Halving, "asha": Asha, "evolution": Evolution, "controller": Controller,
+    "grow_trim": GrowTrim,
 }  # fmt: skip
 
 # %% ../../nbs/strategies/07_runner.ipynb #f45b9901

@@ -92,14 +92,14 @@ def test_a_task_that_dies_is_tried_again_and_named(pool, tmp_path):
 def test_no_bit_of_a_run_depends_on_the_engine(way, pool, tmp_path, unpainted, capsys):
     more = {"log": "csv", "device": "cpu", **FEW}
     if way == "every":
-        more |= {"seeds": 2, "evaluation": FEW["evaluation"] | {"tune_rates": 2, "teacher": "resnet_small", "folds": 2}}
+        more |= {"seeds": 2, "evaluation": FEW["evaluation"] | {"tune_rates": 2, "teacher": "resnet_small", "folds": 3}}
     assert current_pool() is pool and torch.get_num_threads() == 1
     report = run_pipeline("digits", tmp_path / "ray", **more)
     said = capsys.readouterr().out
     assert "resnet_small is trained, " in said
     if way == "every":
         assert "seed_1/taught_by_resnet_small is trained" in said and "resnet_small at the rate" in said
-        assert "fold_2/resnet_small is trained" in said and "taught_by_resnet_small" in report["models"]
+        assert "fold_3/resnet_small is trained" in said and "taught_by_resnet_small" in report["models"]
     contextvars.Context().run(run_pipeline, "digits", tmp_path / "here", quiet=True, **more)
     assert bits(tmp_path / "ray") == bits(tmp_path / "here") and report["models"].keys() >= {"searched", "resnet_small"}
     lines = [sorted((tmp_path / name / "history.csv").read_text().splitlines()) for name in ("ray", "here")]
