@@ -439,10 +439,11 @@ def _status_command(options):
 
 # %% ../nbs/07_cli.ipynb #4014387f
 def _compare_command(options):
+    from ssnas_colab.core.files import new_file, write_atomically
     from ssnas_colab.experiment.run import Run
-    from ssnas_colab.reports.compare import compare, compare_facts
+    from ssnas_colab.reports.compare import compare, compare_facts, compare_page
 
-    reports = {}
+    page, reports = new_file(options.page, ".html") if options.page else None, {}
     for path in map(Path, options.paths):
         if not path.is_file():
             reports[str(path)] = Run.open(path).load_json("report.json")
@@ -452,6 +453,10 @@ def _compare_command(options):
         except ValueError:
             raise UserError(f"{path} is not a report: name run folders or their report.json") from None
     _tell(options, lambda: compare_facts(reports), lambda: compare(reports))
+    if page:
+        write_atomically(page, compare_page(reports).encode())
+        if not options.json:
+            _say(f"The page is {page}, to open in a browser.")
 
 
 def _predict_command(options):
@@ -546,6 +551,66 @@ def _sweep_trials(options) -> list:
     return trials
 
 
+def _trials_table(rows, reports):
+    "(head, rows) of what became of each trial, for a page; those with a report are links to it."
+    from ssnas_colab.core.basics import format_duration
+    from ssnas_colab.reports.pages import tag
+
+    words, found = {0: "done", 75: "stopped", 130: "stopped", None: "not begun"}, []
+    for row in rows:
+        name, code = row["name"], row["code"]
+        link = tag("a", name, href=f"{name}/report.html") if name in reports else name
+        said = "" if code in (0, None) else row["said"]
+        took = format_duration(row["seconds"]) if row["attempts"] else "–"
+        found.append([link, words.get(code, f"failed (code {code})"), row["attempts"] or "–", took, said])
+    shown = 4 + any(said for *_, said in found)
+    return ["trial", "state", "attempts", "time", "its last line"][:shown], [one[:shown] for one in found]
+
+
+class _SweepResults:
+    """The tables of a sweep: kept in its folder, and at its address `far` (or None), after each trial.
+
+    What cannot be done in between is told by `say`, and done after the next trial; what cannot at the end is raised.
+    """
+
+    def __init__(self, folder, far, say):
+        self.folder, self.far, self.say, self.reports, self.facts, self.text = folder, far, say, {}, {}, ""
+        self.sent = {}
+
+    def __call__(self, rows, name):
+        try:
+            self.keep(rows)
+        except (OSError, UserError) as error:
+            if name is None:
+                raise
+            self.say(f"The tables are not kept for now: {getattr(error, 'strerror', None) or error}")
+
+    def keep(self, rows):
+        from ssnas_colab.core.files import write_atomically
+        from ssnas_colab.reports.compare import compare, compare_facts, compare_page
+        from ssnas_colab.sessions.addresses import ObjectStore
+
+        store = ObjectStore()
+        for row in rows:
+            if row["code"] == 0 and row["name"] not in self.reports:
+                place = (self.far / row["name"] if self.far else Path(row["out"])) / "report.json"
+                with contextlib.suppress(FileNotFoundError):  # images without labels
+                    self.reports[row["name"]] = read_json(store.read(place))
+        reports = {row["name"]: self.reports[row["name"]] for row in rows if row["name"] in self.reports}
+        self.facts = {"trials": rows, "runs": compare_facts(reports) if reports else {}}
+        self.text = compare(reports) if reports else "No trial has a report to compare."
+        trials = _trials_table(rows, reports)
+        page = compare_page(reports, f"A sweep of {len(rows)} trial{'s' * (len(rows) > 1)}", trials)
+        found = {"compare.md": self.text, "compare.json": json.dumps(self.facts, indent=1, default=float)}
+        for name, text in (found | {"compare.html": page}).items():
+            write_atomically(self.folder / name, text.rstrip("\n").encode() + b"\n")
+        for file in self.folder.glob("*.*") if self.far else ():  # and what the trials have said
+            at = file.stat().st_mtime_ns, file.stat().st_size
+            if self.sent.get(file.name) != at:
+                store.copy(file, self.far / file.name)
+                self.sent[file.name] = at
+
+
 def _sweep_command(options):
     from ssnas_colab.scale.sweep import sweep
     from ssnas_colab.scale.tasks import read_resources
@@ -561,28 +626,15 @@ def _sweep_command(options):
     how = {"engine": options.engine, "address": options.address, "per_trial": per_trial}
     how |= {"retries": int(options.retries), "time_budget": options.time_budget}
     say = (lambda line: print(printable(line), file=sys.stderr, flush=True)) if options.json else _say
-    rows = sweep(trials, folder, say=say, **how)
-
-    from ssnas_colab.core.files import write_atomically
-    from ssnas_colab.reports.compare import compare, compare_facts
-
-    places = {row["name"]: (far / row["name"] if far else Path(row["out"])) for row in rows if row["code"] == 0}
-    found = {name: place / "report.json" for name, place in places.items()}
-    reports = {name: read_json(path.read_bytes()) for name, path in found.items() if path.is_file()}
-    facts = {"trials": rows, "runs": compare_facts(reports) if reports else {}}
-    text = compare(reports) if reports else "No trial has a report to compare."
-    if reports:
-        write_atomically(folder / "compare.md", text.encode())
-        write_atomically(folder / "compare.json", json.dumps(facts, indent=1, default=float).encode() + b"\n")
-    for file in folder.glob("*.*") if far else ():  # the tables and what the trials have said
-        (far / file.name).write_bytes(file.read_bytes())
-    _tell(options, lambda: facts, lambda: text)
+    results = _SweepResults(folder, far, say)
+    rows = sweep(trials, folder, say=say, after=results, **how)
+    _tell(options, lambda: results.facts, lambda: results.text)
     if failed := [row for row in rows if row["code"]]:
         kind = Diverged if all(row["code"] == 1 for row in failed) else UserError
         names = ", ".join(f"{row['name']} ({row['said']})" for row in failed[:3]) + ", ..." * (len(failed) > 3)
         raise kind(f"{len(failed)} of {len(rows)} trials failed: {names}; all they said is in {folder}/NAME.log")
-    if not options.json and reports:
-        _say(f"The table is {folder / 'compare.md'}, the numbers are beside it.")
+    if not options.json:
+        _say(f"The tables are {(far or folder) / 'compare.html'}, one page to open in a browser.")
 
 # %% ../nbs/07_cli.ipynb #107cc308
 #: What the exit codes of the command mean.
@@ -725,6 +777,7 @@ def command_parser() -> argparse.ArgumentParser:
     as_json(made)
     made = command("compare", _compare_command, "several runs in one table")
     made.add_argument("paths", nargs="+", metavar="RUN", help="run folders, or their report.json")
+    made.add_argument("--page", metavar="FILE", help="write the tables as one HTML page, too")
     as_json(made)
     made = command("predict", _predict_command, "what a trained network says of images")
     made.add_argument("path", metavar="RUN", help="the run folder, or an exported zip")

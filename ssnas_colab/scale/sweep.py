@@ -133,13 +133,15 @@ _OVER = 0, 75, 130  # done, stopped by a time budget or a signal, interrupted: n
 
 
 def sweep(
-    trials, folder, *, engine="local", address=None, per_trial=None, retries=2, time_budget=None, say=print
-) -> list:
+    trials, folder, *, engine="local", address=None, per_trial=None, retries=2, time_budget=None, say=print,
+    after=lambda rows, name: None,
+) -> list:  # fmt: skip
     """Run all `trials`; gives, and keeps in `folder`/sweep.json after each, a row a trial, in their order.
 
     A row: "name", "out", "arguments", "code" (of `ssnas`; None: not begun), "attempts", "seconds", "said". engine: a
     name in `ENGINES`; address: of a Ray cluster; per_trial: see `read_resources`; retries: how often one that fails is
-    tried again; time_budget: of the whole, see `parse_duration`. `Stopped` where the time was up or a signal came, with
+    tried again; time_budget: of the whole, see `parse_duration`; after: called with the rows after each trial, with its
+    name, and at the end, with None, also where it is stopped. `Stopped` where the time was up or a signal came, with
     everything kept; a failed trial raises nothing, its code tells.
     """
     check_engine(engine, address, per_trial)
@@ -169,10 +171,12 @@ def sweep(
                 if row["code"] not in _OVER:
                     say(f"{name}: {row['said']}")
                 keep()
+                after(list(rows.values()), name)
             left = [name for name in left if rows[name]["code"] not in (None, *_OVER)]
             if not left or stop.signal:
                 break
     keep()
+    after(list(rows.values()), None)
     unfinished = [name for name, row in rows.items() if row["code"] in (None, 75, 130)]
     if unfinished:
         why = stop.signal or "the time was up"
