@@ -202,9 +202,26 @@ def _seeds(options):
     return check_fields(RunConfig, "The run", {"seeds": read_value(field, options.seeds)})["seeds"]
 
 # %% ../nbs/07_cli.ipynb #2b9fef60
-def _tell(options, facts, text):
-    "Print what is asked for: with --json one document of what `facts` gives, else what `text` gives."
-    _say(json.dumps(facts(), default=float) if options.json else text())
+def _tell(options, facts, text, folder=None, place=None):
+    """Print what is asked for: with --json one document of what `facts` gives, else what `text` gives.
+
+    folder: where a run was looked at that lies at `place`, which is what is told.
+    """
+    told = json.dumps(facts(), default=float) if options.json else text()
+    _say(told.replace(str(folder), str(place)) if is_address(place) else told)
+
+
+@contextlib.contextmanager
+def _seen(place, *wanted):
+    "As `sessions.session.looked_at`, which only a run at an address needs."
+    if not is_address(place):
+        yield Path(place)
+        return
+
+    from ssnas_colab.sessions.session import looked_at
+
+    with looked_at(place, wanted) as folder:
+        yield folder
 
 
 def _run_command(options):
@@ -396,23 +413,32 @@ def _elsewhere(run, prevalence):
     return "\n\n".join(["", *people_sentences(report), *([table(head, rows)] * bool(rows)), operating_note(report)])
 
 
+_SHOWN = "run.json", "report.json", "report.md", "data.json", "search.json", "genotype.json", "finished/*.json"
+
+
 def _show_command(options):
     what = options.what
-    if what not in GENOTYPES and not Path(what).exists():
+    if what not in GENOTYPES and not is_address(what) and not Path(what).exists():
         raise UserError(f"There is no genotype at {what}: name a run, a file or one of {', '.join(GENOTYPES)}")
     if options.png:
-        from ssnas_colab.core.files import new_file, write_figure
+        from ssnas_colab.core.files import new_file
 
         if new_file(options.png).suffix.lower() not in (".png", ".svg", ".pdf"):
             raise UserError(f"--png {options.png} should end in .png, .svg or .pdf: name it so")
-    genotype, run = GENOTYPES[what] if what in GENOTYPES else load_genotype(what), None
-    if (Path(what) / "run.json").is_file():
+    with _seen(what, *_SHOWN) as folder:
+        _show(options, what, folder)
+
+
+def _show(options, what, folder):
+    genotype, run = GENOTYPES[what] if what in GENOTYPES else load_genotype(folder), None
+    if (folder / "run.json").is_file():
         from ssnas_colab.experiment.run import Run
 
-        run = Run.open(what)
+        run = Run.open(folder)
     elsewhere = _elsewhere(run, options.prevalence) if options.prevalence else ""
-    network, front, report = _network(what, genotype, run), _front(run), Path(what) / "report.md"
+    network, front, report = _network(what, genotype, run), _front(run), folder / "report.md"
     if options.png:
+        from ssnas_colab.core.files import write_figure
         from ssnas_colab.plots.genotype import plot_genotype
 
         write_figure(options.png, plot_genotype(genotype, what))
@@ -427,15 +453,17 @@ def _show_command(options):
         parts += [elsewhere] * bool(elsewhere)
         return "\n".join([*parts, *([f"\n{report.read_text(encoding='utf-8')}"] if report.is_file() else [])])
 
-    _tell(options, facts, text)
+    _tell(options, facts, text, folder, what)
 
 
 def _status_command(options):
     from ssnas_colab.experiment.forecast import run_status, status_text
     from ssnas_colab.experiment.run import Run
 
-    run = Run.open(options.path)
-    _tell(options, lambda: run_status(run), lambda: status_text(run))
+    wanted = "run.json", "data.json", "forecast.json", "*finished/*.json", "*checkpoints/*/manifest.json"
+    with _seen(options.path, *wanted) as folder:
+        run = Run.open(folder)
+        _tell(options, lambda: run_status(run), lambda: status_text(run), folder, options.path)
 
 # %% ../nbs/07_cli.ipynb #4014387f
 def _compare_command(options):
@@ -444,9 +472,12 @@ def _compare_command(options):
     from ssnas_colab.reports.compare import compare, compare_facts, compare_page
 
     page, reports = new_file(options.page, ".html") if options.page else None, {}
-    for path in map(Path, options.paths):
+    for place in options.paths:
+        place = place.removesuffix("/report.json") if is_address(place) else place
+        path = Path(place)
         if not path.is_file():
-            reports[str(path)] = Run.open(path).load_json("report.json")
+            with _seen(place, "run.json", "report.json") as folder:
+                reports[place if is_address(place) else str(path)] = Run.open(folder).load_json("report.json")
             continue
         try:
             reports[str(path)] = read_json(path.read_bytes())
@@ -767,16 +798,17 @@ def command_parser() -> argparse.ArgumentParser:
     _add_option(made.add_argument, RunConfig, "seeds", **seeds)
     _add_settings(made, ("data", "evaluation"))
     made = command("show", _show_command, "a genotype, published or found, and a run's report")
-    made.add_argument("what", metavar="WHAT", help=f"a run, a genotype file, or one of {', '.join(GENOTYPES)}")
+    text = f"a run, also at an address, a genotype file, or one of {', '.join(GENOTYPES)}"
+    made.add_argument("what", metavar="WHAT", help=text)
     made.add_argument("--png", metavar="FILE", help="write its picture to this file")
     prevalence = "tell predictive values for another share of those who have it: 0.02, or NAME=0.02,NAME=0.1"
     made.add_argument("--prevalence", metavar="SHARE", help=prevalence)
     as_json(made)
     made = command("status", _status_command, "where a run stands, what is next, and where its report is")
-    made.add_argument("path", metavar="RUN", help="the run folder")
+    made.add_argument("path", metavar="RUN", help="the run folder or address")
     as_json(made)
     made = command("compare", _compare_command, "several runs in one table")
-    made.add_argument("paths", nargs="+", metavar="RUN", help="run folders, or their report.json")
+    made.add_argument("paths", nargs="+", metavar="RUN", help="run folders or addresses, or their report.json")
     made.add_argument("--page", metavar="FILE", help="write the tables as one HTML page, too")
     as_json(made)
     made = command("predict", _predict_command, "what a trained network says of images")
