@@ -84,13 +84,16 @@ def ray_session(address=None):
         raise UserError("--engine ray needs Ray: pip install 'ssnas_colab[ray]', or leave --engine out") from None
     require_answer(address)
     own = not ray.is_initialized()
-    if own:
+    for left in (2, 1, 0) if own else ():  # on a busy machine half a minute, all that Ray allows, may be too short
         here = {} if address else {"include_dashboard": False}
         try:
             ray.init(address=address, log_to_driver=False, configure_logging=False, **here)
+            break
         except Exception as error:
-            said = str(error).strip().split("\n")[0][:200]
-            raise UserError(f"Ray cannot be had {f'at {address}' if address else 'here'}: {said}") from error
+            ray.shutdown()
+            if address or not left:
+                said = str(error).strip().split("\n")[0][:200]
+                raise UserError(f"Ray cannot be had {f'at {address}' if address else 'here'}: {said}") from error
     try:
         yield ray
     finally:

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from ssnas_colab.scale.tasks import ray_session
+
 
 @pytest.fixture(scope="session")
 def ray_here():
-    "Ray on this machine, with two processors and the token authentication that its version has by itself."
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'ssnas_colab[ray]'")
+    "Ray on this machine, with the token authentication that its version has by itself."
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'ssnas_colab[ray]'")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]), prepend=os.pathsep)
-        ray.init(num_cpus=2, log_to_driver=False, configure_logging=False, include_dashboard=False)
-        yield ray
-        ray.shutdown()
+        with ray_session() as ray:
+            yield ray
