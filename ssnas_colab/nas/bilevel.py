@@ -14,6 +14,7 @@ from ..core import ranks
 from ..core.device import HeldImages, choose_engine, sent
 from ..core.seeding import derived_seed, epoch_order
 from ..data.augment import draw_views, normalise, pixel_statistics, two_views
+from .policy import CellPolicy
 from .relaxations import ReinforceEstimator, one_hot, sample_genotype, zero_one_loss
 from .supernet import Supernet
 from ..training.loop import Stateful, cosine, make_schedule, set_learning_rate
@@ -89,15 +90,17 @@ class Searcher:
         self.objective = self.engine.to(made)
         weights = [*self.net.weight_parameters(), *self.objective.parameters()]
         rate, decay = config.learning_rate, config.weight_decay
-        adam, sampled = config.optimizer == "adam", config.relaxation == "sampled"
+        adam, sampled = config.optimizer == "adam", self.net.relaxation.draws
         kind, options = (torch.optim.AdamW, {}) if adam else (torch.optim.SGD, {"momentum": config.momentum})
         self.weight_optimizer = self.engine.optimizer(kind, weights, rate, weight_decay=decay, **options)
         if sampled:  # what is drawn from them says what the GPU is asked for, so they stay where that is known
             self.net.alphas.cpu()
-        options = {"betas": (0.8 if sampled else 0.5, 0.999), "weight_decay": config.alpha_decay}
-        alphas = self.net.alpha_parameters()
+        options, policy = {"betas": (0.8 if sampled else 0.5, 0.999), "weight_decay": config.alpha_decay}, None
+        if config.relaxation == "enas":
+            policy = CellPolicy.drawn(derived_seed(config.seed, "search", "policy"), config.nodes)
+        alphas = list(policy.parameters()) if policy else self.net.alpha_parameters()
         self.alpha_optimizer = self.engine.optimizer(torch.optim.Adam, alphas, config.alpha_rate, **options)
-        self.alpha_step = ReinforceStep() if sampled else GradientStep()
+        self.alpha_step = ReinforceStep(policy) if sampled else GradientStep()
         self.clusters, self._orders = ClusterAssignment(), {}
 
     @property
@@ -249,24 +252,34 @@ class GradientStep:
 
 # %% ../../nbs/nas/04_bilevel.ipynb #ec3e921c
 class ReinforceStep:
-    "The alphas of a distribution over genotypes follow a `ReinforceEstimator` (see `nas.relaxations`)."
+    """A distribution over genotypes follows a `ReinforceEstimator` (see `nas.relaxations`).
+
+    It is that of the alphas or, where there is a `policy`, of that `CellPolicy`; the alphas are then made at the end of
+    an epoch, of what it draws.
+    """
 
     resting = {"spread": 0.0}
 
-    def __init__(self):
-        self.estimator = ReinforceEstimator()
-        self.state = {"score": self.estimator}  # what it adds to the checkpoint
+    def __init__(self, policy=None):
+        self.estimator, self.policy = ReinforceEstimator(), policy
+        self.state = {"score": self.estimator} | ({"policy": policy} if policy else {})  # what checkpoints hold of it
+
+    def draw(self, searcher, count, generator):
+        "[(genotype, the log of its probability)]."
+        if self.policy:
+            return self.policy.draw(count, generator)
+        return [sample_genotype(searcher.net.alphas, generator, searcher.config.nodes) for _ in range(count)]
 
     def weights(self, searcher, step_seed):
         "What the supernet runs with in this step: the genotype that is trained, 0 and 1."
-        alphas = {kind: alpha.detach() for kind, alpha in searcher.net.alphas.items()}
-        genotype, _ = sample_genotype(alphas, step_seed.generator(purpose="trained"), searcher.config.nodes)
+        with torch.no_grad():
+            [(genotype, _)] = self.draw(searcher, 1, step_seed.generator(purpose="trained"))
         return one_hot(genotype, searcher.config.nodes)
 
     def __call__(self, searcher, batch, step_seed, done):
         "Draw genotypes, run them on one batch, shift the alphas to those that did better than the others."
         draws, nodes, losses = step_seed.generator(purpose="compared"), searcher.config.nodes, []
-        drawn = [sample_genotype(searcher.net.alphas, draws, nodes) for _ in range(searcher.config.samples)]
+        drawn = self.draw(searcher, searcher.config.samples, draws)
         with torch.no_grad():
             for genotype, _ in drawn:
                 weights = one_hot(genotype, nodes)
@@ -277,4 +290,7 @@ class ReinforceStep:
         if losses.isfinite().all():
             self.estimator(losses, [log_probability for _, log_probability in drawn]).backward()
             searcher.alpha_optimizer.step()
+        if self.policy and step_seed.step == searcher.schedule.steps_per_epoch - 1:
+            for kind, table in self.policy.alphas(step_seed.generator(purpose="alphas")).items():
+                searcher.net.alphas[kind].data.copy_(table)
         return {"alpha_loss": losses.mean(), "spread": losses.std()}

@@ -187,6 +187,15 @@ def _than(signs):
     return ", and ".join(parts)
 
 
+def _cheaper(report, measured, signs):
+    "Names of networks that cannot be told apart from the searched one, with a tenth less work and no more parameters."
+    own = report["models"]["searched"]
+    models = {name: _members(measured, name) for name, sign in signs.items() if sign == 0 and own.get("macs")}
+    work = {name: max(model.get("macs") or math.inf for model in found) for name, found in models.items()}
+    small = [name for name, found in models.items() if max(m["parameters"] for m in found) <= 1.1 * own["parameters"]]
+    return sorted((name for name in small if work[name] <= 0.9 * own["macs"]), key=work.get)
+
+
 def _what_to_do(report, measured, key, measure):
     "(1, 0 or -1, what to do, why): the searched network is to be taken, that is a question of size, or another is."
     signs = {name: significance(d) for name, d in _compared(report, measured).items()}
@@ -204,7 +213,8 @@ def _what_to_do(report, measured, key, measure):
     if worse:
         return 0, f"Take the searched network where {size_text(own)} parameters must do, else {_and(worse[:1])}", told
     if 1 in signs.values():
-        return 1, "Take the searched network", told
+        less = [f" or, for less work, {_and([name])}" for name in _cheaper(report, measured, signs)[:1]]
+        return 1, f"Take the searched network{''.join(less)}", told
     return 0, "Choose by size and work", told
 
 
@@ -265,7 +275,12 @@ def _at_its_work(report, measured):
         return [f"{cost}."]
     if better:
         return [f"{cost}, and at as many or fewer {_and(better)} beat{'s' * (len(better) == 1)} it."]
-    return [f"{cost}, and no network that costs as much or less beats it."]
+    cheaper = [
+        f"{display_name(name, True)} ({max(m['macs'] for m in _members(measured, name)) / 1e6:.2f} M)"
+        for name in _cheaper(report, measured, signs)
+    ]
+    more = f": for less work {' and '.join(cheaper)} cannot be told apart from it" * bool(cheaper)
+    return [f"{cost}, and no network that costs as much or less beats it{more}."]
 
 
 def _trained_by_others(measured):

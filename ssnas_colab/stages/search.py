@@ -101,7 +101,7 @@ def epoch_metrics(searcher, genotype, own=None) -> dict:
 #@title Defines after_epoch
 def _rules(config, epochs):
     "The stop rules of a search of so many epochs."
-    if config.relaxation == "sampled":  # every choice costs the same there: no pull towards cheap operations
+    if relaxation_of(config.relaxation).draws:  # every choice costs the same there: no pull towards cheap operations
         decided, parameterless = 0.95, 0.99
     else:
         decided, parameterless = 0.99, 0.8
@@ -116,7 +116,7 @@ def _rules(config, epochs):
 def after_epoch(searcher, run, history, rules, epoch, row):
     "What happens after an epoch: figures, rules, alphas on disk. Returns what to add to the epoch's row."
     genotype = current_genotype(searcher.net)
-    own = row["alpha_loss"] if searcher.config.relaxation == "sampled" else None
+    own = row["alpha_loss"] if searcher.net.relaxation.draws else None
     found = ranks.told(epoch_metrics(searcher, genotype, own))
     if searcher.net.relaxation.needs_zero_one_loss:
         found["zero_one"] = zero_one_loss(searcher.net.weights()).item()

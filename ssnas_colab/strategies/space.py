@@ -19,7 +19,7 @@ from ..core.basics import UserError, look_here
 from ..core.seeding import derived_seed
 from ..data.memmap import from_reference, to_reference
 from ..models.baselines import random_genotype
-from ..models.genotype import PRIMITIVES, Edge, Genotype
+from ..models.genotype import PRIMITIVES, Edge
 from ..models.network import SIZES, Network, count_parameters, largest, sizes_of
 from ssnas_colab.models.stages import (
     DRAWN_BLOCKS,
@@ -34,6 +34,7 @@ from ssnas_colab.models.stages import (
     random_stages,
     stem_stride_for,
 )
+from ..nas.policy import cell_options, decided_cells
 from ..nas.scores import check_images, find_score, network_scores
 
 # %% ../../nbs/strategies/01_space.ipynb #5680ab51
@@ -95,10 +96,7 @@ class CellSpace:
     """
 
     def __init__(self, fits, nodes=4):
-        self.fits, self.nodes = fits, nodes
-        node = [n for n in (i + 2 for i in range(nodes)) for _ in (0, 1)]
-        self.targets = node
-        self.options = [c for _ in (0, 1) for i, n in enumerate(node) for c in (n - i % 2, len(PRIMITIVES))]
+        self.fits, self.nodes, self.options = fits, nodes, cell_options(nodes)
 
     def draw(self, seed):
         "A genotype drawn uniformly."
@@ -128,16 +126,8 @@ class CellSpace:
         return found
 
     def build(self, choices):
-        "The genotype of one choice for each of `options`; a node's second source skips the first."
-        half, parts = len(choices) // 2, {}
-        for kind, chosen in (("normal", choices[:half]), ("reduce", choices[half:])):
-            cell = []
-            for i, target in enumerate(self.targets):
-                source, op = chosen[2 * i], chosen[2 * i + 1]
-                source += bool(i % 2 and source >= cell[-1].source)
-                cell.append(Edge(PRIMITIVES[op], int(source), target))
-            parts[kind], parts[f"{kind}_concat"] = tuple(cell), tuple(range(2, self.nodes + 2))
-        return Genotype(**parts)
+        "The genotype of one choice for each of `options`."
+        return decided_cells(choices, self.nodes)
 
     def moves(self, genotype):
         "(grown, trimmed): an operation with weights for one without, and the other way round."

@@ -83,15 +83,14 @@ function render({ model, el }) {
     navigator.clipboard ? navigator.clipboard.writeText(text).catch(byHand) : byHand();
   };
   const PLAYER = { "fa-play": "Play the epochs", "fa-pause": "Pause", "fa-stop": "Stop", "fa-retweet": "Repeat" };
-  const name = (tries) => {
-    const panel = el.closest(".ssnas-panel"), set = (found, words) => found.setAttribute("aria-label", words);
-    for (const part of panel?.querySelectorAll(".noUi-handle, .ui-slider-handle, .widget-readout") || []) {
+  const set = (found, words) => found.getAttribute("aria-label") === words || found.setAttribute("aria-label", words);
+  const name = (panel) => {
+    for (const part of panel.querySelectorAll(".noUi-handle, .ui-slider-handle, .widget-readout")) {
       const label = part.closest(".widget-hslider, .widget-inline-hbox")?.querySelector("label")?.textContent;
       if (label) set(part, part.classList.contains("widget-readout") ? `${label}, as a number` : label);
     }
-    for (const button of panel?.querySelectorAll(".widget-play button") || [])
+    for (const button of panel.querySelectorAll(".widget-play button"))
       for (const icon in PLAYER) if (button.querySelector(`.${icon}`)) set(button, PLAYER[icon]);
-    if (tries) setTimeout(name, 200, tries - 1);
   };
   const pick = (event) => {
     const copies = event.type === "click" && event.target.closest?.(".ssnas-panel .ssnas-copy:not([disabled])");
@@ -101,20 +100,37 @@ function render({ model, el }) {
     if (event.type === "keydown" && event.key !== "Enter" && event.key !== " ") return;
     event.preventDefault();
     event.stopPropagation();
-    held = `.${at.getAttribute("class")}[data-pick="${at.dataset.pick}"]`;
+    held = `.${at.classList[0]}[data-pick="${at.dataset.pick}"]`;
     model.set("picked", `${at.dataset.pick} ${Date.now()}`);
     model.save_changes();
   };
-  const focus = (tries) => {
-    const panel = el.closest(".ssnas-panel");
-    if (held && panel && !panel.contains(document.activeElement)) panel.querySelector(held)?.focus();
-    if (tries) setTimeout(focus, 100, tries - 1);
-    else held = null;
+  // What was picked is drawn anew, however late that comes, and has the focus again, unless its reader went elsewhere.
+  const leave = (event) => {
+    if (event.type === "pointerdown" || event.key === "Tab") held = null;
+    else if (event.type === "focusin" && el.closest(".ssnas-panel")?.contains(event.target))
+      if (held && !event.target.matches(held)) held = null;
   };
-  for (const kind of ["click", "keydown"]) document.addEventListener(kind, pick, true);
-  model.on("change:drawn", () => { setTimeout(focus, 100, 10); name(2); });
-  name(10);  // the controls may come onto the page after this
-  return () => { for (const kind of ["click", "keydown"]) document.removeEventListener(kind, pick, true); };
+  const keep = (panel) => {
+    name(panel);
+    if (held && !panel.contains(document.activeElement)) panel.querySelector(held)?.focus();
+  };
+  let over = false, watch = null;
+  const begin = () => {  // the panel may come onto the page after this
+    const panel = el.closest(".ssnas-panel");
+    if (over) return;
+    if (!panel) { setTimeout(begin, 100); return; }
+    watch = new MutationObserver(() => keep(panel));
+    watch.observe(panel, { childList: true, subtree: true, attributes: true, attributeFilter: ["class"] });
+    keep(panel);
+  };
+  const heard = { click: pick, keydown: (event) => { leave(event); pick(event); }, pointerdown: leave, focusin: leave };
+  for (const kind in heard) document.addEventListener(kind, heard[kind], true);
+  begin();
+  return () => {
+    over = true;
+    watch?.disconnect();
+    for (const kind in heard) document.removeEventListener(kind, heard[kind], true);
+  };
 }
 export default { render };
 """
@@ -134,7 +150,6 @@ def click_listener():
     class Listener(anywidget.AnyWidget):
         _esm = _CLICKS
         picked = traitlets.Unicode("").tag(sync=True)
-        drawn = traitlets.Int(0).tag(sync=True)
         text = traitlets.Unicode("").tag(sync=True)
 
     return Listener()
@@ -170,8 +185,6 @@ class Board(ipywidgets.VBox):
                 self.draw()
             finally:
                 self.busy = False
-            if self.listener:
-                self.listener.drawn += 1  # so that what was chosen keeps the focus
 
     def _picked(self, change):
         self.pick(change["new"].split()[:-1])

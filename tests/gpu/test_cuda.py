@@ -165,15 +165,16 @@ def test_images_lie_where_there_is_room():
 
 
 @pytest.mark.parametrize("precision", ["auto", "float32", "float16"])
-@pytest.mark.parametrize("relaxation", ["fair", "darts", "partial", "path", "gumbel", "sampled"])
+@pytest.mark.parametrize("relaxation", ["fair", "darts", "partial", "path", "gumbel", "sampled", "enas"])
 def test_a_search_step_of_each_relaxation(digits, relaxation, precision):
     config = search_config(SEARCH, relaxation=relaxation, precision=precision, warmup=0.0, policy="medical")
     searcher = Searcher(digits.images["train"], config)
-    before = [alpha.detach().clone() for alpha in searcher.net.alpha_parameters()]
+    moved = [value for group in searcher.alpha_optimizer.param_groups for value in group["params"]]  # alphas or policy
+    before = [value.detach().clone() for value in moved]
     for step in range(3):
         figures = searcher(StepSeed(0, "search", 0, step), 0.5)
         assert all(np.isfinite(float(value)) for value in figures.values()), figures
-    assert any((a != b).any() for a, b in zip(before, searcher.net.alpha_parameters()))
+    assert any((a != b).any() for a, b in zip(before, moved))
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

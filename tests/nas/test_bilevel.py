@@ -46,15 +46,17 @@ def test_the_gradient_of_the_alphas_is_the_stated_sum(digits):
     torch.testing.assert_close(together, objective / objective.norm() + config.ratio * decide / decide.norm())
 
 
-def test_sampled_finds_what_the_objective_prefers(digits):
+@pytest.mark.parametrize(("relaxation", "rate"), [("sampled", 0.2), ("enas", 0.01)])
+def test_drawn_genotypes_become_what_the_objective_prefers(digits, relaxation, rate):
     "With a loss that counts skip connections, the search must learn to avoid them."
-    config = SearchConfig(**TINY | {"steps": 150}, relaxation="sampled", policy="medical", alpha_learning_rate=0.2)
-    searcher = Searcher(digits.images["train"], config)
+    own = {"relaxation": relaxation, "alpha_learning_rate": rate, "nodes": 2} | {"steps": 150, "policy": "medical"}
+    searcher = Searcher(digits.images["train"], SearchConfig(**TINY | own))
     assert isinstance(searcher.alpha_step, ReinforceStep)
     searcher.loss = lambda batch, weights: sum(table[:, 2].sum() for table in weights.values()) / 16
     searcher.weight_step = lambda batch, step_seed: 0.0
+    last = searcher.schedule.steps_per_epoch - 1
     for step in range(150):
-        searcher(StepSeed(0, "search", step, 0), step / 150)
+        searcher(StepSeed(0, "search", step, last), step / 150)
     found = current_genotype(searcher.net)
     assert all(edge.op != "skip_connect" for edge in found.normal + found.reduce)
 

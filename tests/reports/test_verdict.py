@@ -203,6 +203,12 @@ def test_the_verdict_says_at_which_work():
     assert f"{cost}, and no network that costs as much or less beats it." in verdict(made)
     made["models"]["resnet18"]["macs"] = 40_000_000
     assert f"{cost}, and at as many or fewer ResNet-18 beats it." in verdict(made)
+    made = judged(report(), resnet18=BETTER, resnet_small=ALIKE)  # what costs less and does as well is named at once
+    made["models"]["resnet_small"]["macs"] = 20_000_000
+    assert "✓ Take the searched network or, for less work, the narrowed ResNet: it is better than" in verdict(made)
+    assert "beats it: for less work the narrowed ResNet (20.00 M) cannot be told apart from it." in verdict(made)
+    made["models"]["resnet_small"]["macs"] = 46_000_000
+    assert "✓ Take the searched network: it" in verdict(made) and "for less work" not in verdict(made)
     made["models"]["resnet_small"]["macs"] = made["models"]["resnet18"]["macs"] = 90_000_000
     assert f"{cost}." in verdict(made | {"differences": {}})
 

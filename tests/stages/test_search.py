@@ -60,6 +60,27 @@ def test_labels_do_not_change_a_bit(digits, straight, tmp_path, relaxation):
             np.testing.assert_array_equal(straight[kind], found[kind], err_msg=name)
 
 
+def test_a_policy_goes_on_and_is_told(digits, tmp_path, monkeypatch):
+    "ENAS: stopped near the end and continued it ends with the same bits; its alphas are what the LSTM draws."
+    changes, step = {"relaxation": "enas", "steps": 10, "warmup": 0.5}, Searcher.__call__
+    straight = alphas_of(digits, tmp_path / "straight", **changes)
+
+    def stops(self, step_seed, done):
+        if done > 0.7:
+            raise KeyboardInterrupt
+        return step(self, step_seed, done)
+
+    with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, SystemExit, UserError)):
+        patch.setattr(Searcher, "__call__", stops)
+        alphas_of(digits, tmp_path / "stopped", **changes)
+    again = alphas_of(digits, tmp_path / "stopped", **changes)
+    for kind, rows in straight.items():
+        np.testing.assert_array_equal(rows, again[kind])
+        half = len(rows) // 2
+        assert (rows[:half] == 0).all() and np.isfinite(rows).all()  # the weights warm up
+        assert not np.array_equal(rows[-2], rows[-1])
+
+
 def test_other_seeds_and_other_images_change_the_alphas(digits, straight, tmp_path):
     straight = straight[1]["normal"]
     assert not np.array_equal(straight, alphas_of(digits, tmp_path / "seed", seed=1)["normal"])

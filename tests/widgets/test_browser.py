@@ -347,17 +347,6 @@ def handle(page, label):
     return page.locator(f".widget-hslider:has(label:text-is('{label}'))").locator(".noUi-handle, .ui-slider-handle")
 
 
-def changed(page, selector, before):
-    "The element's HTML once it differs from `before`."
-    found = page.locator(selector)
-    for _ in range(400):
-        now = found.first.inner_html()
-        if now != before:
-            return now
-        page.wait_for_timeout(100)
-    raise AssertionError(f"{selector} has not changed in 40 seconds: {before[:200]}")
-
-
 def until(page, condition, what):
     "Wait until `condition()` holds, at most 40 seconds."
     for _ in range(400):
@@ -367,17 +356,27 @@ def until(page, condition, what):
     raise AssertionError(what)
 
 
-def press(page, control, keys, selector):
-    "Press keys on a control; the HTML of what changes with them."
-    before = page.locator(selector).first.inner_html()
+def shows(page, selector, wanted, yes=True):
+    """The element's HTML once `wanted` is in it (or, without `yes`, no longer).
+
+    Never "once it has changed": on a busy machine that may be the answer to a key of the test before.
+    """
+    found = page.locator(selector).first
+    until(page, lambda: (wanted in found.inner_html()) == yes, f"{selector} {'never' if yes else 'still'} has {wanted}")
+    return found.inner_html()
+
+
+def press(page, control, keys, selector, wanted, yes=True):
+    "Press keys on a control; the HTML of what shows `wanted` after them (or, without `yes`, no longer shows it)."
     control.focus()
     for key in keys.split():
         page.keyboard.press(key)
-    return changed(page, selector, before)
+    return shows(page, selector, wanted, yes)
 
 
 # In a list: arrows alone belong to JupyterLab, which moves to the next cell by them.
 DOWN, UP = "Space ArrowDown Enter", "Space ArrowUp Enter"
+BOLD = 'font-weight="bold"'
 
 
 def screenshot(page, name, what=".widget-vbox:has(svg.ssnas)"):
@@ -394,8 +393,8 @@ def screenshot(page, name, what=".widget-vbox:has(svg.ssnas)"):
 def test_epoch_and_threshold_by_keyboard(page):
     assert "epoch 20 of 20" in page.inner_html(PICTURE)
     screenshot(page, "light")
-    assert "epoch 19 of 20" in press(page, handle(page, "Epoch"), "ArrowLeft", PICTURE)
-    assert "epoch 20 of 20" in press(page, handle(page, "Epoch"), "ArrowRight", PICTURE)
+    press(page, handle(page, "Epoch"), "ArrowLeft", PICTURE, "epoch 19 of 20")
+    press(page, handle(page, "Epoch"), "ArrowRight", PICTURE, "epoch 20 of 20")
     edges = page.locator(f"{PICTURE} >> g.edge").count()
     handle(page, "Threshold").focus()
     for _ in range(12):
@@ -411,48 +410,44 @@ def test_epoch_and_threshold_by_keyboard(page):
 
 
 def test_an_edge_chosen_in_the_list_is_seen_everywhere(page):
-    chosen = press(page, chosen_list(page, "Edge"), DOWN, TABLE)
-    assert chosen.count('font-weight="bold"') == 1
-    assert "normal cell, input 0 to node 2" in page.inner_text(STATUS)
-    press(page, chosen_list(page, "Edge"), UP, TABLE)
-    said = press(page, chosen_list(page, "What is"), DOWN, STATUS)
-    assert "avg_pool_3x3: the mean of each 3x3" in said
+    chosen = press(page, chosen_list(page, "Edge"), DOWN, TABLE, BOLD)
+    assert chosen.count(BOLD) == 1
+    shows(page, STATUS, "normal cell, input 0 to node 2")
+    press(page, chosen_list(page, "Edge"), UP, TABLE, BOLD, yes=False)
+    press(page, chosen_list(page, "What is"), DOWN, STATUS, "avg_pool_3x3: the mean of each 3x3")
 
 
 def test_an_edge_clicked_in_one_picture_is_seen_in_the_other(page):
     if not page.locator(f"{TABLE} >> g.row[role=button]").count():
         pytest.skip("anywidget is not installed: pictures cannot be clicked")
-    before = page.inner_html(TABLE)
     page.locator(f"{PICTURE} >> g.edge rect").first.click()
-    assert 'font-weight="bold"' in changed(page, TABLE, before)
+    shows(page, TABLE, BOLD)
     pick = page.locator(f"{PICTURE} >> g.edge").first.get_attribute("data-pick")
-    assert pick.split()[0][:6] in page.inner_text(STATUS)
+    shows(page, STATUS, pick.split()[0][:6])
     row = page.locator(f"{TABLE} >> g.row[data-pick='reduce 1 4']")
-    assert "reduction cell, input 1 to node 4" in press(page, row, "Enter", STATUS)
+    press(page, row, "Enter", STATUS, "reduction cell, input 1 to node 4")
     # Drawing anew must not lose the focus.
     page.wait_for_function("document.activeElement.dataset.pick == 'reduce 1 4'", timeout=5_000)
-    press(page, row, "Enter", STATUS)
+    press(page, row, "Enter", STATUS, "reduction cell, input 1 to node 4", yes=False)
 
 
 def test_compare_and_dark(page):
-    chosen_list(page, "Compare with").focus()
-    before = page.inner_html(STATUS)
     chosen_list(page, "Compare with").select_option(label="FairDARTS_b")
-    assert "only in FairDARTS_b" in changed(page, STATUS, before)
+    shows(page, STATUS, "only in FairDARTS_b")
     paper = f"getComputedStyle(document.querySelector('{PICTURE.split(' >>')[0]} rect')).fill"
     assert page.evaluate(paper) == "rgb(255, 255, 255)"
     marked = page.evaluate("document.body.dataset.jpThemeLight")
     page.evaluate("document.body.dataset.jpThemeLight = 'false'")  # as JupyterLab marks a dark page
     assert page.evaluate(paper) == "rgb(22, 24, 29)"
     page.evaluate(f"document.body.dataset.jpThemeLight = {json.dumps(marked or 'true')}")
-    drawn = press(page, chosen_list(page, "Page"), DOWN, PICTURE)
-    assert "var(--ss" not in drawn
-    press(page, chosen_list(page, "Page"), DOWN, PICTURE)
+    press(page, chosen_list(page, "Page"), DOWN, PICTURE, "var(--ss", yes=False)  # light, then dark
+    press(page, chosen_list(page, "Page"), DOWN, PICTURE, "#16181D")
     assert page.evaluate(paper) == "rgb(22, 24, 29)"
     screenshot(page, "compare")
     chosen_list(page, "Page").select_option(label="auto")
+    shows(page, PICTURE, "var(--ss")
     chosen_list(page, "Compare with").select_option(label="nothing")
-    page.wait_for_timeout(500)
+    shows(page, STATUS, "only in FairDARTS_b", yes=False)
 
 
 def test_in_a_dark_jupyterlab(page):
@@ -465,20 +460,20 @@ def test_in_a_dark_jupyterlab(page):
     paper = "getComputedStyle(document.querySelector('svg.ssnas rect')).fill"
     until(page, lambda: page.evaluate(paper) == "rgb(22, 24, 29)", "the picture is not dark")
     chosen_list(page, "Compare with").select_option(label="FairDARTS_b")
-    page.wait_for_timeout(1500)
+    shows(page, STATUS, "only in FairDARTS_b")
     screenshot(page, "dark")
     chosen_list(page, "Compare with").select_option(label="nothing")
+    shows(page, STATUS, "only in FairDARTS_b", yes=False)
 
 
 def test_play_moves_the_epochs(page):
-    for _ in range(3):
-        press(page, handle(page, "Epoch"), "ArrowLeft", PICTURE)
-    before = page.inner_html(PICTURE)
+    for epoch in (19, 18, 17):
+        press(page, handle(page, "Epoch"), "ArrowLeft", PICTURE, f"epoch {epoch} of 20")
     button = page.locator(".widget-play button").first
     button.focus()
     page.keyboard.press("Enter")
-    assert "epoch 18 of 20" in changed(page, PICTURE, before) or "epoch 19" in page.inner_html(PICTURE)
-    until(page, lambda: "epoch 20 of 20" in page.inner_html(PICTURE), "playing did not come to the end")
+    shows(page, PICTURE, "epoch 17 of 20", yes=False)
+    shows(page, PICTURE, "epoch 20 of 20")
 
 
 def test_save_and_refresh_by_keyboard(page, server):
@@ -530,8 +525,9 @@ def test_the_genotype_is_on_the_clipboard(page, server):
 
 
 def test_a_panel_of_400_points_cuts_nothing_off(page):
-    press(page, chosen_list(page, "Edge"), DOWN, STATUS)  # with all there is to show
     panel = page.locator(".widget-vbox:has(svg.ssnas)").first
+    press(page, chosen_list(page, "Edge"), DOWN, TABLE, BOLD)
+    until(page, lambda: panel.locator("svg").count() == 5, "not all there is to show is shown")
     assert panel.evaluate("""panel => {
       panel.style.width = "384px";  // a page of 400 has a little margin
       const edge = panel.getBoundingClientRect().right + 1, parts = [...panel.querySelectorAll("*")];
@@ -541,7 +537,7 @@ def test_a_panel_of_400_points_cuts_nothing_off(page):
       panel.style.width = "";
       return [out, side, cells.length, Math.min(...cells.map((cell) => cell.width)) > 350];
     }""") == [[], 0, 5, True]  # two cells, the weights of the edge, two tables, one below the other
-    press(page, chosen_list(page, "Edge"), UP, STATUS)
+    press(page, chosen_list(page, "Edge"), UP, TABLE, BOLD, yes=False)
 
 
 def test_no_errors_in_the_console(page):
@@ -579,10 +575,10 @@ def test_the_data_board_by_keyboard(boards):
     screenshot(boards, "data", board(boards, "Split"))
     assert "9.85 times as many as the smallest" in boards.inner_text(said)
     bars = f"{board(boards, 'Split')} >> svg >> nth=0"
-    assert press(boards, chosen_list(boards, "Axis"), DOWN, bars)
-    press(boards, chosen_list(boards, "Axis"), UP, bars)
-    press(boards, chosen_list(boards, "Split"), DOWN, bars)
-    press(boards, chosen_list(boards, "Split"), UP, bars)
+    drawn = boards.locator(bars).inner_html()
+    for name in ("Axis", "Split"):
+        press(boards, chosen_list(boards, name), DOWN, bars, drawn, yes=False)
+        press(boards, chosen_list(boards, name), UP, bars, drawn)
     pictures = f"{board(boards, 'Split')} >> img >> nth=0"
     before = boards.get_attribute(pictures, "src")
     boards.locator("button:has-text('Other examples and views')").focus()
@@ -596,12 +592,14 @@ def test_the_report_board_by_keyboard(boards):
     table, said = f"{here} >> table >> nth=0", f"{here} >> [role=status] >> nth=0"
     assert "searched network" in boards.inner_text(said)
     screenshot(boards, "report", here)
-    press(boards, boards.locator(f"{here} >> .widget-dropdown:has(label:text-is('Sort by')) select"), DOWN, table)
+    choice = f"{here} >> .widget-dropdown:has(label:text-is('{{}}')) select"
+    sorted_by = boards.locator(table).inner_html()
+    press(boards, boards.locator(choice.format("Sort by")), DOWN, table, sorted_by, yes=False)
     bars = f"{here} >> svg >> nth=0"
-    press(boards, chosen_list(boards, "Model"), DOWN, bars)
-    press(boards, chosen_list(boards, "Compare with"), DOWN, bars)
-    assert "training images" in press(boards, boards.locator(
-        f"{here} >> .widget-dropdown:has(label:text-is('Class')) select"), DOWN, said)  # fmt: skip
+    drawn = boards.locator(bars).inner_html()
+    drawn = press(boards, chosen_list(boards, "Model"), DOWN, bars, drawn, yes=False)
+    press(boards, chosen_list(boards, "Compare with"), DOWN, bars, drawn, yes=False)
+    press(boards, boards.locator(choice.format("Class")), DOWN, said, "training images")
 
 
 def test_the_boards_make_no_errors(boards):

@@ -18,6 +18,10 @@ DARTS_V2, FairDARTS_b    published cells (5 of them deep) within the parameters,
 DARTS_V2_within, FairDARTS_b_within    the same within both budgets
 resnet18          whole, at 27 times the parameters
 resnet_small_time, resnet18_time    trained for as many steps as take as long as search and training together
+searched_cells    CIFAR-10 alone: the same search of the space of cells (5 of them deep) within both budgets
+cells_0 to _3     networks of that space, drawn as random_0 is
+searched_mixed    CIFAR-10 alone: the same search of the wide space with stages of cells in it, see mixed.py
+mixed_0 to _3     networks of that space
 NAME@RATE         the rates 3 times and a third of the recipe's, for one network of each family: chosen on validation
 
 A job is one network; it leaves its JSON in nbs/research/wide_space/experiment/SET/ when it is done, so that the same
@@ -33,9 +37,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from regime import BUDGETS, RECIPE, SETS, drawn, load, trained
+from mixed import MixedSpace
+from regime import BUDGETS, FULL, RECIPE, SETS, drawn, load, trained
 
 from ssnas_colab.config import search_config
+from ssnas_colab.core.basics import UserError
 from ssnas_colab.core.files import write_atomically
 from ssnas_colab.core.seeding import derived_seed
 from ssnas_colab.experiment.run import Run
@@ -45,10 +51,13 @@ from ssnas_colab.models.network import Network
 from ssnas_colab.models.stages import Block, Stage, StageGenotype
 from ssnas_colab.stages.search import search
 from ssnas_colab.strategies.runner import take
+from ssnas_colab.strategies.space import SPACES, Filled
 
 OUT = Path(__file__).parent / "experiment"
 CHOICE = {"space": "stages", "strategy": "evolution", "candidates": 40, "score": "retrieval", "score_steps": 20}
 SEEDS, RANDOM, RATES = (10, 11, 12), 8, (6e-3, 7e-4)
+ATTEMPTS = {"cells": {"space": "cells", "depth": 5}, "mixed": {"space": "mixed:MixedSpace"}}  # other spaces
+ATTEMPTED = [f"searched_{space}" for space in ATTEMPTS] + [f"{space}_{i}" for i in range(4) for space in ATTEMPTS]
 UNIFORM = StageGenotype(tuple(Stage((Block(),) * 2, 2.0**i, 2 if i else 1) for i in range(3)))
 warnings.simplefilter("ignore")
 
@@ -67,6 +76,9 @@ def jobs():
             for name in names:
                 for data in SETS:
                     yield data, seed, name
+    for seed in SEEDS:
+        for name in ATTEMPTED:
+            yield "cifar10_lt100", seed, name
     for name in ("searched", "resnet_macs", "mobilenet_v3_macs", "shufflenet_v2_macs"):
         for rate in RATES:
             for data in SETS:
@@ -81,9 +93,9 @@ def done(data, seed, name):
     return json.loads(path_of(data, seed, name).read_text())
 
 
-def searched(data, seed, strategy):
+def searched(data, seed, **changes):
     "Genotype, width and facts of a search by the package, of the images alone."
-    config = search_config(CHOICE | {"strategy": strategy, "seed": seed, "device": "cpu", "processes": 1})
+    config = search_config(CHOICE | changes | {"seed": seed, "device": "cpu", "processes": 1})
     budgets = {name.removeprefix("max_"): most for name, most in BUDGETS.items()}
     with tempfile.TemporaryDirectory() as folder:
         begin = time.process_time()
@@ -91,6 +103,26 @@ def searched(data, seed, strategy):
         facts = {"search_cpu_seconds": round(time.process_time() - begin, 1), "search": found}
     number = found["pick"]["number"]
     return take(found, number), {row["number"]: row for row in found["candidates"]}[number]["width"], facts
+
+
+def drawn_of(space, number, data, seed):
+    "Genotype and a function that makes its network, of a space of `ATTEMPTS`, drawn anew until it fills a budget."
+    budgets = {name.removeprefix("max_"): most for name, most in BUDGETS.items()}
+    options = {"depth": ATTEMPTS[space]["depth"]} if space == "cells" else {}
+    fits = Filled(data.num_classes, budgets, (data.channels, *data.size), **options)
+    known, best = SPACES["cells"] if space == "cells" else MixedSpace, None
+    for attempt in range(100):
+        genotype = known(fits).draw(derived_seed(seed, space, number, attempt))
+        try:
+            sizes = fits(genotype)
+        except UserError:
+            continue
+        full = max(sizes[name] / most for name, most in budgets.items())
+        if best is None or full > best[0]:
+            best = full, genotype, sizes["width"]
+        if full >= FULL:
+            break
+    return best[1], lambda: fits.network(best[1], best[2])
 
 
 def extreme(data, seed, by):
@@ -113,13 +145,22 @@ def contestant(data, name, seed, set_name):
     changes = {"finetune_rate": float(rate)} if rate else {}
     sizes = {"in_channels": data.channels}
     shape = (data.channels, *data.size)
+    space = name.removeprefix("searched_")
+    if space in ATTEMPTS:
+        genotype, width, facts = searched(data, seed, **ATTEMPTS[space])
+        facts |= {"genotype": genotype.to_dict()}
+        depth = {"depth": ATTEMPTS[space]["depth"]} if space == "cells" else {}
+        return lambda: Network(genotype, data.num_classes, width=width, **sizes, **depth), facts, changes
+    if (space := name.rpartition("_")[0]) in ATTEMPTS:
+        genotype, make = drawn_of(space, int(name.rpartition("_")[2]), data, seed)
+        return make, {"genotype": genotype.to_dict()}, changes
     if name in ("searched", "best_of_random"):
         if rate:
             known = done(set_name, seed, name)
             genotype, width, facts = genotype_from_json(json.dumps(known["genotype"])), known["width"], {}
         else:
             strategy = CHOICE["strategy"] if name == "searched" else "random"
-            genotype, width, facts = searched(data, seed, strategy)
+            genotype, width, facts = searched(data, seed, strategy=strategy)
         facts |= {"genotype": genotype.to_dict()}
         return lambda: Network(genotype, data.num_classes, width=width, **sizes), facts, changes
     if name.startswith("random_"):
@@ -174,7 +215,8 @@ def report():
         found = [json.loads(path.read_text()) | {"file": path.stem} for path in files]
         arms = {}
         for row in found:
-            arms.setdefault("random" if row["name"].startswith("random_") else row["name"], []).append(row)
+            arm = row["name"].rpartition("_")[0]
+            arms.setdefault(arm if arm in ("random", *ATTEMPTS) else row["name"], []).append(row)
         by_seed = {arm: {} for arm in arms}
         for arm, own in arms.items():
             for row in own:
