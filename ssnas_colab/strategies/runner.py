@@ -232,15 +232,13 @@ def pick(candidates, score_again, steps, seed, *, budgets=None, times=4) -> dict
     score_again: from a list of `Candidate` (each with the steps and the seed to score it by) to the list scored. The
     noise is the root mean square over finalists of the standard deviation of a mean of two scores (|a - b| / 2); of
     those within it of the best mean the one with the fewest MACs is taken, or where latency was measured, the least.
-    Candidates whose training left the numbers are no finalists; `Diverged` where all are such.
+    Candidates whose training left the numbers are no finalists, but where all are such that were scored for longest,
+    they are by their scores before; `Diverged` where there are none.
     Gives "finalists", "steps", "noise", "number" and the sentence "why".
     """
-    longest = {}
-    for one in candidates:
-        if str(one.genotype) not in longest or one.steps > longest[str(one.genotype)].steps:
-            longest[str(one.genotype)] = one
-    ranked = sorted(longest.values(), key=lambda one: (-one.steps, -one.score, one.number))
-    sound = [one for one in ranked if math.isfinite(one.score)]
+    finite_ones = [one for one in candidates if math.isfinite(one.score)]
+    ranked = _ranked(candidates)
+    sound = [one for one in ranked if math.isfinite(one.score)] or _ranked(finite_ones)
     if not sound:
         raise Diverged(
             f"None of the {len(candidates)} candidates has a score, for training left the numbers in all of them, in "
@@ -260,6 +258,15 @@ def pick(candidates, score_again, steps, seed, *, budgets=None, times=4) -> dict
     why = _why(taken, rows, near, longer, noise, best, by, budgets or {})
     rows = [finite(row) | {"scores": list(finite(dict(enumerate(row["scores"]))).values())} for row in rows]
     return {"finalists": rows, "steps": longer, "noise": noise, "number": taken["number"], "why": why}
+
+
+def _ranked(candidates):
+    "Each genotype's candidate that was scored for longest, the best first: by steps, then by score."
+    longest = {}
+    for one in candidates:
+        if str(one.genotype) not in longest or one.steps > longest[str(one.genotype)].steps:
+            longest[str(one.genotype)] = one
+    return sorted(longest.values(), key=lambda one: (-one.steps, -one.score, one.number))
 
 
 def _finalist(one, other):

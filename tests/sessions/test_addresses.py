@@ -151,8 +151,9 @@ def test_a_run_is_looked_at_from_afar_and_little_of_it_is_read(address, tmp_path
 
 
 def test_what_is_no_address():
-    with pytest.raises(UserError, match="can be reached"), session("nowhere://bucket/runs"):
-        pass
+    for wrong in ("nowhere://bucket/runs", "http://[[["):
+        with pytest.raises(UserError, match="can be reached"), session(wrong):
+            pass
 
 
 def test_without_the_package_it_is_said_what_to_install(monkeypatch):
