@@ -99,10 +99,23 @@ def _config(options) -> dict:
     seed = read_value(fields_of(RunConfig)["seed"], options.seed)
     if options.time_budget is not None:
         parse_duration(options.time_budget)
+    _engine(options)
     return pipeline_config(
         options.data, options.preset, seed=seed, device=options.device, columns=columns, began=_out(options),
         search=stages["search"], evaluation=stages["evaluation"], **stages["data"],
     )  # fmt: skip
+
+
+def _engine(options) -> dict:
+    "What `scale.tasks.use_engine` is given, checked; nothing of a command that has no engine."
+    if not hasattr(options, "engine"):
+        return {}
+
+    from ssnas_colab.scale.tasks import check_engine, read_resources
+
+    found = {"engine": options.engine, "address": options.address, "per_trial": read_resources(options.per_trial)}
+    check_engine(**found)
+    return found
 
 
 def _place(options):
@@ -126,7 +139,7 @@ def _out(options):
 
 def _refuse(options, names, why):
     "`UserError` where an option was given that counts for nothing."
-    usual = {"preset": "quick", "device": "auto"}
+    usual = {"preset": "quick", "device": "auto", "engine": "local"}
     for name in names:
         if getattr(options, name, None) not in (None, False, usual.get(name)):
             raise UserError(f"--{name.replace('_', '-')} counts for nothing {why}: leave it out")
@@ -158,10 +171,16 @@ def _opened(options):
     if ranks.told(out.exists()):
         Run.check(out, config, complete=complete)
 
+    from ssnas_colab.core.device import choose_engine
+    from ssnas_colab.scale.tasks import use_engine
     from ssnas_colab.sessions.session import session
     from ssnas_colab.stages.pipeline import fork_run, open_with_data
 
-    with session(_place(options), options.time_budget) as folder:
+    with contextlib.ExitStack() as ending:
+        if engine := _engine(options):
+            device = choose_engine(config["search"]["device"]).device.type
+            ending.enter_context(use_engine(**engine, device=device, say=_say))
+        folder = ending.enter_context(session(_place(options), options.time_budget))
         if options.fork and not ranks.by_first((folder / "run.json").is_file):
             fork_run(options.fork, folder, config)
         run, data = open_with_data(options.data, folder, config, **_places(options))
@@ -183,9 +202,26 @@ def _seeds(options):
     return check_fields(RunConfig, "The run", {"seeds": read_value(field, options.seeds)})["seeds"]
 
 # %% ../nbs/07_cli.ipynb #2b9fef60
-def _tell(options, facts, text):
-    "Print what is asked for: with --json one document of what `facts` gives, else what `text` gives."
-    _say(json.dumps(facts(), default=float) if options.json else text())
+def _tell(options, facts, text, folder=None, place=None):
+    """Print what is asked for: with --json one document of what `facts` gives, else what `text` gives.
+
+    folder: where a run was looked at that lies at `place`, which is what is told.
+    """
+    told = json.dumps(facts(), default=float) if options.json else text()
+    _say(told.replace(str(folder), str(place)) if is_address(place) else told)
+
+
+@contextlib.contextmanager
+def _seen(place, *wanted):
+    "As `sessions.session.looked_at`, which only a run at an address needs."
+    if not is_address(place):
+        yield Path(place)
+        return
+
+    from ssnas_colab.sessions.session import looked_at
+
+    with looked_at(place, wanted) as folder:
+        yield folder
 
 
 def _run_command(options):
@@ -196,6 +232,7 @@ def _run_command(options):
     from ssnas_colab.stages.pipeline import describe_run, known_report, read_images, run_estimate, run_stages
 
     if options.dry_run:
+        _refuse(options, ("engine", "address", "per_trial"), "in a dry run")
         if out.exists():
             from ssnas_colab.experiment.run import Run
 
@@ -242,7 +279,8 @@ def _search_command(options):
         budgets = [name for name in _OPTIONS["evaluation"] if name.startswith("max_")]
         strategy = _config(options)["search"]["strategy"]
         unused = set(_OPTIONS["evaluation"]) - (set(budgets) if strategy else set())
-        _refuse(options, [*sorted(unused), "fork", "time_budget"], "in a dry run of this search")
+        unused |= {"fork", "time_budget", "engine", "address", "per_trial"}
+        _refuse(options, sorted(unused), "in a dry run of this search")
         data, config = _load(options)
 
         from ssnas_colab.stages.search import describe_search, search_estimate
@@ -375,23 +413,32 @@ def _elsewhere(run, prevalence):
     return "\n\n".join(["", *people_sentences(report), *([table(head, rows)] * bool(rows)), operating_note(report)])
 
 
+_SHOWN = "run.json", "report.json", "report.md", "data.json", "search.json", "genotype.json", "finished/*.json"
+
+
 def _show_command(options):
     what = options.what
-    if what not in GENOTYPES and not Path(what).exists():
+    if what not in GENOTYPES and not is_address(what) and not Path(what).exists():
         raise UserError(f"There is no genotype at {what}: name a run, a file or one of {', '.join(GENOTYPES)}")
     if options.png:
-        from ssnas_colab.core.files import new_file, write_figure
+        from ssnas_colab.core.files import new_file
 
         if new_file(options.png).suffix.lower() not in (".png", ".svg", ".pdf"):
             raise UserError(f"--png {options.png} should end in .png, .svg or .pdf: name it so")
-    genotype, run = GENOTYPES[what] if what in GENOTYPES else load_genotype(what), None
-    if (Path(what) / "run.json").is_file():
+    with _seen(what, *_SHOWN) as folder:
+        _show(options, what, folder)
+
+
+def _show(options, what, folder):
+    genotype, run = GENOTYPES[what] if what in GENOTYPES else load_genotype(folder), None
+    if (folder / "run.json").is_file():
         from ssnas_colab.experiment.run import Run
 
-        run = Run.open(what)
+        run = Run.open(folder)
     elsewhere = _elsewhere(run, options.prevalence) if options.prevalence else ""
-    network, front, report = _network(what, genotype, run), _front(run), Path(what) / "report.md"
+    network, front, report = _network(what, genotype, run), _front(run), folder / "report.md"
     if options.png:
+        from ssnas_colab.core.files import write_figure
         from ssnas_colab.plots.genotype import plot_genotype
 
         write_figure(options.png, plot_genotype(genotype, what))
@@ -406,31 +453,41 @@ def _show_command(options):
         parts += [elsewhere] * bool(elsewhere)
         return "\n".join([*parts, *([f"\n{report.read_text(encoding='utf-8')}"] if report.is_file() else [])])
 
-    _tell(options, facts, text)
+    _tell(options, facts, text, folder, what)
 
 
 def _status_command(options):
     from ssnas_colab.experiment.forecast import run_status, status_text
     from ssnas_colab.experiment.run import Run
 
-    run = Run.open(options.path)
-    _tell(options, lambda: run_status(run), lambda: status_text(run))
+    wanted = "run.json", "data.json", "forecast.json", "*finished/*.json", "*checkpoints/*/manifest.json"
+    with _seen(options.path, *wanted) as folder:
+        run = Run.open(folder)
+        _tell(options, lambda: run_status(run), lambda: status_text(run), folder, options.path)
 
 # %% ../nbs/07_cli.ipynb #4014387f
 def _compare_command(options):
+    from ssnas_colab.core.files import new_file, write_atomically
     from ssnas_colab.experiment.run import Run
-    from ssnas_colab.reports.compare import compare, compare_facts
+    from ssnas_colab.reports.compare import compare, compare_facts, compare_page
 
-    reports = {}
-    for path in map(Path, options.paths):
+    page, reports = new_file(options.page, ".html") if options.page else None, {}
+    for place in options.paths:
+        place = place.removesuffix("/report.json") if is_address(place) else place
+        path = Path(place)
         if not path.is_file():
-            reports[str(path)] = Run.open(path).load_json("report.json")
+            with _seen(place, "run.json", "report.json") as folder:
+                reports[place if is_address(place) else str(path)] = Run.open(folder).load_json("report.json")
             continue
         try:
             reports[str(path)] = read_json(path.read_bytes())
         except ValueError:
             raise UserError(f"{path} is not a report: name run folders or their report.json") from None
     _tell(options, lambda: compare_facts(reports), lambda: compare(reports))
+    if page:
+        write_atomically(page, compare_page(reports).encode())
+        if not options.json:
+            _say(f"The page is {page}, to open in a browser.")
 
 
 def _predict_command(options):
@@ -499,9 +556,7 @@ def _add_sweep(parser):
         add(f"--{name}", nargs="+", metavar=name.upper(), help=f"several of what `ssnas run --{name}` takes")
     text = "folder, or address (s3://bucket/sweeps), of the run folders and the results (default: sweeps)"
     add("--out", default="sweeps", metavar="FOLDER", help=text)
-    add("--engine", default="local", help="local: one trial after the other; ray: side by side (default: local)")
-    add("--address", metavar="HOST:PORT", help="of a Ray cluster (default: Ray is started here)")
-    add("--per-trial", metavar="cpu=N,gpu=N", help="what a trial may use; cpu is the number of its threads, too")
+    _add_engine(add, "one trial after the other", "what a trial")
     add("--retries", default="2", metavar="N", help="how often a trial that fails is tried again (default: 2)")
     add("--time-budget", metavar="TIME", help="of the whole sweep, as of `ssnas run` (exit code 75)")
     parser.epilog = "Every other option is handed on to `ssnas run`, whose help lists them: --preset cpu, say."
@@ -527,8 +582,69 @@ def _sweep_trials(options) -> list:
     return trials
 
 
+def _trials_table(rows, reports):
+    "(head, rows) of what became of each trial, for a page; those with a report are links to it."
+    from ssnas_colab.core.basics import format_duration
+    from ssnas_colab.reports.pages import tag
+
+    words, found = {0: "done", 75: "stopped", 130: "stopped", None: "not begun"}, []
+    for row in rows:
+        name, code = row["name"], row["code"]
+        link = tag("a", name, href=f"{name}/report.html") if name in reports else name
+        said = "" if code in (0, None) else row["said"]
+        took = format_duration(row["seconds"]) if row["attempts"] else "–"
+        found.append([link, words.get(code, f"failed (code {code})"), row["attempts"] or "–", took, said])
+    shown = 4 + any(said for *_, said in found)
+    return ["trial", "state", "attempts", "time", "its last line"][:shown], [one[:shown] for one in found]
+
+
+class _SweepResults:
+    """The tables of a sweep: kept in its folder, and at its address `far` (or None), after each trial.
+
+    What cannot be done in between is told by `say`, and done after the next trial; what cannot at the end is raised.
+    """
+
+    def __init__(self, folder, far, say):
+        self.folder, self.far, self.say, self.reports, self.facts, self.text = folder, far, say, {}, {}, ""
+        self.sent = {}
+
+    def __call__(self, rows, name):
+        try:
+            self.keep(rows)
+        except (OSError, UserError) as error:
+            if name is None:
+                raise
+            self.say(f"The tables are not kept for now: {getattr(error, 'strerror', None) or error}")
+
+    def keep(self, rows):
+        from ssnas_colab.core.files import write_atomically
+        from ssnas_colab.reports.compare import compare, compare_facts, compare_page
+        from ssnas_colab.sessions.addresses import ObjectStore
+
+        store = ObjectStore()
+        for row in rows:
+            if row["code"] == 0 and row["name"] not in self.reports:
+                place = (self.far / row["name"] if self.far else Path(row["out"])) / "report.json"
+                with contextlib.suppress(FileNotFoundError):  # images without labels
+                    self.reports[row["name"]] = read_json(store.read(place))
+        reports = {row["name"]: self.reports[row["name"]] for row in rows if row["name"] in self.reports}
+        self.facts = {"trials": rows, "runs": compare_facts(reports) if reports else {}}
+        self.text = compare(reports) if reports else "No trial has a report to compare."
+        trials = _trials_table(rows, reports)
+        page = compare_page(reports, f"A sweep of {len(rows)} trial{'s' * (len(rows) > 1)}", trials)
+        found = {"compare.md": self.text, "compare.json": json.dumps(self.facts, indent=1, default=float)}
+        for name, text in (found | {"compare.html": page}).items():
+            write_atomically(self.folder / name, text.rstrip("\n").encode() + b"\n")
+        for file in self.folder.glob("*.*") if self.far else ():  # and what the trials have said
+            at = file.stat().st_mtime_ns, file.stat().st_size
+            if self.sent.get(file.name) != at:
+                store.copy(file, self.far / file.name)
+                self.sent[file.name] = at
+
+
 def _sweep_command(options):
-    from ssnas_colab.scale.sweep import read_resources, sweep
+    from ssnas_colab.scale.sweep import sweep
+    from ssnas_colab.scale.tasks import read_resources
 
     if not re.fullmatch("[0-9]{1,2}", options.retries):
         raise UserError(f"--retries {options.retries!r} is not a number from 0 to 99")
@@ -541,28 +657,15 @@ def _sweep_command(options):
     how = {"engine": options.engine, "address": options.address, "per_trial": per_trial}
     how |= {"retries": int(options.retries), "time_budget": options.time_budget}
     say = (lambda line: print(printable(line), file=sys.stderr, flush=True)) if options.json else _say
-    rows = sweep(trials, folder, say=say, **how)
-
-    from ssnas_colab.core.files import write_atomically
-    from ssnas_colab.reports.compare import compare, compare_facts
-
-    places = {row["name"]: (far / row["name"] if far else Path(row["out"])) for row in rows if row["code"] == 0}
-    found = {name: place / "report.json" for name, place in places.items()}
-    reports = {name: read_json(path.read_bytes()) for name, path in found.items() if path.is_file()}
-    facts = {"trials": rows, "runs": compare_facts(reports) if reports else {}}
-    text = compare(reports) if reports else "No trial has a report to compare."
-    if reports:
-        write_atomically(folder / "compare.md", text.encode())
-        write_atomically(folder / "compare.json", json.dumps(facts, indent=1, default=float).encode() + b"\n")
-    for file in folder.glob("*.*") if far else ():  # the tables and what the trials have said
-        (far / file.name).write_bytes(file.read_bytes())
-    _tell(options, lambda: facts, lambda: text)
+    results = _SweepResults(folder, far, say)
+    rows = sweep(trials, folder, say=say, after=results, **how)
+    _tell(options, lambda: results.facts, lambda: results.text)
     if failed := [row for row in rows if row["code"]]:
         kind = Diverged if all(row["code"] == 1 for row in failed) else UserError
         names = ", ".join(f"{row['name']} ({row['said']})" for row in failed[:3]) + ", ..." * (len(failed) > 3)
         raise kind(f"{len(failed)} of {len(rows)} trials failed: {names}; all they said is in {folder}/NAME.log")
-    if not options.json and reports:
-        _say(f"The table is {folder / 'compare.md'}, the numbers are beside it.")
+    if not options.json:
+        _say(f"The tables are {(far or folder) / 'compare.html'}, one page to open in a browser.")
 
 # %% ../nbs/07_cli.ipynb #107cc308
 #: What the exit codes of the command mean.
@@ -594,6 +697,13 @@ def _add_option(add, kind, name, hidden=False, **more):
     else:
         more["metavar"] = name.rpartition("_")[2].upper()
     add(f"--{name.replace('_', '-')}", help=argparse.SUPPRESS if hidden else text.replace("%", "%%"), **more)
+
+
+def _add_engine(add, local, what):
+    "The options that say what computes: local: what the local engine does; what: that may use so much."
+    add("--engine", default="local", help=f"local: {local}; ray: side by side (default: local)")
+    add("--address", metavar="HOST:PORT", help="of a Ray cluster (default: Ray is started here)")
+    add("--per-trial", metavar="cpu=N,gpu=N", help=f"{what} may use; cpu is the number of its threads, too")
 
 
 _ALL = "data", "search", "evaluation"
@@ -635,6 +745,7 @@ def _add_settings(parser, shown=_ALL):
     add("--time-budget", metavar="TIME", help=later(text))
     add("--quiet", action="store_true", help=later("no progress"))
     if not alone:
+        _add_engine(add, "one part of the run after the other", "what a task")
         text = "where every epoch is told, by commas: csv (history.csv), tensorboard, module:Class (a Callback)"
         add("--log", help=text)
     if shown != _ALL:
@@ -687,16 +798,18 @@ def command_parser() -> argparse.ArgumentParser:
     _add_option(made.add_argument, RunConfig, "seeds", **seeds)
     _add_settings(made, ("data", "evaluation"))
     made = command("show", _show_command, "a genotype, published or found, and a run's report")
-    made.add_argument("what", metavar="WHAT", help=f"a run, a genotype file, or one of {', '.join(GENOTYPES)}")
+    text = f"a run, also at an address, a genotype file, or one of {', '.join(GENOTYPES)}"
+    made.add_argument("what", metavar="WHAT", help=text)
     made.add_argument("--png", metavar="FILE", help="write its picture to this file")
     prevalence = "tell predictive values for another share of those who have it: 0.02, or NAME=0.02,NAME=0.1"
     made.add_argument("--prevalence", metavar="SHARE", help=prevalence)
     as_json(made)
     made = command("status", _status_command, "where a run stands, what is next, and where its report is")
-    made.add_argument("path", metavar="RUN", help="the run folder")
+    made.add_argument("path", metavar="RUN", help="the run folder or address")
     as_json(made)
     made = command("compare", _compare_command, "several runs in one table")
-    made.add_argument("paths", nargs="+", metavar="RUN", help="run folders, or their report.json")
+    made.add_argument("paths", nargs="+", metavar="RUN", help="run folders or addresses, or their report.json")
+    made.add_argument("--page", metavar="FILE", help="write the tables as one HTML page, too")
     as_json(made)
     made = command("predict", _predict_command, "what a trained network says of images")
     made.add_argument("path", metavar="RUN", help="the run folder, or an exported zip")

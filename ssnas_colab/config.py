@@ -264,7 +264,7 @@ OBJECTIVE_NAMES = ("barlow_twins", "simclr", "vicreg", "supervised")
 DRAWING_NAMES = ("sampled", "enas")  # relaxations that draw whole genotypes
 RELAXATION_NAMES = ("fair", "darts", "partial", "path", "gumbel", *DRAWING_NAMES)
 SPACE_NAMES, DEFAULT_STRATEGY, DEFAULT_SCORE = ("cells", "stages"), "evolution", "retrieval"
-STRATEGY_NAMES = ("random", "halving", "evolution", "controller", "grow_trim")
+STRATEGY_NAMES = ("random", "halving", "asha", "evolution", "controller", "grow_trim")
 SCORE_NAMES = (
     "barlow_twins", "simclr", "vicreg", "rank", "retrieval", "expressivity", "naswot", "macs", "parameters", "depth"
 )  # fmt: skip

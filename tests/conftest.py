@@ -10,6 +10,7 @@ TOGETHER = (
     "sessions/test_colab.py", "widgets/test_browser.py", "experiment/test_soak.py", "stages/test_evaluation.py",
     "stages/test_search.py", "scale/test_ranks.py",
 )  # fmt: skip
+RAY = "scale/test_sweep.py", "scale/test_tasks.py"  # share one start of Ray
 # What takes a second or more a test comes first: at the end short tests keep all workers busy.
 FIRST = ("experiment/test_soak", "scale/", "stages/", "test_cli", "experiment/test_old_runs", "training/")
 
@@ -21,7 +22,7 @@ def pytest_xdist_make_scheduler(config, log):
     class TogetherScheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             file = nodeid.split("::")[0]
-            return file if file.endswith(TOGETHER) else nodeid
+            return "ray" if file.endswith(RAY) else file if file.endswith(TOGETHER) else nodeid
 
     return TogetherScheduling(config, log) if config.getvalue("dist") == "loadgroup" else None
 

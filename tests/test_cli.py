@@ -397,6 +397,16 @@ def test_what_is_shown_is_to_be_had_as_one_document(say, capsys, tmp_path):
     assert words["resnet18"] == "better" and words["random"] == "cannot be told apart"
 
 
+def test_a_comparison_is_to_be_had_as_a_page(say, capsys, tmp_path):
+    runs = Path(__file__).parents[1] / "nbs/research/does_it_hold"
+    names = [str(runs / name / "report.json") for name in ("cifar10_lt100", "covid")]
+    assert main(["compare", *names, "--page", str(tmp_path / "both.html")]) == 0
+    page, text = (tmp_path / "both.html").read_text(), capsys.readouterr().out
+    assert page.count("<table") == text.count("\n| :--") and page.startswith("<!DOCTYPE html>") and "both.html" in text
+    one_sentence(say("compare", *names, "--page", tmp_path / "both.html")[1], "both.html exists")
+    one_sentence(say("compare", *names, "--page", tmp_path / "both.txt")[1], ".html")
+
+
 def test_it_starts_without_the_heavy_libraries(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text('{"config": {"seed": 0}, "created": 0}')

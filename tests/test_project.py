@@ -32,7 +32,7 @@ ROOMS = {
     "reports": "core data models plots training inference",
     "widgets": "core data models nas plots reports experiment",
     "scale": "core config experiment sessions",
-    "stages": "core config experiment data models plots sessions training nas strategies inference reports",
+    "stages": "core config experiment data models plots sessions training nas strategies inference reports scale",
     "cli": "core config experiment data models plots sessions training nas strategies inference reports scale stages",
     "reproduce": "core config experiment data reports sessions stages cli",
 }

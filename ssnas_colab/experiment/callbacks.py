@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CALLBACKS', 'Callback', 'CsvLog', 'TensorBoardLog', 'callback_classes', 'harmless', 'kept_rows', 'candidate_row',
-           'use_callbacks', 'tell_callbacks']
+           'use_callbacks', 'tell_callbacks', 'noted']
 
 # %% ../../nbs/experiment/05_callbacks.ipynb #c45886d8
 import contextlib
@@ -239,6 +239,31 @@ def tell_callbacks(run, method, stage, *facts):
     for path, one in _FOLLOWED.get():
         if run.path.is_relative_to(path):
             _tell(one, method, (run.path.relative_to(path) / stage).as_posix(), *facts)
+
+
+@contextlib.contextmanager
+def noted(run):
+    """Context in which nobody hears of `run`; gives the list of what would have been told.
+
+    For a process beside the one that has the callbacks, which is to tell them: `tell_callbacks(run, *each)`.
+    """
+    found = []
+
+    class Note(Callback):
+        def on_begin(self, *facts):
+            found.append(("on_begin", *facts))
+
+        def on_epoch(self, *facts):
+            found.append(("on_epoch", *facts))
+
+        def on_end(self, *facts):
+            found.append(("on_end", *facts))
+
+    token = _FOLLOWED.set([(run.path, Note(run))])
+    try:
+        yield found
+    finally:
+        _FOLLOWED.reset(token)
 
 
 def _tell(callback, method, *facts):

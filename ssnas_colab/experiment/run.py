@@ -44,13 +44,21 @@ class Run(Files):
 
     Stages meet only here: each reads what the one before has left and writes its own artefacts. path: the folder;
     config: the settings; created: seconds since 1970; complete: see `open`; machine: what `machine_facts` said where
-    the run was begun (None: a run of version 0.4.0 or before, which does not know).
+    the run was begun (None: a run of version 0.4.0 or before, which does not know). A copy in another process (pickled)
+    is for a task of the session that has the run: it writes beside others, asks nobody and tells nobody.
     """
 
     def __init__(self, path, config: dict, created: float, complete=None, machine=None):
         super().__init__(path)
         self.config, self.created, self.machine, self.checkpoints = config, created, machine, Checkpoints(self)
-        self._complete, self.meter = complete, None
+        self._complete, self.meter, self.leads = complete, None, True
+
+    def __getstate__(self):
+        return {"path": self.path, "config": self.config, "created": self.created, "machine": self.machine}
+
+    def __setstate__(self, state):
+        self.__init__(**state)
+        self.leads = False
 
     def __repr__(self):
         return f"Run({self.path.name!r}, finished: {', '.join(self.finished_stages()) or 'nothing yet'})"
@@ -157,7 +165,10 @@ class Run(Files):
 
     @contextlib.contextmanager
     def writing(self):
-        "Context in which this run is written to, as it was begun (threads) and with its energy counted."
+        "Context in which this run is written to, as it was begun (threads), its energy counted; in a task as is."
+        if not self.leads:
+            yield self
+            return
         with self._as_begun(), self._metered():
             yield self
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['seeds_of', 'data_identity', 'settings_of', 'aggregate', 'over_folds', 'folds_table', 'folds_note', 'compare',
-           'compare_facts']
+           'compare_page', 'compare_facts']
 
 # %% ../../nbs/reports/04_compare.ipynb #5efe44ec
 import json
@@ -14,7 +14,7 @@ import numpy as np
 from ..core.basics import UserError, flatten
 from ..core.forms import require_form_of
 from .diagnostics import is_binary, operating_table
-from .pages import markdown, table
+from .pages import _table, html_page, markdown, table, tag
 from ssnas_colab.reports.verdict import (
     JUDGED,
     METRICS,
@@ -344,24 +344,22 @@ def _numbers_table(rows):
     columns |= {f"{display_name(n)}: {measure}": [_control(r, n, key) for _, r in rows] for n in names}
     if len({tuple(seeds_of(report)) for _, report in rows}) > 1 or any(seeds_of(report)[1:] for _, report in rows):
         columns["seeds"] = [_seeds_text(report) for _, report in rows]
-    return table(["run", *columns], [[row[0], *cells] for row, *cells in zip(rows, *columns.values(), strict=True)])
+    return ["run", *columns], [[row[0], *cells] for row, *cells in zip(rows, *columns.values(), strict=True)]
 
 
 def _settings_table(rows):
-    "The settings that differ, a column a run; a sentence where there are none."
+    "(head, rows) of the settings that differ, a column a run."
     made = []
     for _, report in rows:
         versions = {f"version of {name}": v for name, v in report.get("versions", {}).items()}
         machine = {"device": report.get("device"), "threads": report.get("threads")}
         made.append(settings_of(report) | versions | machine)
     lines = [[key, *("–" if m.get(key) is None else m[key] for m in made)] for key in _differing(made)]
-    if not lines:
-        return "All settings are the same." if len(rows) > 1 else ""
-    return f"Settings that differ:\n\n{table(['setting', *(runs for runs, _ in rows)], lines)}"
+    return ["setting", *(runs for runs, _ in rows)], lines
 
 
 def _differences(rows):
-    "A row a run and control: the paired difference, its corrected p, and the same of the macro AUC; '' without any."
+    "(head, rows), a row a run and control: the paired difference, its corrected p, and the same of the macro AUC."
     lines = []
     for name, report in rows:
         found = report.get("differences") or {}
@@ -372,11 +370,11 @@ def _differences(rows):
             text = difference_text({"metric": "macro_auc", **area}) if area else "–"
             lines.append([name, display_name(other), difference_text(one), p_text(one), text, p_text(area or {})])
     head = ["run", "against", "searched minus it", "p, corrected", "of the macro AUC", "its p, corrected"]
-    return f"Differences within the runs:\n\n{table(head, lines)}" if lines else ""
+    return head, lines
 
 
 def _operating(rows):
-    "The operating points of the searched networks, as in the reports, a row or a row a class for each run; or ''."
+    "(head, rows): operating points of the searched networks, as in the reports, a row or a row a class for each run."
     lines, head = [], []
     for name, report in rows:
         head, found = operating_table(report)
@@ -384,8 +382,7 @@ def _operating(rows):
             lines += [[name, *row[1:]] for row in found if str(row[0]).startswith(OURS)]
         else:
             lines += [[name, *row] for row in found]
-    head = ["run", *head[is_binary(rows[0][1]["data"]) :]]
-    return f"Operating points of the searched networks:\n\n{table(head, lines)}" if lines else ""
+    return ["run", *head[is_binary(rows[0][1]["data"]) :]], lines
 
 
 _SIGNS = (
@@ -403,22 +400,63 @@ def compare(reports) -> str:
     the searched networks with the area under the curve, as in a report. Runs that differ by seeds alone share a
     row, without signs. `UserError` where there is no report, or what is no report.
     """
+    parts = []
+    for kind, *told in _blocks(reports):
+        if kind == "table":
+            caption, *made = told
+            parts.append(f"{caption}:\n\n" * bool(caption) + table(*made))
+        else:
+            parts.append(f"## {markdown(told[0])}" if kind == "title" else told[0])
+    return "\n\n".join(parts) + "\n"
+
+
+def _blocks(reports) -> list:
+    'What `compare` tells, in order: ("title" | "text" | "note", words) or ("table", caption, head, rows).'
     if not reports:
         raise UserError("There is no report to compare: name at least one run that was evaluated")
-    tables, parts = _group(reports), []
+    tables, found = _group(reports), []
     if len(tables) > 1:
-        parts.append(f"These runs are on {len(tables)} different sets of data, whose numbers do not compare.")
+        found.append(("text", f"These runs are on {len(tables)} different sets of data, whose numbers do not compare."))
     for rows in tables:
         data = rows[0][1]["data"]
         images, factor = data.get("images", {}), data.get("imbalance_factor")
         sizes = ", ".join(f"{images[s]:,} {w}" for s, w in (("train", "training"), ("test", "test")) if s in images)
         imbalance = "" if factor is None else f"; imbalance factor {factor:.4g}"
         description = f"{len(data['class_names'])} classes; {sizes} images{imbalance}."
-        parts += [f"## {markdown(data['name'])}", description, _numbers_table(rows)]
-        notes = [_SIGNS] * any(f" {sign} |" in parts[-1] for sign in SYMBOLS.values())
+        head, lines = _numbers_table(rows)
+        found += [("title", data["name"]), ("text", description), ("table", "", head, lines)]
+        ends = {str(cell).rpartition(" ")[2] for line in lines for cell in line}
+        notes = [_SIGNS] * bool(ends & {*SYMBOLS.values()})
         notes += ["Over several seeds: mean ± sample standard deviation."] * any(seeds_of(r)[1:] for _, r in rows)
-        parts += [" ".join(notes), _differences(rows), _operating(rows), _settings_table(rows)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+        found.append(("note", " ".join(notes)))
+        found.append(("table", "Differences within the runs", *_differences(rows)))
+        found.append(("table", "Operating points of the searched networks", *_operating(rows)))
+        settings = _settings_table(rows)
+        found.append(("table", "Settings that differ", *settings))
+        found.append(("text", "All settings are the same." * (len(rows) > 1 and not settings[1])))
+    return [one for one in found if one[-1]]
+
+
+def compare_page(reports, title="A comparison of runs", trials=((), ())) -> str:
+    """The same as one HTML page that needs no other file (see `report_page`).
+
+    trials: (head, rows) of a table that comes first, where a run's name may be a link; then there may be no report.
+    """
+    blocks = _blocks(reports) if reports or not trials[1] else [("text", "No trial has a report to compare yet.")]
+    body, sections = [tag("h1", title)], [("", [])]
+    body += [tag("section", tag("h2", "Trials"), _table(*trials, "trials"))] if trials[1] else []
+    for kind, *told in blocks:
+        if kind == "title":
+            sections.append((told[0], []))
+        elif kind == "table":
+            caption, *made = told
+            sections[-1][1].extend([tag("p", f"{caption}:")] * bool(caption) + [_table(*made, caption or "numbers")])
+        else:
+            sections[-1][1].append(tag("p", told[0], class_=kind) if kind == "note" else tag("p", told[0]))
+    for name, parts in sections:
+        body += [tag("section", tag("h2", name), *parts)] if name else parts
+    return html_page(title, *body)
+
 
 def compare_facts(reports) -> dict:
     """What `compare` tells, for JSON: a dictionary by run, each with data, seeds, settings, models and differences.

@@ -17,7 +17,9 @@ def address_path(address):
     try:
         from upath import UPath
 
-        return UPath(str(address).rstrip("/"), use_listings_cache=False)
+        made = UPath(str(address).rstrip("/"), use_listings_cache=False)
+        made.joinpath("run.json")  # what is no address is found out here at the latest
+        return made
     except ImportError as error:
         need = getattr(error, "name", None) or str(error)
         raise UserError(

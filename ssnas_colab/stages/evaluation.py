@@ -4,15 +4,17 @@
 
 # %% auto #0
 __all__ = ['random_rivals', 'teacher_of', 'require_contestants', 'compared', 'trained_network', 'evaluate_network', 'family_of',
-           'tuned_rate', 'evaluate_seed', 'seed_run', 'folds_of', 'fold_config', 'evaluate_folds', 'evaluation_parts',
-           'evaluate']
+           'tuned_rate', 'evaluate_seed', 'train_beside', 'seed_run', 'folds_of', 'fold_config', 'evaluate_folds',
+           'evaluation_parts', 'evaluate']
 
 # %% ../../nbs/04_evaluation.ipynb #9b4763ef
 #@title Imports
+import contextlib
 import dataclasses
 import math
 import time
 import warnings
+from concurrent.futures import FIRST_COMPLETED, wait
 from functools import partial
 
 import numpy as np
@@ -24,9 +26,11 @@ from ..core.basics import Diverged, UserError, as_stored, did_you_mean
 from ..core.device import choose_engine
 from ..core.seeding import derived_seed
 from ..data.imbalance import labelled
+from ..data.memmap import from_reference, to_reference
 from ..data.summary import require_same_images
+from ..experiment.callbacks import noted, tell_callbacks
 from ..experiment.forecast import current_forecast, foreseen, print_forecast, use_forecast
-from ..experiment.interrupts import stopping
+from ..experiment.interrupts import Stopped, stopping
 from ..experiment.run import Run
 from ..inference.unlike import MOST, SHARE, distances, fit_unlike, unlike_threshold
 from ..models.baselines import MobileNet, narrow_resnet, random_genotype, resnet18, within_macs
@@ -44,6 +48,8 @@ from ..models.stages import StageGenotype, random_stages, stem_stride_for
 from ..reports.build import assemble_report, differences, write_report
 from ..reports.compare import aggregate, over_folds
 from ..reports.diagnostics import read_prevalence
+from ..scale.tasks import current_pool
+from ..sessions.session import claim_of, require_claim
 from ..strategies.runner import choose
 from ..strategies.space import Filled, StageSpace, draws
 from ..training.calibration import fit_temperature, with_temperature
@@ -127,11 +133,10 @@ def compared(genotype, data, config, depth, widths=None) -> dict:
                 warnings.warn(f"{name}_macs is not compared: {error}", stacklevel=2)
                 continue
             made[f"{name}_macs"] = lambda name=name: within_macs(name, classes, channels, **budget)
+    moments, size = (data.mean, data.std) if config.controls else (), config.control_size
     for control in config.controls:
         for name in names_of(control):
-            made[name] = lambda control=control: pretrained_network(
-                control, classes, data.mean, data.std, config.control_size
-            )
+            made[name] = lambda control=control: pretrained_network(control, classes, *moments, size)
     rivals = random_rivals(genotype, data, config, depth)
     for name in config.published:
         if name not in GENOTYPES:
@@ -268,18 +273,23 @@ def _validated(trainer):
     return trainer.best.value
 
 
-def tuned_rate(family, made, data, run, config, quiet=False):
+def _choosing(made, run) -> dict:
+    "The networks, of those of a family, that choose its rate."
+    made = {n: m for n, m in made.items() if way_of(n) != "probe" and not n.startswith(TAUGHT)}
+    return {n: m for n, m in made.items() if not run.has(f"models/{n}.json")}
+
+
+def tuned_rate(family, made, data, run, config, quiet=False, known=None):
     """The learning rate with the labels by which a family validates best, on average over its networks.
 
     family: see `family_of`; made: its networks as in `compared`, of which one that is taught has no say. Each is
     trained at each of `finetune_rates`; what validation said and the choice are kept in the run as rates/FAMILY.json.
-    Networks that are finished already have no say. None, the settings' own, where there is nothing to choose.
+    Networks that are finished already have no say. None, the settings' own, where there is nothing to choose. known: by
+    (network, rate) what validation said, where it is known.
     """
     if run.has(f"rates/{family}.json"):
         return run.load_json(f"rates/{family}.json")["rate"]
-    rates = finetune_rates(config)
-    made = {n: m for n, m in made.items() if way_of(n) != "probe" and not n.startswith(TAUGHT)}
-    made = {n: m for n, m in made.items() if not run.has(f"models/{n}.json")}
+    rates, made = finetune_rates(config), _choosing(made, run)
     if len(rates) < 2 or not made:
         return None
     found = {}
@@ -288,7 +298,9 @@ def tuned_rate(family, made, data, run, config, quiet=False):
             found[name], own = [], own_settings(name, config)
             for rate in rates:
                 stop.check(f"the network {name} at the rate {rate:g}")
-                found[name].append(_validated(Trainer(name, make, data, run, own, quiet, rate)))
+                is_known = known and (name, rate) in known
+                value = known[name, rate] if is_known else _validated(Trainer(name, make, data, run, own, quiet, rate))
+                found[name].append(value)
     columns = [column if None not in column else None for column in zip(*found.values(), strict=True)]
     means = [None if column is None else float(np.mean(column)) for column in columns]
     known = [k for k, mean in enumerate(means) if mean is not None] or [0]
@@ -314,24 +326,143 @@ def _widths(run, genotype, data, config, depth) -> dict:
     return run.load_json("widths.json")
 
 
-def evaluate_seed(data, run, config, quiet=False) -> dict:
-    "The report of one run: its genotype and all controls through the recipe, by the one seed of `config`."
+def _contestants(data, run, config) -> dict:
+    "Name to a function that makes it, of all networks of a run's comparison: see `compared`."
     genotype = genotype_from_json(run.load_text("genotype.json"))
     depth = config.depth or run.load_json("search.json")["depth"]
+    return compared(genotype, data, config, depth, _widths(run, genotype, data, config, depth))
+
+
+def _family(name, made) -> dict:
+    "Of `made` those of the family of the network `name`."
+    return {other: made[other] for other in made if family_of(other) == family_of(name)}
+
+
+def _teach(name, made, run):
+    "What gives the teacher of the network `name`, trained; None where it has none."
+    teacher = name.removeprefix(TAUGHT)
+    return partial(trained_network, teacher, made[teacher], run) if teacher != name else None
+
+
+def evaluate_seed(data, run, config, quiet=False) -> dict:
+    "The report of one run: its genotype and all controls through the recipe, by the one seed of `config`."
     models = {}
     with run.writing(), stopping() as stop:
-        made = compared(genotype, data, config, depth, _widths(run, genotype, data, config, depth))
+        made = _contestants(data, run, config)
         for name, make in made.items():
             stop.check(f"the network {name}")
-            family = {other: made[other] for other in made if family_of(other) == family_of(name)}
-            rate = tuned_rate(family_of(name), family, data, run, config, quiet)
-            teacher = name.removeprefix(TAUGHT) if name.startswith(TAUGHT) else None
-            teach = partial(trained_network, teacher, made[teacher], run) if teacher else None
-            models[name] = evaluate_network(name, make, data, run, config, quiet, rate, teach)
+            rate = tuned_rate(family_of(name), _family(name, made), data, run, config, quiet)
+            models[name] = evaluate_network(name, make, data, run, config, quiet, rate, _teach(name, made, run))
             stop.worked = True
     if not run.finished("evaluation"):
         run.finish("evaluation", seconds=round(sum(model["seconds"] for model in models.values()), 2))
     return ranks.by_first(lambda: assemble_report(run, data, config, models))
+
+# %% ../../nbs/04_evaluation.ipynb #a20501c9
+#@title Defines train_beside
+def _as_task(work, claim, run, name, make, data, *given):
+    "What a task does: `work`, in the run as long as its session has it; the result, and what callbacks are to hear."
+    require_claim(*claim)
+    run.before_write.append(partial(require_claim, *claim))
+    images = {split: from_reference(array) for split, array in data.images.items()}
+    with noted(run) as events:
+        return work(name, make, dataclasses.replace(data, images=images), run, *given), events
+
+
+def _rate_task(name, make, data, run, config, rate):
+    return _validated(Trainer(name, make, data, run, config, True, rate))
+
+
+def _files_of(run) -> dict:
+    "Every file of a run folder, with what changes when it is written."
+    found = {}
+    for path in run.path.rglob("*"):
+        with contextlib.suppress(OSError):  # removed while we look
+            at = path.stat()
+            found[path.relative_to(run.path).as_posix()] = at.st_mtime_ns, at.st_size, at.st_ino
+    return found
+
+
+def _side_by_side(pool, data, jobs, quiet) -> dict:
+    """What the tasks give, by label; jobs: label to (work, run, name, make, *given), see `_as_task`; data: as shared.
+
+    Who listens to the runs is told of what tasks write there, and of their epochs as soon as each is done. All go on
+    where one fails; then its error is raised, in the order of the jobs.
+    """
+    found, failed, threads, asked = {}, {}, torch.get_num_threads(), False
+    with stopping() as stop, stop.between_steps():
+        deadline = time.time() + stop.left() if stop.left() < math.inf else None
+        how, left = {"threads": threads, "deadline": deadline}, {}
+        outer = {run for _, run, *_ in jobs.values()}
+        outer = [run for run in outer if not any(run.path != r.path and run.path.is_relative_to(r.path) for r in outer)]
+        seen = {run: _files_of(run) for run in outer}
+        for label, (work, run, name, make, *given) in jobs.items():
+            task = pool.submit(_as_task, work, claim_of(run), run, name, make, data, *given, name=label, **how)
+            left[task] = label
+        while left:
+            for task in wait(left, timeout=1.0, return_when=FIRST_COMPLETED).done:
+                label = left.pop(task)
+                if error := task.exception():
+                    failed[label] = error
+                    continue
+                found[label], events = task.result()
+                stop.worked = True
+                for method, stage, *facts in events:
+                    tell_callbacks(jobs[label][1], method, stage, *facts)
+                if not quiet:
+                    print(f"evaluation: {label} is trained, {len(found)} of {len(jobs)}", flush=True)
+            for run, before in seen.items():
+                seen[run] = _files_of(run)
+                for name in {name for name, at in {*before.items()} ^ {*seen[run].items()}}:
+                    stop.worked = True
+                    run.tell(name)
+            if left and not asked and (asked := bool(stop.reason())):
+                pool.cancel()  # once: who is asked twice leaves at once
+        errors = [failed[label] for label in jobs if label in failed]
+        if wrong := [error for error in errors if not isinstance(error, Stopped)]:
+            raise wrong[0]
+        if errors:
+            why = stop.reason()
+            told = f"Stopped with {len(errors)} of {len(jobs)} trainings unfinished because {why}: {stop.how_on()}"
+            raise Stopped(told) if why else errors[0]
+    return found
+
+
+def train_beside(pool, data, runs, quiet=False):
+    """Train, as tasks of a `RayPool`, what `evaluate_seed` is going to ask for; runs: (`Run`, config) of each seed.
+
+    Everything is kept in the runs, as if this process had done it. `UserError` names a contestant that kept failing.
+    """
+    shared = {split: to_reference(array) for split, array in data.images.items()}
+    shared = pool.share(dataclasses.replace(data, images=shared, file_name=str))
+    seeds = [(run, config, _contestants(data, run, config)) for run, config in runs]
+    labels = {run: f"{run.path.name}/" * bool({"images_of_seed", "fold"} & run.config.keys()) for run, _ in runs}
+    jobs, rates = {}, {}
+    for run, config, made in seeds:
+        run.remove_leftovers()
+        tried = finetune_rates(config)
+        for family in dict.fromkeys(map(family_of, made)):
+            mine = {name: make for name, make in made.items() if family_of(name) == family}
+            if len(tried) < 2 or run.has(f"rates/{family}.json"):
+                continue
+            for name, make in _choosing(mine, run).items():
+                for rate in tried:
+                    label = f"{labels[run]}{name} at the rate {rate:g}"
+                    jobs[label] = _rate_task, run, name, make, own_settings(name, config), rate
+                    rates[label] = run, name, rate
+    said = _side_by_side(pool, shared, jobs, quiet) if jobs else {}
+    known = {rates[label]: value for label, value in said.items()}
+    for taught in (False, True):
+        jobs = {}
+        for run, config, made in seeds:
+            validated = {(name, rate): value for (of, name, rate), value in known.items() if of is run}
+            for name, make in made.items():
+                if name.startswith(TAUGHT) == taught and not run.has(f"models/{name}.json"):
+                    rate = tuned_rate(family_of(name), _family(name, made), data, run, config, quiet, validated)
+                    given = config, True, rate, _teach(name, made, run)
+                    jobs[labels[run] + name] = evaluate_network, run, name, make, *given
+        if jobs:
+            _side_by_side(pool, shared, jobs, quiet)
 
 # %% ../../nbs/04_evaluation.ipynb #f506c197
 #@title Defines seed_run
@@ -424,6 +555,8 @@ def evaluate_folds(data, run, config, quiet=False) -> dict:
         _lend_genotype(run, inner)
         if run.has("widths.json") and not inner.has("widths.json"):
             inner.save_json("widths.json", run.load_json("widths.json"))
+        if pool := current_pool():
+            train_beside(pool, part, [(inner, own)], quiet)
         models = evaluate_seed(part, inner, own, quiet)["models"]
         scores = {name: inner.load_arrays(f"models/{name}.npz")["test"] for name in models}
         found.append({"labels": part.labels["test"], "scores": scores, "models": models})
@@ -491,6 +624,8 @@ def evaluate(data, run: Run, config=None, *, seeds: int = 1, quiet: bool = False
             _lend_genotype(run, inner)
         made = [dataclasses.replace(config, seed=config.seed + extra) for extra in range(seeds)]
         with use_forecast(_forecast(data, runs, config, quiet)):
+            if pool := current_pool():
+                train_beside(pool, data, list(zip(runs, made, strict=True)), quiet)
             reports = [evaluate_seed(data, *pair, quiet) for pair in zip(runs, made, strict=True)]
             folds = evaluate_folds(data, run, config, quiet) if config.folds else None
         return ranks.by_first(lambda: _report(data, runs, reports, config, folds), after_all=True)

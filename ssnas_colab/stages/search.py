@@ -34,6 +34,7 @@ from ..nas.derive import derive_quietly
 from ..nas.relaxations import one_hot, relaxation_of, zero_one_loss
 from ..nas.scores import LEAST
 from ..plots.style import OPERATION_COLOURS
+from ..scale.tasks import current_pool
 from ..strategies.runner import choose, finals, plot_candidates, run_search
 from ..strategies.space import SPACES, Filled, NetworkScore, draws
 from ..training.loop import Stateful, fit
@@ -353,9 +354,11 @@ def _search_candidates(data, run, config, budgets, quiet):
     space, score, images = _space_and_score(data, config, budgets)
     if images < LEAST and not quiet:
         print(f"search: a score wants {LEAST} images, and there are {images}: some are used more than once")
+    pool = current_pool()
+    processes = _processes(config, score.filled.device) if pool is None else config.processes or pool.slots(1)
     found = run_search(
         config.strategy, space, score, run, candidates=config.candidates, steps=config.score_steps, seed=config.seed,
-        processes=_processes(config, score.filled.device), budgets=budgets, quiet=quiet,
+        processes=processes, budgets=budgets, quiet=quiet, executor=pool,
     )  # fmt: skip
     told = ranks.by_first(lambda: [
         run.load_json(one.relative_to(run.path).as_posix())

@@ -34,12 +34,13 @@ from ..nas.monitor import LivePicture
 from .controller import Controller
 from .evolution import Evolution
 from .grow_trim import GrowTrim
-from .halving import Halving
+from .halving import Asha, Halving
 from .random import Random
 from .space import Candidate, finite
 
 STRATEGIES = {
-    "random": Random, "halving": Halving, "evolution": Evolution, "controller": Controller, "grow_trim": GrowTrim
+    "random": Random, "halving": Halving, "asha": Asha, "evolution": Evolution, "controller": Controller,
+    "grow_trim": GrowTrim,
 }  # fmt: skip
 
 # %% ../../nbs/strategies/07_runner.ipynb #f45b9901
@@ -119,12 +120,14 @@ class Scorer:
     score: see `run_search`; tell: called with each `Candidate` scored in this session. So the numbers depend neither on
     processes and threads nor on kills; what was scored already (genotype, width, steps, seed) is not scored again.
     Several ranks share the candidates, one each at a time, and none has processes besides: so the bits are the same.
+    executor: scores them instead of `processes`, which are then how many at a time (see `scale.tasks.RayPool`).
     """
 
-    def __init__(self, score, run, stop, processes=1, tell=lambda one: None):
-        if processes > 1 and getattr(score, "__module__", None) == "__main__" and "ipykernel" in sys.modules:
+    def __init__(self, score, run, stop, processes=1, tell=lambda one: None, executor=None):
+        here = getattr(score, "__module__", None) == "__main__" and "ipykernel" in sys.modules
+        if here and processes > 1 and not executor:
             raise UserError("A score made in a notebook cannot be used by several processes: put it into a module")
-        self.score, self.run, self.stop, self.tell = score, run, stop, tell
+        self.score, self.run, self.stop, self.tell, self.executor = score, run, stop, tell, executor
         self.processes, self.pool, self.names, self.longest = processes, None, {}, 0.0
         if ranks.count() > 1:
             self.processes = 1
@@ -132,15 +135,26 @@ class Scorer:
     def __enter__(self):
         self.threads = torch.get_num_threads()
         torch.set_num_threads(1)
-        if self.processes > 1:  # they start when there is work for them
+        if self.executor:
+            self.shared = self.executor.share(self.score)
+        elif self.processes > 1:  # they start when there is work for them
             spawn = multiprocessing.get_context("spawn")
             self.pool = ProcessPoolExecutor(self.processes, spawn, initializer=_begin, initargs=(self.score,))
         return self
 
     def __exit__(self, *caught):
         torch.set_num_threads(self.threads)
+        if self.executor:
+            self.executor.cancel()
         if self.pool:
             self.pool.shutdown(cancel_futures=True)
+
+    def begin(self, candidate):
+        "The future of what a candidate scores; None where it is to be scored here."
+        if self.executor:
+            name = f"candidate {candidate.number} ({candidate.steps} steps)"
+            return self.executor.submit(_told, candidate, self.shared, name=name, threads=1)
+        return self.pool.submit(_told, candidate) if self.pool else None
 
     def __call__(self, named) -> list:
         "The candidates, scored; named: (file in the run, `Candidate`) of each."
@@ -169,11 +183,10 @@ class Scorer:
         while waiting or running:
             while waiting and len(running) < self.processes and not self.stop.reason(self.longest):
                 job = waiting.pop()
-                started = self.pool.submit(_told, job[2]) if self.pool else None
-                running[started] = job, time.monotonic()
+                running[self.begin(job[2])] = job, time.monotonic()
             if not running:
                 self.stop.check("the next candidate", self.longest)
-            ready = wait(running, return_when=FIRST_COMPLETED).done if self.pool else [None]
+            ready = [None] if None in running else wait(running, return_when=FIRST_COMPLETED).done
             for one in ready:
                 (name, key, candidate), began = running.pop(one)
                 found = one.result() if one else _told(candidate, self.score)
@@ -219,15 +232,13 @@ def pick(candidates, score_again, steps, seed, *, budgets=None, times=4) -> dict
     score_again: from a list of `Candidate` (each with the steps and the seed to score it by) to the list scored. The
     noise is the root mean square over finalists of the standard deviation of a mean of two scores (|a - b| / 2); of
     those within it of the best mean the one with the fewest MACs is taken, or where latency was measured, the least.
-    Candidates whose training left the numbers are no finalists; `Diverged` where all are such.
+    Candidates whose training left the numbers are no finalists, but where all are such that were scored for longest,
+    they are by their scores before; `Diverged` where there are none.
     Gives "finalists", "steps", "noise", "number" and the sentence "why".
     """
-    longest = {}
-    for one in candidates:
-        if str(one.genotype) not in longest or one.steps > longest[str(one.genotype)].steps:
-            longest[str(one.genotype)] = one
-    ranked = sorted(longest.values(), key=lambda one: (-one.steps, -one.score, one.number))
-    sound = [one for one in ranked if math.isfinite(one.score)]
+    finite_ones = [one for one in candidates if math.isfinite(one.score)]
+    ranked = _ranked(candidates)
+    sound = [one for one in ranked if math.isfinite(one.score)] or _ranked(finite_ones)
     if not sound:
         raise Diverged(
             f"None of the {len(candidates)} candidates has a score, for training left the numbers in all of them, in "
@@ -247,6 +258,15 @@ def pick(candidates, score_again, steps, seed, *, budgets=None, times=4) -> dict
     why = _why(taken, rows, near, longer, noise, best, by, budgets or {})
     rows = [finite(row) | {"scores": list(finite(dict(enumerate(row["scores"]))).values())} for row in rows]
     return {"finalists": rows, "steps": longer, "noise": noise, "number": taken["number"], "why": why}
+
+
+def _ranked(candidates):
+    "Each genotype's candidate that was scored for longest, the best first: by steps, then by score."
+    longest = {}
+    for one in candidates:
+        if str(one.genotype) not in longest or one.steps > longest[str(one.genotype)].steps:
+            longest[str(one.genotype)] = one
+    return sorted(longest.values(), key=lambda one: (-one.steps, -one.score, one.number))
 
 
 def _finalist(one, other):
@@ -353,8 +373,9 @@ class Progress:
 
 
 def run_search(
-    strategy, space, score, run, *, candidates, steps, seed=0, processes=1, budgets=None, times=4, quiet=False
-) -> dict:
+    strategy, space, score, run, *, candidates, steps, seed=0, processes=1, budgets=None, times=4, quiet=False,
+    executor=None,
+) -> dict:  # fmt: skip
     """Search `space` by `strategy` (a name in `STRATEGIES`, 'module:Class' or a class); gives the dict for search.json.
 
     score: a function (genotype, steps, seed), or the 'module:name' of one, that gives a number, higher is better, or
@@ -362,7 +383,7 @@ def run_search(
     `processes` above 1 it must be importable and is pickled once for each process.
     candidates: how many the strategy may propose, 2 or more; steps: of their scores; budgets: upper bounds by the names
     of the sizes of `space.fits`, by default those that a `Filled` has; times: how much longer finalists are scored;
-    quiet: no picture and no lines.
+    quiet: no picture and no lines; executor: see `Scorer`.
     run: an `experiment.Run`, which keeps what was proposed (proposals/), and each score at once (candidates/,
     finalists/): stopped (`Stopped`) or killed at any moment it goes on with the same bits, whatever `processes` and the
     number of threads, for each candidate is scored on one thread. `UserError` where no network fits.
@@ -378,7 +399,7 @@ def run_search(
     more = {"memory": budgets["memory"]} if kind is GrowTrim and "memory" in budgets else {}
     asked, history, progress = kind(space, candidates, steps, seed, **more), [], Progress(candidates, quiet)
     score = load_named(score, {}, "score") if isinstance(score, str) else score
-    with run.writing(), stopping() as stop, Scorer(score, run, stop, processes, progress.scored) as scored:
+    with run.writing(), stopping() as stop, Scorer(score, run, stop, processes, progress.scored, executor) as scored:
         tell_callbacks(run, "on_begin", "search", candidates, [])
         while batch := asked.propose(history):
             named, known = _proposed(batch, space, budgets, run, history, steps, seed), len(history)

@@ -17,6 +17,7 @@ from torch.nn import Conv2d, Linear
 
 from ..core.basics import UserError, look_here
 from ..core.seeding import derived_seed
+from ..data.memmap import from_reference, to_reference
 from ..models.baselines import random_genotype
 from ..models.genotype import PRIMITIVES, Edge
 from ..models.network import SIZES, Network, count_parameters, largest, sizes_of
@@ -317,16 +318,8 @@ class NetworkScore:
         return dict(zip(("score", "rank"), values, strict=False))
 
     def __getstate__(self):
-        root, images = self.images, self.images
-        while isinstance(root.base if isinstance(root, np.memmap) else None, np.memmap):
-            root = root.base
-        if not isinstance(root, np.memmap) or root.filename is None or not images.flags.c_contiguous:
-            return self.__dict__
-        offset = root.offset + images.ctypes.data - root.ctypes.data
-        return self.__dict__ | {"images": (str(root.filename), images.dtype.str, offset, images.shape)}
+        return self.__dict__ | {"images": to_reference(self.images)}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
-        if isinstance(self.images, tuple):
-            name, kind, offset, shape = self.images
-            self.images = np.memmap(name, kind, "r", offset, shape)
+        self.images = from_reference(self.images)

@@ -344,7 +344,7 @@ def test_scores_of_networks(digits):
     assert all(np.isfinite(value) for of in theirs.values() for value in of.values()), theirs
 
 
-@pytest.mark.parametrize("strategy", ["random", "halving", "evolution", "controller", "grow_trim"])
+@pytest.mark.parametrize("strategy", ["random", "halving", "asha", "evolution", "controller", "grow_trim"])
 def test_each_strategy_searches(digits, tmp_path, strategy):
     run = Run.open(tmp_path / "run", {})
     config = {"space": "stages", "strategy": strategy, "candidates": 4, "score_steps": 2, "device": "cuda"}

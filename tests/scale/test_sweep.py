@@ -3,9 +3,9 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,6 +88,36 @@ def test_a_sweep_that_is_stopped_stops_its_trial_and_begins_no_other(how, stand_
     assert [row["code"] for row in rows] == [0, 75, None] and (tmp_path / "long.log").read_text() == "asked to end\n"
 
 
+def test_a_sweep_that_is_stopped_leaves_its_tables_at_its_address(stand_in, tmp_path, monkeypatch, capsys):
+    "After each trial, as Markdown, JSON and a page, with what the trials have said."
+    far, script = tmp_path / "far", tmp_path / "python"
+    made = Path(__file__).parents[2] / "nbs/research/does_it_hold/covid/report.json"
+    copies = f"mkdir -p {far}/good && cp {made} {far}/good/report.json"
+    script.write_text(script.read_text().replace("echo well;", f"{copies}; echo well;"))
+    monkeypatch.setenv("SSNAS_LOCAL", str(tmp_path / "near"))
+    threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    code = main(["sweep", "--data", "good", "bad", "long", "late", "--retries", "0", "--out", f"file://{far}"])
+    told = capsys.readouterr()
+    assert code == 75 and "2 of 4 trials unfinished" in told.err and told.err.count("\n") == 1
+    found = {path.name for path in far.iterdir()}
+    tables = {"sweep.json", "compare.json", "compare.md", "compare.html"}
+    assert found == tables | {"good", "good.log", "bad.log", "long.log"}
+    facts = json.loads((far / "compare.json").read_text())
+    assert [row["code"] for row in facts["trials"]] == [0, 2, 75, None] and list(facts["runs"]) == ["good"]
+    page = (far / "compare.html").read_text()
+    assert "A sweep of 4 trials" in page and '<a href="good/report.html">good</a>' in page and "failed (code 2)" in page
+    assert "not begun" in page and "badly" in page and "covid" in (far / "compare.md").read_text().lower()
+
+
+def test_what_cannot_be_uploaded_in_between_is_told_and_at_the_end_an_error(stand_in, tmp_path, monkeypatch, capsys):
+    (tmp_path / "far").write_text("a file in the way")
+    monkeypatch.setenv("SSNAS_LOCAL", str(tmp_path / "near"))
+    code = main(["sweep", "--data", "good", "good2", "--out", f"file://{tmp_path}/far"])
+    told = capsys.readouterr()
+    assert code == 2 and told.err.count("\n") == 1 and told.out.count("The tables are not kept for now") == 2, told
+    assert "2 of 2 are done" in told.out
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     "64 images without labels, so that a run ends with a genotype."
@@ -97,12 +127,10 @@ def pictures(tmp_path_factory):
     return folder
 
 
-def swept(pictures, out, *how, **environment):
-    "The results of two trials by the command, in a process of its own."
+def swept(pictures, out, *how):
+    "The results of two trials by the command."
     few = "--seeds 2 --candidates 2 --score barlow_twins --score-steps 2 --max-parameters 20000 --device cpu"
-    command = [sys.executable, "-m", "ssnas_colab", "sweep", "--data", pictures, "--out", out, *few.split(), *how]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=os.environ | environment)
-    assert done.returncode == 0, done.stderr
+    assert main(["sweep", "--data", str(pictures), "--out", str(out), *few.split(), *how]) == 0
     rows = json.loads((out / "sweep.json").read_text())
     assert [(row["name"], row["code"], row["attempts"]) for row in rows] == [("seed0", 0, 1), ("seed1", 0, 1)]
     found = {}
@@ -113,9 +141,7 @@ def swept(pictures, out, *how, **environment):
     return found
 
 
-def test_ray_changes_no_bit(pictures, tmp_path):
-    "With two processors, and the token authentication of this version of Ray."
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'ssnas_colab[ray]'")
+def test_ray_changes_no_bit(pictures, tmp_path, ray_here):
     here = swept(pictures, tmp_path / "here", "--per-trial", "cpu=1")
-    by_ray = swept(pictures, tmp_path / "ray", "--engine", "ray", "--per-trial", "cpu=1", RAY_AUTH_MODE="token")
+    by_ray = swept(pictures, tmp_path / "ray", "--engine", "ray", "--per-trial", "cpu=1")
     assert here == by_ray and here["seed0"] != here["seed1"]

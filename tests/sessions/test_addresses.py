@@ -1,16 +1,22 @@
 "Runs at an address: in memory, in files of another name, and at a stand-in for S3 on this machine."
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 import uuid
+from pathlib import Path
 
 import pytest
 
+from ssnas_colab.cli import main
 from ssnas_colab.core.basics import UserError
 from ssnas_colab.experiment.run import Run
+from ssnas_colab.models.genotype import GENOTYPES
 from ssnas_colab.sessions.addresses import ObjectStore, address_path
+from ssnas_colab.sessions.publisher import published_files
 from ssnas_colab.sessions.session import guard, local_folder, session
 
 QUICK = {"beat": 0.1, "expires": 1.0, "settle": 0.05}
@@ -44,7 +50,9 @@ def address(request, tmp_path, monkeypatch):
 
 SECOND = """
 import sys
+from ssnas_colab.cli import main
 from ssnas_colab.core.basics import UserError
+from ssnas_colab.sessions.publisher import published_files
 from ssnas_colab.sessions.session import session
 try:
     with session(sys.argv[1], beat=0.2, expires=60.0, settle=0.05):
@@ -112,9 +120,40 @@ def test_a_store_that_is_away_is_told_of_and_nothing_is_lost(tmp_path, monkeypat
     s3fs.S3FileSystem.clear_instance_cache()
 
 
+def test_a_run_is_looked_at_from_afar_and_little_of_it_is_read(address, tmp_path, monkeypatch, capsys):
+    report = Path(__file__).parents[2] / "nbs/research/does_it_hold/covid/report.json"
+    with session(address, say=lambda _: None, **QUICK) as folder:
+        run = guard(Run.open(folder, {"seed": 0, "preset": "quick"}))
+        weights = {"weights": list(range(50_000))}
+        run.checkpoints.save("finetune/searched", weights, epoch=1, step=3, facts={"epochs": 4})
+        run.save_text("genotype.json", GENOTYPES["SNAS"].to_json())
+        run.finish("search", steps=1, seconds=2.0)
+        run.save_json("report.json", json.loads(report.read_text()))
+        size = sum((folder / name).stat().st_size for name in published_files(folder))
+    shutil.rmtree(folder)
+    read, own = [], ObjectStore.read
+    monkeypatch.setattr(ObjectStore, "read", lambda store, path: read.append(own(store, path)) or read[-1])
+    assert main(["status", address]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"{address} (preset quick, seed 0)") and "finetune/searched, epoch 2 of 4, 3 steps" in said
+    assert sum(map(len, read)) < size / 10 and not folder.exists()
+    assert main(["status", address, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["path"] == address and facts["genotype"] == f"{address}/genotype.json"
+    assert facts["open"]["finetune/searched"]["age"] < 600 and facts["bytes"] == size
+    assert main(["show", address]) == 0 and str(GENOTYPES["SNAS"]) in capsys.readouterr().out
+    for place in (address, f"{address}/report.json"):
+        assert main(["compare", place, str(report)]) == 0
+        assert f"| {address} |" in capsys.readouterr().out
+    for wrong in ("status", "show", "compare"):
+        assert main([wrong, f"{address}-not"]) == 2
+        assert f"There is no run at {address}-not" in capsys.readouterr().err
+
+
 def test_what_is_no_address():
-    with pytest.raises(UserError, match="can be reached"), session("nowhere://bucket/runs"):
-        pass
+    for wrong in ("nowhere://bucket/runs", "http://[[["):
+        with pytest.raises(UserError, match="can be reached"), session(wrong):
+            pass
 
 
 def test_without_the_package_it_is_said_what_to_install(monkeypatch):
