@@ -87,7 +87,7 @@ def ray_session(address=None):
     for left in (2, 1, 0) if own else ():  # on a busy machine half a minute, all that Ray allows, may be too short
         here = {} if address else {"include_dashboard": False}
         try:
-            ray.init(address=address, log_to_driver=False, configure_logging=False, **here)
+            ray.init(address=address or "local", log_to_driver=False, configure_logging=False, **here)
             break
         except Exception as error:
             ray.shutdown()
