@@ -99,6 +99,10 @@ class StopSignal:
         finally:
             self._steps -= 1
 
+    def ask(self):
+        "Ask for the end, from any thread, as an interrupt in a loop of steps does."
+        self.signal = self.signal or _SIGNALS[0]
+
     def heard(self, number, frame=None):
         "The signal handler."
         between = self._steps or not ranks.single()  # of several, none leaves before the others know

@@ -107,12 +107,17 @@ def local_engine(jobs, per_trial, stop, address=None):
         yield name, run_trial(*job, ended=lambda: stop.signal)
 
 # %% ../../nbs/scale/02_sweep.ipynb #a43b4fb1
+def _as_task(*job):
+    with stopping() as stop:
+        return run_trial(*job, ended=lambda: stop.signal)
+
+
 def ray_engine(jobs, per_trial, stop, address=None):
     "As `local_engine`, side by side as Ray has room; per_trial: see `read_resources`; address: a cluster's, or None."
     with ray_session(address) as ray:
         require_room(ray, per_trial, address)
         with RayPool(ray, per_trial, retries=0) as pool:
-            left, told = {pool.submit(run_trial, *job, name=name): name for name, job in jobs.items()}, False
+            left, told = {pool.submit(_as_task, *job, name=name): name for name, job in jobs.items()}, False
             try:
                 while left:
                     for one in wait(left, timeout=0.2, return_when=FIRST_COMPLETED).done:

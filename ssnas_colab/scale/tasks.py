@@ -101,14 +101,53 @@ def ray_session(address=None):
             ray.shutdown()
 
 # %% ../../nbs/scale/03_tasks.ipynb #e8b51564
-def _in_worker(function, threads, deadline, *given):
+class _Bell:
+    "An actor that tasks ask now and then whether they are to end: those up to a number are."
+
+    def __init__(self):
+        self.last = 0
+
+    def ring(self, last):
+        self.last = max(self.last, last)
+
+    def rings(self, number):
+        return number <= self.last
+
+
+@contextlib.contextmanager
+def _listening(bell, number, stop):
+    "Context of a task, in which a thread asks the bell; it is asked first whether to begin at all (`Stopped`)."
+    over = threading.Event()
+
+    def rings():
+        import ray
+
+        return ray.get(bell.rings.remote(number))
+
+    def listen():
+        while not over.wait(1.0) and not rings():
+            pass
+        if not over.is_set():
+            stop.ask()
+
+    if bell is not None:
+        if rings():
+            raise Stopped("It was stopped before it began")
+        threading.Thread(target=listen, name="bell", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _in_worker(function, threads, deadline, bell, number, *given):
     "What a worker does: the call with so many threads, until the deadline; the result, and what was warned of."
     budget = None if deadline is None else max(deadline - time.time(), 0.001)
     if threads is not None:
         import torch
 
         torch.set_num_threads(threads)
-    with warnings.catch_warnings(record=True) as told, stopping(budget):
+    with warnings.catch_warnings(record=True) as told, stopping(budget) as stop, _listening(bell, number, stop):
         warnings.simplefilter("default")
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # arrays are shared by all tasks
         found = function(*given)
@@ -135,7 +174,7 @@ class RayPool(Executor):
     def __init__(self, ray, per_trial=None, retries=2, say=print):
         self.ray, self.per_trial, self.retries, self.say = ray, per_trial or {}, retries, say
         self.remote, self.running, self.change = ray.remote(_in_worker), {}, threading.Condition()
-        self.over = False
+        self.bell, self.count, self.over = ray.remote(_Bell).options(num_cpus=0).remote(), 0, False
         self.thread = threading.Thread(target=self._watch, name="tasks of Ray", daemon=True)
         self.thread.start()
 
@@ -160,17 +199,22 @@ class RayPool(Executor):
         cpus = threads or self.per_trial.get("cpu", 1)
         cpus = min(cpus, int(max((node["Resources"].get("CPU", 0) for node in self.ray.nodes()), default=cpus)) or cpus)
         options = {"num_cpus": cpus, "num_gpus": self.per_trial.get("gpu", 0), "max_retries": 0, "name": name}
-        task = Task(Future(), (function, threads, deadline, *given), name, options)
+        self.count += 1
+        task = Task(Future(), (function, threads, deadline, self.bell, self.count, *given), name, options)
         task.future.set_running_or_notify_cancel()
         self._begin(task)
         return task.future
 
     def cancel(self):
-        "Ask all tasks to end: those under way write what they have reached, the others do not begin (`Stopped`)."
+        """Ask all tasks that were submitted to end: those under way write what they have reached, others do not begin.
+
+        Ray's own `cancel` interrupts a worker once, which one that is just starting does not hear.
+        """
         with self.change:
-            for reference, task in self.running.items():
+            for task in self.running.values():
                 task.failures = self.retries + 1
-                self.ray.cancel(reference)
+            if self.bell is not None:
+                self.bell.ring.remote(self.count)
 
     def shutdown(self, wait=True, *, cancel_futures=False):
         "End the thread that looks after the tasks, once all are over."
@@ -208,8 +252,6 @@ class RayPool(Executor):
 
     def _failed(self, task, error):
         error = getattr(error, "cause", None) or error
-        if isinstance(error, self.ray.exceptions.TaskCancelledError):
-            error = Stopped(f"{task.name} was stopped before it began")
         said = " ".join((str(error) or type(error).__name__).split())[:200]
         task.failures += 1
         if isinstance(error, (UserError, Diverged, Stopped)):
