@@ -363,7 +363,7 @@ def test_a_finished_network_is_tested_on_images_from_elsewhere(straight, elsewhe
     again = json.loads(capsys.readouterr().out)
     assert again["models"]["searched"]["operating_points"][0]["threshold"] == known["thresholds"][0]
     assert cli.main(["show", str(run), "--prevalence", "3=0.02"]) == 0
-    assert "3 2 %" in capsys.readouterr().out
+    assert "3: 2 %" in capsys.readouterr().out
 
 
 def test_images_unlike_the_training_images_are_named(straight, tmp_path, capsys):
