@@ -555,7 +555,7 @@ class EvaluationConfig:
 # %% ../nbs/00_config.ipynb #d0413585
 EVALUATION_PRESETS = {
     "quick": {
-        "pretrain_steps": 50, "finetune_steps": 100, "batch_size": 64, "embedding": 128, "random_genotypes": 1,
+        "pretrain_steps": 40, "finetune_steps": 80, "batch_size": 64, "embedding": 128, "random_genotypes": 1,
         "published": (), "equal_macs": ("resnet",), "depth": 5, "max_macs": 3_000_000,
     },
     "cpu": {
