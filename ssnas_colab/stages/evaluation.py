@@ -369,8 +369,9 @@ def _as_task(work, claim, run, name, make, data, *given):
         return work(name, make, dataclasses.replace(data, images=images), run, *given), events
 
 
-def _rate_task(name, make, data, run, config, rate):
-    return _validated(Trainer(name, make, data, run, config, True, rate))
+def _rates_task(name, make, data, run, config, rates):
+    "What validation says of a network at each rate, one after the other: all go on from one pretraining."
+    return [_validated(Trainer(name, make, data, run, config, True, rate)) for rate in rates]
 
 
 def _files_of(run) -> dict:
@@ -446,12 +447,11 @@ def train_beside(pool, data, runs, quiet=False):
             if len(tried) < 2 or run.has(f"rates/{family}.json"):
                 continue
             for name, make in _choosing(mine, run).items():
-                for rate in tried:
-                    label = f"{labels[run]}{name} at the rate {rate:g}"
-                    jobs[label] = _rate_task, run, name, make, own_settings(name, config), rate
-                    rates[label] = run, name, rate
+                label = f"{labels[run]}{name} at each rate"
+                jobs[label] = _rates_task, run, name, make, own_settings(name, config), tried
+                rates[label] = [(run, name, rate) for rate in tried]
     said = _side_by_side(pool, shared, jobs, quiet) if jobs else {}
-    known = {rates[label]: value for label, value in said.items()}
+    known = {at: value for label, values in said.items() for at, value in zip(rates[label], values, strict=True)}
     for taught in (False, True):
         jobs = {}
         for run, config, made in seeds:

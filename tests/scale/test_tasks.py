@@ -103,7 +103,7 @@ def test_no_bit_of_a_run_depends_on_the_engine(way, pool, tmp_path, monkeypatch,
     said = capsys.readouterr().out
     assert "resnet_small is trained, " in said
     if way == "every":
-        assert "seed_1/taught_by_resnet_small is trained" in said and "resnet_small at the rate" in said
+        assert "seed_1/taught_by_resnet_small is trained" in said and "resnet_small at each rate" in said
         assert "fold_3/resnet_small is trained" in said and "taught_by_resnet_small" in report["models"]
     contextvars.Context().run(run_pipeline, "digits", tmp_path / "here", quiet=True, **more)
     assert bits(tmp_path / "ray") == bits(tmp_path / "here") and report["models"].keys() >= {"searched", "resnet_small"}
