@@ -11,6 +11,7 @@ from torch import nn
 
 from ..core.basics import UserError
 from ..models.genotype import PRIMITIVES, Edge, Genotype, edges
+from .relaxations import one_hot
 
 # %% ../../nbs/nas/09_policy.ipynb #68a8cc74
 class Policy(nn.Module):
@@ -99,9 +100,7 @@ class CellPolicy(Policy):
         counts as a thousandth of a draw.
         """
         counts = {kind: torch.full((len(edges(self.nodes)), len(PRIMITIVES)), 1e-3) for kind in ("normal", "reduce")}
-        pairs = edges(self.nodes)
         for genotype, _ in self.draw(draws, generator):
-            for kind, table in counts.items():
-                for op, *pair in getattr(genotype, kind):
-                    table[pairs.index(tuple(pair)), PRIMITIVES.index(op)] += 1
+            for kind, table in one_hot(genotype, self.nodes).items():
+                counts[kind] += table
         return {kind: table.log() for kind, table in counts.items()}

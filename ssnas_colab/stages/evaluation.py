@@ -418,7 +418,7 @@ def _side_by_side(pool, data, jobs, quiet) -> dict:
                     stop.worked = True
                     run.tell(name)
             if left and not asked and (asked := bool(stop.reason())):
-                pool.cancel()  # once: who is asked twice leaves at once
+                pool.cancel()  # once is enough: every task asks for itself
         errors = [failed[label] for label in jobs if label in failed]
         if wrong := [error for error in errors if not isinstance(error, Stopped)]:
             raise wrong[0]
