@@ -359,7 +359,7 @@ def evaluate_seed(data, run, config, quiet=False) -> dict:
     return ranks.by_first(lambda: assemble_report(run, data, config, models))
 
 # %% ../../nbs/04_evaluation.ipynb #a20501c9
-#@title Defines train_beside
+#@title Defines _as_task, _rates_task, _files_of, _side_by_side
 def _as_task(work, claim, run, name, make, data, *given):
     "What a task does: `work`, in the run as long as its session has it; the result, and what callbacks are to hear."
     require_claim(*claim)
@@ -428,7 +428,8 @@ def _side_by_side(pool, data, jobs, quiet) -> dict:
             raise Stopped(told) if why else errors[0]
     return found
 
-
+# %% ../../nbs/04_evaluation.ipynb #7e1a0e11
+#@title Defines train_beside
 def train_beside(pool, data, runs, quiet=False):
     """Train, as tasks of a `RayPool`, what `evaluate_seed` is going to ask for; runs: (`Run`, config) of each seed.
 
