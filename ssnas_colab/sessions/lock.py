@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from ..core.basics import UserError
 from ..core.environment import in_colab, is_address
-from .addresses import make_folder
+from .addresses import make_folder, read_object
 
 # %% ../../nbs/sessions/01_lock.ipynb #53467cc7
 LOCK_NAME = "lock.json"
@@ -48,7 +48,7 @@ def new_record(name, beat) -> dict:
 def read_record(path):
     "The record in a lock file; None where there is no file, or not (yet) a whole one."
     try:
-        record = json.loads(path.read_bytes())
+        record = json.loads(read_object(path) if is_address(path) else path.read_bytes())
         whole = {"name", "host", "pid", "machine", "id", "started", "beat", "every"} <= set(record)
         return record if whole and record["beat"] - record["started"] > -1e9 and int(record["pid"]) else None
     except (FileNotFoundError, ValueError, TypeError):

@@ -1,5 +1,6 @@
 "Runs at an address: in memory, in files of another name, and at a stand-in for S3 on this machine."
 
+import errno
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from ssnas_colab.core.basics import UserError
 from ssnas_colab.experiment.run import Run
 from ssnas_colab.models.genotype import GENOTYPES
 from ssnas_colab.sessions.addresses import ObjectStore, address_path
+from ssnas_colab.sessions.lock import new_record, read_record, write_record
 from ssnas_colab.sessions.publisher import published_files
 from ssnas_colab.sessions.session import guard, local_folder, session
 
@@ -104,6 +106,33 @@ def test_two_machines_at_once_are_one_too_many(address, tmp_path, monkeypatch):
             return
         told = subprocess.run([sys.executable, "-c", SECOND, address], capture_output=True, text=True, env=os.environ)
         assert "is being written by" in told.stdout, told
+
+
+def test_what_is_replaced_while_it_is_read_is_read_again(s3, monkeypatch):
+    path = address_path(f"{s3}/{uuid.uuid4().hex}/lock.json")
+    path.write_bytes(b"old")
+    opened = path.fs.open(str(path), "rb")
+    path.write_bytes(b"new, and longer")
+    with pytest.raises(OSError) as error:
+        opened.read()
+    assert error.value.errno == errno.EBUSY  # as S3's package says it
+    left, own = [3], type(path).read_bytes
+
+    def read_bytes(path):
+        left[0] -= 1
+        if left[0] >= 0:
+            raise OSError(errno.EBUSY, "replaced")
+        return own(path)
+
+    monkeypatch.setattr(type(path), "read_bytes", read_bytes)
+    assert ObjectStore().read(path) == b"new, and longer"
+    record = new_record("me", 1.0)
+    write_record(path, record)
+    left[0] = 3
+    assert read_record(path) == record
+    left[0] = 100  # by somebody who does nothing else
+    with pytest.raises(OSError):
+        read_record(path)
 
 
 def test_a_store_that_is_away_is_told_of_and_nothing_is_lost(tmp_path, monkeypatch):
