@@ -9,6 +9,8 @@ __all__ = ['full_precision', 'at_least_float32', 'constant', 'sent', 'Engine', '
 import contextlib
 import functools
 import warnings
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -218,7 +220,8 @@ class HeldImages:
     """Images, uint8 (N, C, H, W), of which some are asked for at a time: `held[positions]` lies on the device.
 
     They stay on `device` if they take at most a third of the `free` bytes there (None: asked), else on the CPU, pinned
-    where they are in memory, and go to the device batch by batch. `index_device`: where positions should lie.
+    where they are in memory, and go to the device batch by batch; those that `expect` was told of are on their way when
+    they are asked for. `index_device`: where positions should lie.
     """
 
     def __init__(self, images, device, free=None):
@@ -231,13 +234,31 @@ class HeldImages:
         elif self.device.type == "cuda" and not isinstance(images, np.memmap) and 2 * size < free_memory("cpu"):
             self.images = self.images.pin_memory()
         self.index_device = self.images.device
+        self._reader, self._expected = None, deque(maxlen=4)  # of (positions, what is read there)
+        if not self.fits or isinstance(images, np.memmap):
+            chosen = self.device.type == "cuda" and self.device.index is not None
+            begin = [torch.cuda.set_device, (self.device,)] if chosen else []  # a thread's GPU is the first, at first
+            self._reader = ThreadPoolExecutor(1, "images", *begin)
 
     def __len__(self):
         return len(self.images)
 
     def __getitem__(self, positions):
+        for number, (known, reading) in enumerate(self._expected):
+            if isinstance(positions, torch.Tensor) and torch.equal(known, positions):
+                del self._expected[number]
+                return reading.result()
+        return self.read(positions)
+
+    def read(self, positions):
+        "What `held[positions]` gives, read now."
         found = self.images[positions]
         return found if self.fits else sent(found, self.device)  # "cuda" is not equal to "cuda:0"
+
+    def expect(self, positions):
+        "Have a thread read those at `positions`, a tensor, while others are computed with; nothing where all are near."
+        if self._reader and len(positions):
+            self._expected.append((positions, self._reader.submit(self.read, positions)))
 
     def split(self, size):
         "Batches of `size` images in their order, each on the device."

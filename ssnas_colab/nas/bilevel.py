@@ -143,10 +143,11 @@ class Searcher:
 
     def batch(self, step_seed, half):
         "Two views of the step's batch of a half (0: of the weights, 1: of the alphas), and labels: this rank's share."
-        first = step_seed.step * self.schedule.batch_size
-        chosen = self._held(half, step_seed.epoch)[1][first : first + self.schedule.batch_size]
+        held, size = self._held(half, step_seed.epoch)[1], self.schedule.batch_size
+        chosen, following = (held[size * step : size * (step + 1)] for step in (step_seed.step, step_seed.step + 1))
         size, chosen = len(chosen), chosen[ranks.share(len(chosen))]
         generator, images = step_seed.generator(self.engine.device, f"views {half}"), self.images[chosen]
+        self.images.expect(following[ranks.share(len(following))])
         draws = draw_views(images[:1].expand(size, -1, -1, -1), self.config.policy, generator)  # of the whole batch
         views = two_views(images, self.config.policy, [ranks.rows(drawn, size) for drawn in draws])
         views = [self.engine.to(normalise(view, self.mean, self.std)) for view in views]

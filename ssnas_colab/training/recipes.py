@@ -152,8 +152,11 @@ class Trainer:
         every = self.data.labelled(split)
         found, places = [], torch.from_numpy(every[:: math.ceil(len(every) / most)] if most else every)
         shared = len(places) >= ranks.count()
-        for part in (places[ranks.share(len(places))] if shared else places).split(512):
-            found.append(function(self.inputs(self.images[split][self.at(split, part)])).cpu())
+        parts = self.at(split, places[ranks.share(len(places))] if shared else places).split(512)
+        for part, following in zip(parts, [*parts[1:], parts[0][:0]]):
+            images = self.images[split][part]
+            self.images[split].expect(following)
+            found.append(function(self.inputs(images)).cpu())
         found = ranks.whole(torch.cat(found)) if shared else torch.cat(found)
         if not found.isfinite().all():
             raise Diverged(
@@ -182,7 +185,7 @@ class Trainer:
         return report_metrics(scores, data.labels[split], data.task, data.class_names, data.counts())
 
     def batches(self, stage, sampler, size):
-        "A function from a `StepSeed` to the positions of its training images; an epoch's order is drawn once and held."
+        "A function from an epoch and a step to the positions of its training images; an epoch's order is drawn once."
         places = np.arange(len(self.images["train"])) if stage == "pretrain" else self.known
 
         @functools.lru_cache(maxsize=1)
@@ -192,7 +195,7 @@ class Trainer:
             drawn = epoch_order(len(places), *keys) if natural else sampled_order(sampler, labels[places], *keys)
             return self.at("train", torch.from_numpy(places[drawn]))
 
-        return lambda moment: order(moment.epoch)[moment.step * size : (moment.step + 1) * size]
+        return lambda epoch, step: order(epoch)[step * size : (step + 1) * size]
 
     def train(self, stage, modules, draw, cost, peak, decay, *, sampler="natural", best=None, frozen=False, turn=0.0):
         """Train all of `modules` with AdamW by the loss `cost(late, images, *more)`; returns the history.
@@ -228,9 +231,10 @@ class Trainer:
             self.reached = f"in {stage}, after step {step_number} of {schedule.steps}"
             set_learning_rate(optimizer, cosine(done, peak, warmup=0.05))
             self.net.train(not frozen)
-            chosen, device = batch(moment), self.engine.device
-            size = len(chosen)
+            chosen, following = (batch(moment.epoch, step) for step in (moment.step, moment.step + 1))
+            size, device = len(chosen), self.engine.device
             images = self.images["train"][chosen[ranks.share(size)]]
+            self.images["train"].expect(following[ranks.share(len(following))])
             drawn = draw(images[:1].expand(size, -1, -1, -1), sent(chosen, device), moment.generator(device))
             inputs = images, *(ranks.rows(tensor, size) for tensor in drawn)
             if ranks.rank():  # dropout differs from rank to rank

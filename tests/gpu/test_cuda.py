@@ -158,8 +158,9 @@ def test_images_lie_where_there_is_room():
     stack = np.random.default_rng(0).integers(0, 256, (10, 1, 4, 4), dtype=np.uint8)
     for device in ("cuda", "cuda:0", choose_engine("cuda").device):
         for free in (None, 10):
-            held = HeldImages(stack, device, free)
-            found = held[torch.tensor([7, 2]).to(held.index_device)]
+            held, positions = HeldImages(stack, device, free), torch.tensor([7, 2])
+            held.expect(positions.to(held.index_device))
+            found = held[positions.to(held.index_device)]
             assert found.is_cuda and (found.cpu().numpy() == stack[[7, 2]]).all()
             assert held.images.is_pinned() == (free == 10)
 

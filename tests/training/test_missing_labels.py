@@ -1,5 +1,6 @@
 """Images of which few have a label: all are pretrained on, those with labels are fine-tuned and measured."""
 
+import threading
 from functools import partial
 
 import numpy as np
@@ -13,6 +14,7 @@ from ssnas_colab.core.device import HeldImages
 from ssnas_colab.experiment.run import Run
 from ssnas_colab.models.baselines import narrow_resnet
 from ssnas_colab.stages.loader import load_data
+from ssnas_colab.training import recipes
 from ssnas_colab.training.class_losses import LOSSES, class_loss, log_odds
 from ssnas_colab.training.metrics import auc_per_class, balanced_accuracy, report_metrics
 from ssnas_colab.training.recipes import Trainer, knn_classifier, linear_classifier
@@ -118,7 +120,7 @@ def test_every_recipe_learns_from_few_labels(partly, tmp_path, monkeypatch, reci
 
     def batches(stage, *more):
         function = drawn(stage, *more)
-        return lambda moment: [chosen := function(moment), seen[stage].update(chosen.tolist())][0]
+        return lambda *at: [chosen := function(*at), seen[stage].update(chosen.tolist())][0]
 
     monkeypatch.setattr(made, "batches", batches)
     made.run()
@@ -148,6 +150,37 @@ def test_held_images_are_the_same_wherever_they_lie(tmp_path):
     for held in (HeldImages(images, "cpu"), HeldImages(images, "cpu", free=10), HeldImages(mapped, "cpu", free=10)):
         assert (held[torch.tensor([3, 29, 3])].numpy() == images[[3, 29, 3]]).all() and len(held) == 30
         assert (torch.cat([*held.split(7)]).numpy() == images).all()
+
+
+def test_the_next_images_are_read_while_others_are_computed_with(tmp_path):
+    mapped = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.uint8, (6, 1, 2, 2))
+    mapped[:] = np.arange(6).reshape(-1, 1, 1, 1)
+    batches = torch.arange(6).split(2)
+    assert HeldImages(np.array(mapped), "cpu")._reader is None  # what is near is not read ahead
+    for held in (HeldImages(mapped, "cpu"), HeldImages(np.array(mapped), "cpu", free=10)):
+        reading, own, calls = threading.Event(), held.read, []
+        held.read = lambda at, own=own, reading=reading, calls=calls: calls.append(at) or reading.set() or own(at)
+        for number, batch in enumerate(batches):
+            assert (held[batch].flatten(1).numpy() == batch[:, None].numpy()).all()
+            reading.clear()
+            for following in batches[number + 1 : number + 2]:
+                held.expect(following)
+                assert reading.wait(10)  # a step that ends only when the next images are being read
+        assert len(calls) == 3  # none was read twice
+        held.expect(batches[0])
+        assert (held[batches[2]] == held[torch.tensor([4, 5])]).all()  # whoever asks for others gets those
+
+
+def test_a_training_reads_ahead_and_its_bits_are_the_same(partly, tmp_path, monkeypatch):
+    found, told = [], []
+    for free in (None, 10):
+        monkeypatch.setattr(recipes, "HeldImages", lambda images, device, free=free: HeldImages(images, device, free))
+        made = trainer_of(partly, tmp_path / str(free))
+        expect = made.images["train"].expect
+        made.images["train"].expect = lambda at, expect=expect: told.append(len(at)) or expect(at)
+        made.run()
+        found.append(made.net.state_dict())
+    assert all(map(torch.equal, found[0].values(), found[1].values())) and any(told)
 
 
 def test_images_that_do_not_fit_on_the_device_are_not_copied_there(monkeypatch):
