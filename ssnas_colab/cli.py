@@ -63,7 +63,7 @@ def _given(options, stage):
     found = {name: getattr(options, name, None) for name in _OPTIONS[stage]}
     return {name: read_value(fields[name], text) for name, text in found.items() if text is not None}
 
-
+# %% ../nbs/07_cli.ipynb #5cf83ea6
 def _say(answer):
     "Print what a command answers; names in it, which are not ours, cannot move a terminal's cursor."
     print("\n".join(printable(line) for line in str(answer).split("\n")), flush=True)
@@ -88,7 +88,7 @@ def _columns(options, roles):
         columns["label"] = options.label[0].split(",")
     return columns or None
 
-
+# %% ../nbs/07_cli.ipynb #dad494c3
 def _config(options) -> dict:
     "All settings of the run that is meant, checked."
     stages = {stage: _given(options, stage) for stage in _STAGES}
@@ -117,7 +117,7 @@ def _engine(options) -> dict:
     check_engine(**found)
     return found
 
-
+# %% ../nbs/07_cli.ipynb #84f51bd1
 def _place(options):
     "Where the run is kept: RUN, or --out, which named it until there was RUN; the address as text, else a path."
     run = getattr(options, "run", None)
@@ -380,7 +380,7 @@ def _network_text(found, genotype):
     cost = f"{found['parameters']:,} parameters, {found['macs'] / 1e6:.2f} M MACs for an image of {size} pixels"
     return f"{f'At {at}, ' if at else 'At '}{found['classes']} classes: {cost}"
 
-
+# %% ../nbs/07_cli.ipynb #0da271aa
 def _front(run):
     "Of a finished search by a strategy: how, how many candidates, those on the front, the one taken; else None."
     searched = run.load_json("search.json") if run and run.has("search.json") else {}
@@ -400,7 +400,7 @@ def _front_text(found):
         lines.append(f"  {row['number']}: {row['score']:.4g}, {cost}{', taken' * (row['number'] == found['taken'])}")
     return "\n".join(lines)
 
-
+# %% ../nbs/07_cli.ipynb #7c5ab54c
 def _elsewhere(run, prevalence):
     "The operating points of a run's report with predictive values at another prevalence, as Markdown."
     from ssnas_colab.reports.diagnostics import operating_note, operating_table, people_sentences, with_prevalence
@@ -455,7 +455,7 @@ def _show(options, what, folder):
 
     _tell(options, facts, text, folder, what)
 
-
+# %% ../nbs/07_cli.ipynb #d876632e
 def _status_command(options):
     from ssnas_colab.experiment.forecast import run_status, status_text
     from ssnas_colab.experiment.run import Run
@@ -561,7 +561,7 @@ def _add_sweep(parser):
     add("--time-budget", metavar="TIME", help="of the whole sweep, as of `ssnas run` (exit code 75)")
     parser.epilog = "Every other option is handed on to `ssnas run`, whose help lists them: --preset cpu, say."
 
-
+# %% ../nbs/07_cli.ipynb #94424a59
 def _sweep_trials(options) -> list:
     "The trials that are meant, each checked as `ssnas run` checks it."
     from ssnas_colab.scale.sweep import make_trials
@@ -597,7 +597,7 @@ def _trials_table(rows, reports):
     shown = 4 + any(said for *_, said in found)
     return ["trial", "state", "attempts", "time", "its last line"][:shown], [one[:shown] for one in found]
 
-
+# %% ../nbs/07_cli.ipynb #652dc415
 class _SweepResults:
     """The tables of a sweep: kept in its folder, and at its address `far` (or None), after each trial.
 
@@ -641,7 +641,7 @@ class _SweepResults:
                 store.copy(file, self.far / file.name)
                 self.sent[file.name] = at
 
-
+# %% ../nbs/07_cli.ipynb #219d6ce1
 def _sweep_command(options):
     from ssnas_colab.scale.sweep import sweep
     from ssnas_colab.scale.tasks import read_resources

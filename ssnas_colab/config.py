@@ -654,7 +654,7 @@ class RunConfig:
         form="Where the package comes from: empty, as a rule; else the address of a repository of it, or of a wheel",
     )  # fmt: skip
 
-
+# %% ../nbs/00_config.ipynb #5fc401be
 def fields_of(kind) -> dict:
     "The settings of a dataclass by name."
     return {field.name: field for field in dataclasses.fields(kind)}
@@ -712,7 +712,7 @@ def _source_name(data):
         return "images"
     return Path(str(data)).name or str(data)
 
-
+# %% ../nbs/00_config.ipynb #f34a63eb
 def complete(config: dict, began="0.1.0") -> dict:
     "The settings of a run that the version `began` has made, with what came later as it was for that version."
     kinds = {"data": DataConfig, "search": SearchConfig, "evaluation": EvaluationConfig}

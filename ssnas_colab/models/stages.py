@@ -49,7 +49,7 @@ class Stage:
     width: float = 1.0
     stride: int = 1
 
-
+# %% ../../nbs/models/05_stages.ipynb #92321e62
 @dataclass(frozen=True)
 class StageGenotype:
     """A network of stages: a 3x3 stem of the base width that steps by `stem_stride`, `stages`, a mean, a linear layer.
@@ -139,7 +139,7 @@ class StageGenotype:
             raise ValueError(f"This is not the JSON of a genotype: {error}") from None
         return cls.from_dict(parts)
 
-
+# %% ../../nbs/models/05_stages.ipynb #ac7b1bc9
 def _is_number(value):
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e9 < value < 1e9
 
@@ -159,7 +159,7 @@ def _keys(parts, needed, more, what):
         found = ", ".join(map(str, list(parts)[:8])) if isinstance(parts, dict) else type(parts).__name__
         raise ValueError(f"{what[0].upper()}{what[1:]} must have {', '.join(sorted(needed))}, but has {found}")
 
-
+# %% ../../nbs/models/05_stages.ipynb #aa96a6f2
 def summary_of_stages(genotype) -> str:
     "The stages in at most 100 characters: '2x mbconv3e3 /2, w1 | 3x basic3 /2, w2'."
     told = []

@@ -232,7 +232,7 @@ def over_folds(task, class_names, folds) -> dict:
     made = {"count": len(folds), "images": len(labels), "seconds": seconds, "models": found}
     return made | {"differences": differences}
 
-
+# %% ../../nbs/reports/04_compare.ipynb #8f6b67f1
 def folds_table(report) -> tuple:
     "(head, rows): a row a network of the folds: mean ± standard deviation over folds, and all answers together."
     found, rows = report.get("folds"), []
@@ -346,7 +346,7 @@ def _numbers_table(rows):
         columns["seeds"] = [_seeds_text(report) for _, report in rows]
     return ["run", *columns], [[row[0], *cells] for row, *cells in zip(rows, *columns.values(), strict=True)]
 
-
+# %% ../../nbs/reports/04_compare.ipynb #1fa9cc97
 def _settings_table(rows):
     "(head, rows) of the settings that differ, a column a run."
     made = []
@@ -390,7 +390,7 @@ _SIGNS = (
     "paired difference within the run, corrected for its comparisons; no sign: it was not tested."
 )
 
-
+# %% ../../nbs/reports/04_compare.ipynb #a1ecfadf
 def compare(reports) -> str:
     """Runs in Markdown tables, one for each data set, and the settings that differ between them.
 
@@ -457,7 +457,7 @@ def compare_page(reports, title="A comparison of runs", trials=((), ())) -> str:
         body += [tag("section", tag("h2", name), *parts)] if name else parts
     return html_page(title, *body)
 
-
+# %% ../../nbs/reports/04_compare.ipynb #e36a2f7d
 def compare_facts(reports) -> dict:
     """What `compare` tells, for JSON: a dictionary by run, each with data, seeds, settings, models and differences.
 

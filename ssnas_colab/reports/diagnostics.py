@@ -161,7 +161,7 @@ def _own(report):
     models = report["models"]
     return _diagnosed(report).get("searched" if "searched" in models else next(iter(models), None), {})
 
-
+# %% ../../nbs/reports/08_diagnostics.ipynb #9899eb8c
 def with_prevalence(report, text) -> dict:
     "The report with predictive values carried to the prevalence that `text` says (see `read_prevalence`)."
     wanted = read_prevalence(text, report["data"]["task"], report["data"]["class_names"])
@@ -178,7 +178,7 @@ def is_binary(data) -> bool:
     "Whether one class is asked for, against another one."
     return len(asked_classes(data["task"], data["class_names"])) == 1
 
-
+# %% ../../nbs/reports/08_diagnostics.ipynb #0b385388
 def operating_table(report) -> tuple:
     """(head, rows): sensitivity, specificity and predictive values with their intervals.
 
@@ -213,7 +213,7 @@ def calibration_table(report) -> tuple:
     head = ["model", "temperature", "calibration error before", "after"]
     return [*head, *(f"mean {text}" for text in _RATES.values() if several)], rows
 
-
+# %% ../../nbs/reports/08_diagnostics.ipynb #f0746f01
 def people_of(data) -> str:
     """'patients' where the images are looked at as a hospital's, by the set of views of the data; else 'images'.
 
@@ -234,7 +234,7 @@ def people_sentences(report, most=3) -> list:
     named = [f"of the class {name}" if who == "images" else name for name in names]
     return [text for pair in zip(points, named, strict=True) if (text := in_people(*pair, who))]
 
-
+# %% ../../nbs/reports/08_diagnostics.ipynb #43024cc9
 def operating_note(report) -> str:
     "How the operating points are to be read, in sentences; of models without them, why."
     data, models = report["data"], _diagnosed(report)

@@ -88,7 +88,7 @@ def _header(report, facts, repo, license) -> str:
     fields["model-index"] = [{"name": repo.split("/")[1], "results": [result]}]
     return "\n".join(["---", *(f"{name}: {json.dumps(value)}" for name, value in fields.items()), "---"])
 
-
+# %% ../../nbs/reports/07_push.ipynb #734b95ca
 def _limits(report, facts) -> list:
     "What speaks against relying on the network, one sentence each."
     data, model = report["data"], report["models"][facts["name"]]
@@ -124,7 +124,7 @@ def _limits(report, facts) -> list:
         found.append("It was made with the preset quick, which shows the way and proves nothing.")
     return found
 
-
+# %% ../../nbs/reports/07_push.ipynb #59705d35
 _USE = """```python
 # pip install ssnas_colab huggingface_hub
 from huggingface_hub import snapshot_download

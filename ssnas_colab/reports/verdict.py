@@ -295,7 +295,7 @@ def _trained_by_others(measured):
         texts.append(f"{_and(names)} {'were' if len(names) > 1 else 'was'} trained by others on {what}{sees}.")
     return texts
 
-
+# %% ../../nbs/reports/01_verdict.ipynb #d75b1a74
 def _against_each(report, measured, key):
     "The sentences about the controls: differences with their intervals, those without, random ones, ResNet-18."
     differences = _compared(report, measured)
@@ -316,7 +316,7 @@ def _against_each(report, measured, key):
         sentences.append(f"The searched network has {times}.")
     return sentences + _at_its_work(report, measured) + _trained_by_others(measured)
 
-
+# %% ../../nbs/reports/01_verdict.ipynb #9da7edb8
 def _taught(report, key):
     "What a teacher gave the searched network: apart from the comparison, in a sentence or two."
     found = report.get("distillation") or {}

@@ -153,7 +153,7 @@ def _in_worker(function, threads, deadline, bell, number, *given):
         found = function(*given)
     return found, [str(one.message) for one in told if issubclass(one.category, UserWarning)]
 
-
+# %% ../../nbs/scale/03_tasks.ipynb #ed0a86de
 @dataclass
 class Task:
     "One call: what is called, what it is called for people, and how often it has failed."
@@ -164,7 +164,7 @@ class Task:
     options: dict
     failures: int = 0
 
-
+# %% ../../nbs/scale/03_tasks.ipynb #835181dc
 class RayPool(Executor):
     """An `Executor` whose tasks are Ray's; ray: the module, of a session that runs.
 

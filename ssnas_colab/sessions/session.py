@@ -101,7 +101,7 @@ def _opened(folder, remote, time_budget, say, lock_options):
             with contextlib.suppress(OSError):
                 folder.rmdir()  # only if it is empty
 
-
+# %% ../../nbs/sessions/03_session.ipynb #0c4cb588
 def guard(run):
     "Have the writes of `run` ask the lock of its session first, and its publisher hear of them; without one: nothing."
     locks, publisher = _CURRENT.get(Path(run.path).absolute(), ([], None))

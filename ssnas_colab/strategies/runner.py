@@ -113,7 +113,7 @@ def _told(candidate, score=None):
         what = "it must give a number, or numbers by name with 'score' among them"
         raise UserError(f"The score of candidate {candidate.number} is {str(value)[:60]!r}: {what}") from None
 
-
+# %% ../../nbs/strategies/07_runner.ipynb #d0549e5b
 class Scorer:
     """Scores candidates, each on one thread, here or in `processes`; the run keeps each as soon as it is there.
 
@@ -259,7 +259,7 @@ def pick(candidates, score_again, steps, seed, *, budgets=None, times=4) -> dict
     rows = [finite(row) | {"scores": list(finite(dict(enumerate(row["scores"]))).values())} for row in rows]
     return {"finalists": rows, "steps": longer, "noise": noise, "number": taken["number"], "why": why}
 
-
+# %% ../../nbs/strategies/07_runner.ipynb #d2e79e44
 def _ranked(candidates):
     "Each genotype's candidate that was scored for longest, the best first: by steps, then by score."
     longest = {}
@@ -295,7 +295,7 @@ def _why(taken, rows, near, steps, noise, best, by, budgets):
     of = "one finalist" if len(rows) == 1 else f"{len(rows)} finalists"
     return f"Candidate {taken['number']} was taken: of {of} scored for {steps} steps with two seeds, {told}."
 
-
+# %% ../../nbs/strategies/07_runner.ipynb #ad5b9855
 def front(candidates) -> list:
     """Numbers of the candidates that no other beats in score at as few MACs and as little latency (where known).
 
@@ -371,7 +371,7 @@ class Progress:
         if not self.quiet:
             print(result["why"], flush=True)
 
-
+# %% ../../nbs/strategies/07_runner.ipynb #e82981e7
 def run_search(
     strategy, space, score, run, *, candidates, steps, seed=0, processes=1, budgets=None, times=4, quiet=False,
     executor=None,
@@ -434,7 +434,7 @@ def _proposed(batch, space, budgets, run, history, steps, seed):
         found.append((f"candidates/{number}.json", Candidate(number, *facts)))
     return found
 
-
+# %% ../../nbs/strategies/07_runner.ipynb #ce825106
 def plot_candidates(result: dict):
     """A matplotlib figure: candidates on a plane of score against MACs, the front joined, the chosen one marked.
 

@@ -263,7 +263,7 @@ class Fit:
         cost = {"written": clock.writes, "seconds": round(clock.writing, 3), "bytes": last[0]["bytes"] if last else 0}
         self.run.finish(self.stage, **facts, checkpoints=cost)
 
-
+# %% ../../nbs/training/04_loop.ipynb #d91a06d7
 def _numbers(values) -> list:
     "Numbers and scalar tensors as numbers: each device is asked once."
     found = [None if isinstance(value, torch.Tensor) else float(value) for value in values]

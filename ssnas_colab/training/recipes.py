@@ -92,7 +92,7 @@ def own_settings(name, config):
     recipe = "linear_probe" if way == "probe" else "crt" if config.recipe == "crt" else "pretrain+finetune"
     return dataclasses.replace(config, recipe=recipe, pretrain_steps=0)
 
-
+# %% ../../nbs/training/06_recipes.ipynb #ff546c82
 class Trainer:
     """One network on its way through a recipe: its data on the device, its training loop, its scores.
 

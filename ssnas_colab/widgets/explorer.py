@@ -132,7 +132,7 @@ class Sizes:
         return f"Widest within {' and '.join(most)}: {widest}. At a fixed {fixed} {budget}."
 
 # %% ../../nbs/05_explorer.ipynb #64e35262
-#@title Defines Explorer, beside
+#@title Defines Explorer
 class Explorer:
     """The explorer without a widget: what is shown of a run or a genotype, the genotype that follows, and its pictures.
 
@@ -272,7 +272,8 @@ class Explorer:
         epoch = max(self.epoch - (name == BEFORE), 0)
         return f"{name}, epoch {epoch} of {last}" if name in (SEARCH, BEFORE) and last is not None else name
 
-
+# %% ../../nbs/05_explorer.ipynb #69c86643
+#@title Defines beside
 def beside(drawings, names=("", "")) -> str:
     "Two drawings side by side or, where less than 880 points are left for them, below each other; names: their ids."
     boxes = ""
