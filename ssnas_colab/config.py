@@ -506,6 +506,10 @@ class EvaluationConfig:
         SCALED_NAMES, "hand-made networks that are compared at the width that has the searched network's MACs",
         choices=SCALED_NAMES, since="0.3.0", before=[],
     )  # fmt: skip
+    control_stem: str = setting(
+        "by size", "the first step of hand-made networks: by size (2 from 64 pixels on, from 128 on 4) or kept (1)",
+        choices=("by size", "kept"), since="0.6.0", before="kept",
+    )  # fmt: skip
     controls: tuple = setting(
         (), "pretrained networks that are compared, frozen and fine-tuned: efficientnet_lite0:pretrained, "
         "timm:NAME:pretrained", since="0.5.0", before=[],

@@ -212,6 +212,7 @@ def _checked(facts):
         "window": _is_window(facts.get("window", SIXTEEN)),
         "width": facts["kind"] != "genotype" or _whole(facts["width"], 1, 10_000),
         "width of a mobilenet": facts["kind"] != "mobilenet" or _is_number(facts.get("width") or 1.0, 0.001, 100),
+        "stem_stride": facts.get("stem_stride") in (None, 1, 2, 4),
         "depth": facts["kind"] != "genotype" or _whole(facts["depth"], 1, 1_000),
         "classifier": facts["classifier"] in ("linear", "cosine"),
         "temperature": facts.get("temperature") is None or _is_number(facts["temperature"], 0.01, 100),

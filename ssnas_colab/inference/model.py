@@ -64,7 +64,7 @@ def model_facts(run, name="searched") -> dict:
     kind = "genotype" if "genotype" in known else hand_made
     facts = {"name": name, "kind": kind, "classifier": known.get("classifier", "linear")}
     facts |= {key: known.get(key) for key in ("genotype", "width", "depth", "parameters", "tau", "recipe", "loss")}
-    facts |= {key: known.get(key) for key in ("temperature", "thresholds")}
+    facts |= {key: known.get(key) for key in ("temperature", "thresholds", "stem_stride")}
     facts |= {key: data[key] for key in ("task", "class_names", "size", "channels", "mean", "std")}
     resize = {fit: told for told, fit in RESIZES.items()}[data.get("fit", "crop")]
     facts |= {"resize": resize, "window": data.get("window", SIXTEEN)}  # runs of version 0.2 say neither
@@ -96,16 +96,17 @@ def build_network(facts, weights):
     """
     try:
         classes, channels, kind = len(facts["class_names"]), facts["channels"], facts["kind"]
+        stem = facts.get("stem_stride") or 1
         with torch.device("meta"):
             if kind == "genotype":
                 options = {"in_channels": channels, "width": facts["width"], "depth": facts["depth"]}
                 net = Network(parse_genotype(facts["genotype"]), classes, **options)
             elif kind == "resnet":
-                net = ResNet((2, 2, 2, 2), len(weights["stem.0.weight"]), classes, channels)
+                net = ResNet((2, 2, 2, 2), len(weights["stem.0.weight"]), classes, channels, stem)
             elif kind == "mobilenet":
-                net = MobileNet(classes, channels, facts.get("width") or 1.0)
+                net = MobileNet(classes, channels, facts.get("width") or 1.0, stem)
             elif kind == "shufflenet":
-                net = ShuffleNet(classes, channels, 2 * len(weights["blocks.0.1.branch2.0.weight"]))
+                net = ShuffleNet(classes, channels, 2 * len(weights["blocks.0.1.branch2.0.weight"]), stem)
             else:
                 raise ValueError(f"networks of the kind {kind!r} are not known")
             if facts["classifier"] == "cosine":

@@ -116,16 +116,19 @@ def compared(genotype, data, config, depth, widths=None) -> dict:
             return Network(own, classes, width=widths[name], **options)
         return Network.within(own, classes, **options, **budgets)
 
-    made = {"searched": lambda: within("searched", genotype)}
+    made, stem = {"searched": lambda: within("searched", genotype)}, {}
+    if config.control_stem == "by size":
+        stem = {"stem_stride": stem_stride_for(data.size)}
     if config.resnet18:
-        made["resnet18"] = lambda: resnet18(classes, channels)
+        made["resnet18"] = lambda: resnet18(classes, channels, **stem)
     if config.max_parameters:
-        made["resnet_small"] = lambda: narrow_resnet(classes, channels, max_parameters=config.max_parameters)
+        made["resnet_small"] = lambda: narrow_resnet(classes, channels, config.max_parameters, **stem)
     if config.mobilenet:
-        made["mobilenet_v3_small"] = lambda: MobileNet(classes, channels)
+        made["mobilenet_v3_small"] = lambda: MobileNet(classes, channels, **stem)
     if config.equal_macs:
         with torch.device("meta"):
-            budget = {"max_macs": count_macs(made["searched"](), (channels, *data.size)), "input_size": data.size}
+            most = count_macs(made["searched"](), (channels, *data.size))
+        budget = {"max_macs": most, "input_size": data.size, **stem}
         for name in config.equal_macs:
             try:
                 within_macs(name, classes, channels, **budget)
@@ -238,6 +241,7 @@ def _train_and_test(name, make, data, run, config, quiet, rate, teacher=None):
     } | histories | trainer.metrics("test", scores)  # fmt: skip
     found |= {"teacher": name.removeprefix(TAUGHT)} if name.startswith(TAUGHT) else {}
     found |= {"width": net.width} if hasattr(net, "width") else {}
+    found |= {"stem_stride": net.stem_stride} if getattr(net, "stem_stride", 1) > 1 else {}
     found |= {"pretrained": net.trained_on, "input_size": net.size} if isinstance(net, Pretrained) else {}
     if isinstance(net, Network):
         found |= {"genotype": str(net.genotype), "depth": net.depth}

@@ -36,17 +36,17 @@ GENOTYPE = GENOTYPES["FairDARTS_b"]
 CLASSES = ("cat", "dog, old", "owl")
 
 
-def network(kind="searched", channels=1, classes=3):
+def network(kind="searched", channels=1, classes=3, stem=1):
     "A small network of that kind whose logits differ by about 1 from image to image."
     torch.manual_seed(1)
     if kind.startswith("resnet"):
-        net = ResNet((2, 2, 2, 2), 5, classes, channels)
+        net = ResNet((2, 2, 2, 2), 5, classes, channels, stem)
     elif kind == "mobilenet_v3_macs":
-        net = MobileNet(classes, channels, 0.3)
+        net = MobileNet(classes, channels, 0.3, stem)
     elif kind == "shufflenet_v2_macs":
-        net = ShuffleNet(classes, channels, 12)
+        net = ShuffleNet(classes, channels, 12, stem)
     elif kind == "mobilenet_v3_small":
-        net = MobileNet(classes, channels)
+        net = MobileNet(classes, channels, stem_stride=stem)
     else:
         net = Network(GENOTYPE, classes, in_channels=channels, width=3, depth=3)
     net.train()
@@ -109,6 +109,19 @@ def test_every_kind_of_network_comes_back(tmp_path, kind):
     np.testing.assert_allclose(found, predict_scores(logits(net, images, 3)), rtol=1e-4, atol=1e-6)
     assert len({tuple(row) for row in found.round(4)}) == len(images)
     np.testing.assert_allclose(model.predict(images.transpose(0, 2, 3, 1), batch_size=3), found, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("stem", [2, 4])
+@pytest.mark.parametrize("kind", ["resnet18", "mobilenet_v3_small", "shufflenet_v2_macs"])
+def test_a_stem_that_steps_comes_back_and_travels(tmp_path, kind, stem):
+    net, images = network(kind, stem=stem), pixels()
+    run = made_run(tmp_path / "run", net, kind, stem_stride=stem)
+    expected = predict_scores(logits(net, images))
+    export_run(run.path, tmp_path / "it.zip", name=kind)
+    for model in (load_model(run.path, kind), load_model(tmp_path / "it.zip")):
+        np.testing.assert_allclose(model.scores(images), expected, rtol=1e-4, atol=1e-6)
+    plain = load_model(made_run(tmp_path / "plain", net, kind), kind)  # as runs before 0.6.0, which say nothing of it
+    assert np.abs(plain.scores(images) - expected.numpy()).max() > 1e-3
 
 
 def test_a_cosine_classifier_comes_back(tmp_path):

@@ -80,7 +80,7 @@ def test_shufflenet_is_the_papers_at_its_own_width():
     "Ma 2018, table 5: the stem apart (stride and pooling), width 116 is the network of torchvision, to the bit."
     from torchvision.models import shufflenet_v2_x1_0
 
-    theirs, ours = shufflenet_v2_x1_0(num_classes=10).eval(), ShuffleNet(10).eval()
+    theirs, ours = shufflenet_v2_x1_0(num_classes=10).eval(), ShuffleNet(10, stem_stride=4).eval()
     names = {"stem": "conv1", "classifier": "fc", "blocks.0": "stage2", "blocks.1": "stage3", "blocks.2": "stage4"}
     names |= {"blocks.3": "conv5"}
     weights = theirs.state_dict()
@@ -90,11 +90,18 @@ def test_shufflenet_is_the_papers_at_its_own_width():
         )
     assert count_parameters(ours) == count_parameters(theirs) == 1_263_854
     x = torch.randn(2, 3, 64, 64)
-    full = ours.stem(x)
-    ours.stem[0].stride = (2, 2)
-    assert full.shape[-1] == 64
-    ours.stem.append(theirs.maxpool)
+    assert ShuffleNet(10).stem(x).shape[-1] == 64  # the form for small images
     torch.testing.assert_close(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize("make", [resnet18, narrow_resnet, MobileNet, ShuffleNet])
+def test_a_stem_that_steps_costs_work_and_no_parameter(make):
+    macs = [count_macs(make(3, 1, stem_stride=stride), (1, 128, 128)) for stride in (1, 2, 4)]
+    sizes = {count_parameters(make(3, 1, stem_stride=stride)) for stride in (1, 2, 4)}
+    assert len(sizes) == 1 and 3.5 < macs[0] / macs[1] < 4.5
+    assert macs[1] == macs[2] if make is MobileNet else 3.5 < macs[1] / macs[2] < 4.5
+    small, default = make(3, 1, stem_stride=1), make(3, 1)
+    assert str(small) == str(default)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (28, 28), (9, 5), (1, 1)])
@@ -128,6 +135,8 @@ def test_networks_of_equal_work_are_the_widest_that_fit(name, budget, size, size
     # exactly the least: its own MACs fit, one fewer does not
     assert within_macs(name, *sizes, max_macs=count_macs(model, shape), input_size=size).width == model.width
     assert within_macs(name, *sizes, max_macs=count_macs(model, shape) - 1, input_size=size).width < model.width
+    stepping = within_macs(name, *sizes, max_macs=budget, input_size=size, stem_stride=2)
+    assert stepping.width > model.width and count_macs(stepping, shape) <= budget
 
 
 def test_equal_work_says_when_nothing_fits():
