@@ -93,8 +93,8 @@ def same_outcome(path, wanted, exact, drawn=False):
         found = report["models"][name]
         assert (found["parameters"], found["macs"]) == (model["parameters"], model["macs"])
         for curve, rows in model["curves"].items():
-            near = {"rtol": 0, "atol": 0} if exact else {"rtol": 2e-3, "atol": 1e-3}
-            np.testing.assert_allclose(report["curves"][name][curve], rows, **near)
+            near = {"rtol": 2e-3, "atol": 0.1 if curve == "validation" else 1e-3}  # of few images
+            np.testing.assert_allclose(report["curves"][name][curve], rows, **({"rtol": 0} if exact else near))
         if exact:
             state = run.checkpoints.load(f"models/{name}")["state"]["model"]
             assert digest(value.numpy() for value in state.values()) == model["weights_sha256"], name
