@@ -530,7 +530,7 @@ def _export_command(options):
         card = archive_card(run, options.model) if run.has(f"models/{options.model}.json") else None
         _say(f"Written: {export_run(run, options.out, options.model, more=card)}")
 
-
+# %% ../nbs/07_cli.ipynb #659d55c6
 def _push_command(options):
     from ssnas_colab.experiment.run import Run
     from ssnas_colab.reports.push import push

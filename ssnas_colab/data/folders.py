@@ -36,7 +36,7 @@ _WITHOUT = re.compile(r"(un|no|not|non|without|missing)(labels?|labell?ed|annota
 _JOINED = re.compile(r"(hold|held|ground|bounding)[\W_]+(out|truth|box)")
 _GLUED = re.compile(rf"({'|'.join(sorted(SPLITS, key=len, reverse=True))})({'|'.join(_SAYS_NOTHING)})")
 
-
+# %% ../../nbs/data/02_folders.ipynb #85585259
 @lru_cache(100_000)
 def _words(name):
     "The words of a folder's name in lower case: 'TrainSet_2' has train, set and 2."
@@ -397,7 +397,7 @@ def _by_class_and_split(within, where):
         raise UserError(f"{where} has splits in each class, but none for training: add a folder train to each class")
     return rows, aside
 
-
+# %% ../../nbs/data/02_folders.ipynb #06618003
 def _read_groups(groups, where, folders):
     "(rows, {name: why it is left out}, decisions) of all folders that lie side by side."
     kinds = {} if folders == "classes" else _splits_among(groups)
@@ -623,7 +623,7 @@ def _labels_told(found):
     none = "none: no folder says what its images show"
     return "labels", f"the names of the folders: {_some(named, 10)}" if named else none
 
-
+# %% ../../nbs/data/02_folders.ipynb #fd53e85b
 def file_source(path, *, name=None, covid=False, unlabelled=None, folders=None, numbers="value", files=None) -> Source:
     """The `Source` of the folder or zip at `path`, by what its folders mean, see `arranged`.
 

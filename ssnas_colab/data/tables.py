@@ -102,7 +102,7 @@ def _by_end(names):
 
     return ends
 
-
+# %% ../../nbs/data/04_tables.ipynb #c66f7c77
 def _candidates(ends, cells=None):
     "A function from a cell to the list of names, held by `_by_end`, that it may mean; cells: all of them."
     passed = None if cells is None else _shared(cells)

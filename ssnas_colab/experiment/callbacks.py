@@ -210,7 +210,7 @@ def candidate_row(row) -> dict:
     "What callbacks hear of a candidate of a search by a strategy: its numbers, its own number as the epoch."
     return {"epoch": row["number"]} | {n: v for n, v in row.items() if n != "number" and isinstance(v, (int, float))}
 
-
+# %% ../../nbs/experiment/05_callbacks.ipynb #facb0a68
 @contextlib.contextmanager
 def use_callbacks(run, log=None):
     """Context in which callbacks follow a `Run` and the runs inside it; log: see `callback_classes`.
@@ -240,7 +240,7 @@ def tell_callbacks(run, method, stage, *facts):
         if run.path.is_relative_to(path):
             _tell(one, method, (run.path.relative_to(path) / stage).as_posix(), *facts)
 
-
+# %% ../../nbs/experiment/05_callbacks.ipynb #5603effc
 @contextlib.contextmanager
 def noted(run):
     """Context in which nobody hears of `run`; gives the list of what would have been told.

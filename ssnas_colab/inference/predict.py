@@ -159,7 +159,7 @@ def predict_images(run, images, out=None, model_name="searched") -> tuple:
         write_predictions(model, found, out)
     return model, found
 
-
+# %% ../../nbs/inference/03_predict.ipynb #080f261c
 def predictions_facts(model, found) -> dict:
     """What `ssnas predict --json` prints: the model's name and classes, and of each file what a `Prediction` says.
 

@@ -143,7 +143,7 @@ def activation_bytes(module, input_shape=(3, 32, 32)) -> int:
         shapes(torch.zeros(1, *input_shape, device="meta"))
     return sum(total)
 
-
+# %% ../../nbs/models/03_network.ipynb #100ab758
 @torch.no_grad()
 def latency(network, shape, device="cpu", repeats=20) -> float:
     """Milliseconds that `network` takes for one image on `device`: the median of `repeats`, after three for warming up.
@@ -176,7 +176,7 @@ def _latency_once(module, build, shape, device):
         _LATENCIES[key] = latency(build().to(device), shape, device)
     return _LATENCIES[key]
 
-
+# %% ../../nbs/models/03_network.ipynb #51c8e128
 SIZES = {
     "parameters": "{:,.0f} parameters", "macs": "{:,.0f} MACs", "memory": "{:,.0f} bytes of activations",
     "latency": "{:.3g} ms",

@@ -124,7 +124,7 @@ def block_name(block) -> str:
     name = f"{block.kind} {block.kernel}x{block.kernel}" if block.kind in ("basic", "mbconv") else block.kind
     return name + (f", expansion {block.expansion}" if block.kind == "mbconv" else "")
 
-
+# %% ../../nbs/plots/03_genotype.ipynb #d396da6e
 def describe_block(genotype, stage, block) -> str:
     """What a block is: its kind, kernel, expansion, squeeze-excite, shortcut, in words.
 
@@ -365,7 +365,7 @@ def _strip(genotype, finest, css, chosen, marked, clickable):
         x += wide
     return body
 
-
+# %% ../../nbs/plots/03_genotype.ipynb #1701f792
 def _side(part):
     return f"1/{part} of the side" if part > 1 else "the whole side"
 

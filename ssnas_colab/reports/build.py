@@ -61,7 +61,7 @@ def _search_of(run) -> dict:
     facts = {name: found[name] for name in ("space", "strategy", "score", "budgets")}
     return facts | {"candidates": len(rows), "front": front, "taken": taken, "why": derived}
 
-
+# %% ../../nbs/reports/06_build.ipynb #7409556a
 def _diagnosed(run, data, config, name, model) -> dict:
     "What `diagnose` says of a network; nothing where an earlier version trained it, which kept no scores."
     if not model.get("thresholds") or not run.has(f"models/{name}.npz"):
@@ -92,7 +92,7 @@ def _costs(run, config, models) -> dict:
     found |= {"taught": sum(taught)} if taught else {}
     return {name: round(seconds, 2) for name, seconds in found.items()}
 
-
+# %% ../../nbs/reports/06_build.ipynb #d56d63a5
 def assemble_report(run, data, config, models) -> dict:
     "The report of one seed as a dictionary for JSON: models, curves, data, settings, seconds, versions, device."
     models = {name: model | _diagnosed(run, data, config, name, model) for name, model in models.items()}

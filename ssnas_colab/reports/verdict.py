@@ -47,7 +47,7 @@ def display_name(name, sentence=False) -> str:
         return _IN_A_SENTENCE[name]
     return f"{name} (published)" if name in GENOTYPES else _NAMES.get(name, name)
 
-
+# %% ../../nbs/reports/01_verdict.ipynb #89c07db3
 METRICS = {
     "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_auc": "macro AUC", "macro_f1": "macro F1",
     "mean_average_precision": "mean average precision", "expected_calibration_error": "calibration error",
@@ -195,7 +195,7 @@ def _cheaper(report, measured, signs):
     small = [name for name, found in models.items() if max(m["parameters"] for m in found) <= 1.1 * own["parameters"]]
     return sorted((name for name in small if work[name] <= 0.9 * own["macs"]), key=work.get)
 
-
+# %% ../../nbs/reports/01_verdict.ipynb #a4261300
 def _what_to_do(report, measured, key, measure):
     "(1, 0 or -1, what to do, why): the searched network is to be taken, that is a question of size, or another is."
     signs = {name: significance(d) for name, d in _compared(report, measured).items()}

@@ -158,7 +158,7 @@ def _backend(device, local):
     torch.cuda.set_device(local)
     return "gloo" if asked == "gloo" else "cpu:gloo,cuda:nccl"
 
-
+# %% ../../nbs/scale/01_ranks.ipynb #472a3819
 def _meet(rank, count, backend):
     "Find the other ranks; the `Watch` over them. `UserError` where they do not come."
     import torch.distributed as group
