@@ -23,7 +23,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..core.basics import UserError, load_named
-from ..core.device import full_precision
+from ..core.device import Engine, full_precision, sent
 from ..core.seeding import StepSeed, derived_seed, epoch_order
 from ..data.augment import find_augmentation, normalise, pixel_statistics, two_views
 from ..models.network import count_macs, count_parameters
@@ -114,12 +114,12 @@ class HeldOut:
 
     def inputs(self, images):
         "Images (uint8, or float in 0..1) as the network reads them: normalised, on its device, in its precision."
-        return normalise(images.to(self.device), *self.statistics).to(self.dtype, memory_format=self.layout)
+        return normalise(sent(images, self.device), *self.statistics).to(self.dtype, memory_format=self.layout)
 
     def views(self, images, *keys):
         "Two views of uint8 images, as the network reads them, drawn by the seed and `keys`."
         generator = torch.Generator(self.device).manual_seed(derived_seed(self.seed, "score", *keys))
-        return [self.inputs(view) for view in two_views(images.to(self.device), self.policy, generator)]
+        return [self.inputs(view) for view in two_views(sent(images, self.device), self.policy, generator)]
 
     def judging(self):
         "Bring the network and its head into the mode in which they are looked at."
@@ -210,7 +210,7 @@ def take(images, positions):
     "The images at `positions` (an int64 array) as a tensor of their own, from an array (in memory or not) or a tensor."
     if isinstance(images, np.ndarray):
         return torch.from_numpy(images[positions])
-    return images[torch.from_numpy(positions).to(images.device)]
+    return images[sent(torch.from_numpy(positions), images.device)]
 
 
 def train_briefly(network, images, objective, steps, *, policy, seed, statistics):
@@ -225,17 +225,21 @@ def train_briefly(network, images, objective, steps, *, policy, seed, statistics
     seed_globally(derived_seed(seed, "score", "projector"), held.device)
     head = Projector(network.feature_width, PROJECTOR).to(held.device, held.dtype)
     weights = [*(p for p in network.parameters() if p.requires_grad), *head.parameters()]
-    optimizer = torch.optim.AdamW(weights, RATE, weight_decay=DECAY)
+    optimizer = Engine(held.device).optimizer(torch.optim.AdamW, weights, RATE, weight_decay=DECAY)
     size = min(FEW, len(places))
     each = len(places) // size
+
+    @functools.lru_cache(maxsize=1)
+    def order(epoch):
+        return places[epoch_order(len(places), seed, "score", epoch)]
+
     for done in range(max(steps) + 1):
         if done in steps:
             yield done, head
         if done == max(steps):
             return
         moment = StepSeed(seed, "score", *divmod(done, each))
-        order = places[epoch_order(len(places), seed, "score", moment.epoch)]
-        chosen = take(images, order[moment.step * size : (moment.step + 1) * size])
+        chosen = take(images, order(moment.epoch)[moment.step * size : (moment.step + 1) * size])
         seed_globally(derived_seed(seed, "score", "dropout", done), held.device)
         network.train(), head.train()
         for group in optimizer.param_groups:

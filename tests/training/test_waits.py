@@ -3,6 +3,7 @@
 The device `meta` stands in for a GPU: its tensors have no numbers, so whoever wants to see one has to ask, and is seen.
 """
 
+import types
 from collections import Counter
 
 import numpy as np
@@ -13,9 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ssnas_colab.config import evaluation_config, search_config
 from ssnas_colab.core.seeding import StepSeed
 from ssnas_colab.data import augment
+from ssnas_colab.data.augment import pixel_statistics
 from ssnas_colab.experiment.run import Run
+from ssnas_colab.models.baselines import ResNet
 from ssnas_colab.models.genotype import GENOTYPES
 from ssnas_colab.models.network import Network
+from ssnas_colab.nas import scores
 from ssnas_colab.nas.bilevel import Searcher
 from ssnas_colab.stages.loader import ImageData
 from ssnas_colab.training import loop, recipes
@@ -112,6 +116,22 @@ def test_a_step_of_the_search_waits_for_nothing(data, tmp_path, drawn, relaxatio
         searcher = Searcher(data.images["train"], config)
     run, learns = Run.open(tmp_path / "run", {}), relaxation == "sampled"
     assert_no_waits(searcher, run, of_a_step=lambda done: ["read"] if learns and done >= config.warmup else [])
+
+
+@pytest.mark.parametrize("objective", scores.OBJECTIVES)
+def test_the_training_before_a_score_waits_for_nothing(data, drawn, monkeypatch, objective):
+    like = types.SimpleNamespace(**vars(torch))
+    like.Generator = lambda device: torch.Generator()
+    monkeypatch.setattr(scores, "torch", like)
+    images = data.images["train"]
+    how = {"policy": "natural", "seed": 0, "statistics": pixel_statistics(images)}
+    network = ResNet((1, 1), 4).to("meta")
+    with Asked() as asked:
+        steps = scores.train_briefly(network, (images, np.arange(300)), objective, (1, 1 + STEPS), **how)
+        next(steps)  # puts in its place what never changes
+        asked.waits.clear()
+        next(steps)
+    assert not asked.waits
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune", "retrain"])
