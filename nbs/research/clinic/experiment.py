@@ -1,13 +1,13 @@
 """What should a user pick for such data? The searched network, what they would pick instead, and what a teacher gives.
 
 python nbs/research/clinic/experiment.py DATA               all jobs that are not done yet, in order
-python nbs/research/clinic/experiment.py DATA --part 0 2    every second set, for two processes side by side
+python nbs/research/clinic/experiment.py DATA --part 0 2    every second job, for two processes side by side
 python nbs/research/clinic/experiment.py DATA --estimate    only what is left, from timed steps
-python nbs/research/clinic/experiment.py --report           only the verdicts, from what is done
+python nbs/research/clinic/experiment.py --report           only the tables, from what is done
 
 DATA is a folder with cifar10_images.zip and pneumoniamnist_9to1.npz. Sets: the embedded digits (8 pixels, a long tail
-of factor 10), PneumoniaMNIST 9:1 (16 pixels), CIFAR-10 at a long tail of factor 100 (16 pixels). Of each: `ssnas run`
-by the settings below, for the seeds 0, 1, 2, of the same images, each with its own search:
+of factor 10), PneumoniaMNIST 9:1 (16 pixels), CIFAR-10 at a long tail of factor 100 (16 pixels). Of each: what
+`ssnas run` does by the settings below, for the seeds 0, 1, 2, of the same images, each with its own search:
 
 searched                  the network that the package finds, at most 413,850 parameters and 10 M MACs
 resnet_small, resnet18    a ResNet at equal parameters, and whole; mobilenet_v3_small as it is
@@ -16,8 +16,9 @@ random_0                  a network of the same space that nobody searched
 efficientnet_lite0_probe, _finetuned    pretrained on ImageNet, images resized to 64 pixels: frozen, and fine-tuned
 taught_by_efficientnet_lite0_finetuned  the searched network, taught by the last one: a row of its own
 
-A job is one more seed of one set. It leaves the report over the seeds so far, nbs/research/clinic/SET_SEEDS.json, and
-its run below --out (runs/clinic); what was killed goes on where it stood. One thread. Seconds are on the clock.
+A job is one seed of one set. It leaves what its report says of each network, nbs/research/clinic/SET_seed_N.json, and
+beside it the test answers of each, from which --report pairs the seeds; its run lies below --out (runs/clinic), and
+what was killed goes on where it stood. One thread. Seconds are on the clock.
 
 Expected, written down before anything ran (27 November 2026):
 1. Fine-tuned, the pretrained network wins on CIFAR-10-LT by over 10 points, at about ten times the parameters and
@@ -38,14 +39,17 @@ import time
 import warnings
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ssnas_colab.config import pipeline_config
 from ssnas_colab.core.files import write_atomically
-from ssnas_colab.reports.verdict import verdict
+from ssnas_colab.reports.verdict import display_name, verdict
 from ssnas_colab.stages.pipeline import read_images, run_estimate, run_pipeline
+from ssnas_colab.training.comparisons import holm
+from ssnas_colab.training.metrics import paired_test_seeds
 
-OUT, SEEDS = Path(__file__).parent, (1, 2, 3)
+OUT, SEEDS = Path(__file__).parent, (0, 1, 2)
 SETS = {
     "digits": ("digits", {"imbalance_factor": 10}),
     "pneumonia_9to1": ("pneumoniamnist_9to1.npz", {"image_size": 16}),
@@ -60,6 +64,51 @@ SEARCH = {"candidates": 30}
 TINY = {"pretrain_steps": 2, "finetune_steps": 10, "control_size": 32}  # --tiny: that the way is there
 
 
+KEPT = (
+    "parameters", "macs", "latency_ms", "seconds", "finetune_rate", "width", "depth", "input_size", "pretrained",
+    "teacher", "accuracy", "balanced_accuracy", "macro_auc", "recall_per_class", "validation", "genotype",
+)  # fmt: skip
+
+
+def kept(report, run) -> tuple:
+    "(what the job keeps of a report, for JSON; arrays: the test answers by network) of a run folder."
+    models = {name: {key: of[key] for key in KEPT if key in of} for name, of in report["models"].items()}
+    found = {key: report.get(key) for key in ("data", "settings", "differences", "distillation", "costs", "versions")}
+    answers = {name: np.load(run / f"models/{name}.npz")["answers"].astype(np.uint8) for name in models}
+    return found | {"models": models, "verdict": verdict(report)}, answers
+
+
+def over_seeds(name) -> list:
+    """Lines: what the seeds that are done say of a set, a network each, by balanced accuracy.
+
+    Differences: the searched network minus the other, paired by seed and test image, p by Holm.
+    """
+    done = [(json.loads((OUT / f"{name}_seed_{s}.json").read_text()), np.load(OUT / f"{name}_seed_{s}.npz"))
+            for s in SEEDS if (OUT / f"{name}_seed_{s}.npz").is_file()]  # fmt: skip
+    if not done:
+        return [f"{name}: nothing is done yet"]
+    models, labels = [one["models"] for one, _ in done], done[0][1]["labels"]
+    others = [other for other in models[0] if other != "searched" and not other.startswith("taught_by")]
+    answers = {other: [arrays[other] for _, arrays in done] for other in models[0]}
+    tests = {other: paired_test_seeds(labels, answers["searched"], answers[other]) for other in others}
+    corrected = dict(zip(others, holm([test[3] for test in tests.values()]), strict=True))
+    for other in models[0]:
+        if other.startswith("taught_by"):  # apart from the comparison, and the other way round
+            tests[other] = paired_test_seeds(labels, answers[other], answers["searched"])
+    lines = [f"{name}, {len(done)} seeds:"]
+    for other in sorted(models[0], key=lambda one: -np.mean([m[one]["balanced_accuracy"] for m in models])):
+        found = 100 * np.array([m[other]["balanced_accuracy"] for m in models])
+        macs, weights = (np.mean([m[other][key] for m in models]) / 1e6 for key in ("macs", "parameters"))
+        spread = f" ± {found.std(ddof=1):.1f}" if len(found) > 1 else ""
+        line = f"  {display_name(other)}: {found.mean():.1f}{spread} %, {macs:.2f} M MACs, {weights:.2f} M parameters"
+        if other in tests:
+            difference, low, high, p = tests[other]
+            told = f"p {corrected[other]:.3f}" if other in corrected else f"it minus searched, p {p:.3f}"
+            line += f"; {100 * difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}], {told}"
+        lines.append(line)
+    return lines
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="?", type=Path, default=Path())
@@ -71,33 +120,32 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
+    if options.report:
+        print("\n".join(line for name in SETS for line in over_seeds(name)))
+        return
     part, parts = options.part
-    names = ["digits"] if options.tiny else list(SETS)[part::parts]
-    for seeds in SEEDS[:1] if options.tiny else SEEDS:
-        for name in names:
-            done = (options.out if options.tiny else OUT) / f"{name}_{seeds}.json"
-            if options.report:
-                if done.is_file():
-                    print(f"{name}, {seeds} seeds: {verdict(json.loads(done.read_text()))}\n")
-                continue
-            if done.is_file():
-                continue
-            file, images = SETS[name]
-            source, path = file if file == name else options.data / file, options.out / name
-            evaluation = EVALUATION | (TINY if options.tiny else {})
-            searching = SEARCH | ({"candidates": 4, "score_steps": 2} if options.tiny else {})
-            settings = {"evaluation": evaluation, "search": searching, "device": "cpu", **images}
-            if options.estimate:
-                if seeds == SEEDS[-1]:
-                    config = pipeline_config(source, "cpu", began=path, **settings)
-                    found = run_estimate(read_images(source, config), path, config, seeds)
-                    print(f"{name}: {found['time']}", flush=True)
-                continue
-            begin = time.process_time()
-            report = run_pipeline(source, path, "cpu", seeds=seeds, quiet=True, **settings)
-            took = {"cpu_seconds_of_this_call": round(time.process_time() - begin)}
-            write_atomically(done, (json.dumps(report | took, indent=1) + "\n").encode())
-            print(f"{name}, {seeds} seeds: {verdict(report)}\n", flush=True)
+    jobs = [("digits", 0)] if options.tiny else [(name, seed) for seed in SEEDS for name in SETS][part::parts]
+    for name, seed in jobs:
+        place = (options.out if options.tiny else OUT) / f"{name}_seed_{seed}.json"
+        if place.is_file():
+            continue
+        file, images = SETS[name]
+        source, path = file if file == name else options.data / file, options.out / f"{name}_seed_{seed}"
+        evaluation = EVALUATION | (TINY if options.tiny else {})
+        searching = SEARCH | ({"candidates": 4, "score_steps": 2} if options.tiny else {})
+        settings = {"evaluation": evaluation, "search": searching, "device": "cpu"}
+        data = read_images(source, pipeline_config(source, "cpu", **images))  # the same for all seeds
+        if options.estimate:
+            config = pipeline_config(data, "cpu", seed=seed, began=path, **settings)
+            print(f"{name}, seed {seed}: {run_estimate(data, path, config)['time']}", flush=True)
+            continue
+        begin = time.process_time()
+        report = run_pipeline(data, path, "cpu", seed=seed, quiet=True, **settings)
+        found, answers = kept(report, path)
+        found["cpu_seconds_of_this_call"] = round(time.process_time() - begin)
+        np.savez_compressed(place.with_suffix(".npz"), labels=data.labels["test"].astype(np.uint8), **answers)
+        write_atomically(place, (json.dumps(found, indent=1) + "\n").encode())
+        print(f"{name}, seed {seed}: {found['verdict']}\n", flush=True)
 
 
 if __name__ == "__main__":
