@@ -3,7 +3,7 @@
 python nbs/research/clinic/experiment.py DATA               all jobs that are not done yet, in order
 python nbs/research/clinic/experiment.py DATA --part 0 2    every second job, for two processes side by side
 python nbs/research/clinic/experiment.py DATA --estimate    only what is left, from timed steps
-python nbs/research/clinic/experiment.py --report           only the tables, from what is done
+python nbs/research/clinic/experiment.py --report           only summary.json, from what is done
 
 DATA is a folder with cifar10_images.zip and pneumoniamnist_9to1.npz. Sets: the embedded digits (8 pixels, a long tail
 of factor 10), PneumoniaMNIST 9:1 (16 pixels), CIFAR-10 at a long tail of factor 100 (16 pixels). Of each: what
@@ -75,38 +75,37 @@ def kept(report, run) -> tuple:
     models = {name: {key: of[key] for key in KEPT if key in of} for name, of in report["models"].items()}
     found = {key: report.get(key) for key in ("data", "settings", "differences", "distillation", "costs", "versions")}
     answers = {name: np.load(run / f"models/{name}.npz")["answers"].astype(np.uint8) for name in models}
-    return found | {"models": models, "verdict": verdict(report)}, answers
+    return found | {"models": models}, answers
 
 
 def over_seeds(name) -> list:
-    """Lines: what the seeds that are done say of a set, a network each, by balanced accuracy.
+    """Rows: what the seeds that are done say of a set, a network each, the best balanced accuracy first.
 
-    Differences: the searched network minus the other, paired by seed and test image, p by Holm.
+    "difference" [value, low, high] and "p": the searched network minus this one, paired by seed and test image, p by
+    Holm; of the taught one what the teacher gives, which is no part of that.
     """
-    done = [(json.loads((OUT / f"{name}_seed_{s}.json").read_text()), np.load(OUT / f"{name}_seed_{s}.npz"))
-            for s in SEEDS if (OUT / f"{name}_seed_{s}.npz").is_file()]  # fmt: skip
-    if not done:
-        return [f"{name}: nothing is done yet"]
-    models, labels = [one["models"] for one, _ in done], done[0][1]["labels"]
-    others = [other for other in models[0] if other != "searched" and not other.startswith("taught_by")]
-    answers = {other: [arrays[other] for _, arrays in done] for other in models[0]}
-    tests = {other: paired_test_seeds(labels, answers["searched"], answers[other]) for other in others}
-    corrected = dict(zip(others, holm([test[3] for test in tests.values()]), strict=True))
-    for other in models[0]:
-        if other.startswith("taught_by"):  # apart from the comparison, and the other way round
-            tests[other] = paired_test_seeds(labels, answers[other], answers["searched"])
-    lines = [f"{name}, {len(done)} seeds:"]
-    for other in sorted(models[0], key=lambda one: -np.mean([m[one]["balanced_accuracy"] for m in models])):
-        found = 100 * np.array([m[other]["balanced_accuracy"] for m in models])
-        macs, weights = (np.mean([m[other][key] for m in models]) / 1e6 for key in ("macs", "parameters"))
-        spread = f" ± {found.std(ddof=1):.1f}" if len(found) > 1 else ""
-        line = f"  {display_name(other)}: {found.mean():.1f}{spread} %, {macs:.2f} M MACs, {weights:.2f} M parameters"
+    done = [seed for seed in SEEDS if (OUT / f"{name}_seed_{seed}.json").is_file()]
+    reports = [json.loads((OUT / f"{name}_seed_{seed}.json").read_text())["models"] for seed in done]
+    arrays = [np.load(OUT / f"{name}_seed_{seed}.npz") for seed in done]
+    networks, labels = (list(reports[0]), arrays[0]["labels"]) if reports else ([], None)
+    answers = {other: [of[other] for of in arrays] for other in networks}
+    taught = [other for other in networks if other.startswith("taught_by")]
+    tests = {}
+    for other in networks[1:]:
+        pair = (other, "searched") if other in taught else ("searched", other)
+        tests[other] = paired_test_seeds(labels, *(answers[one] for one in pair))
+    judged = [other for other in tests if other not in taught]
+    corrected = dict(zip(judged, holm([tests[other][3] for other in judged]), strict=True))
+    rows = []
+    for other in networks:
+        keys = "balanced_accuracy", "macro_auc", "parameters", "macs", "seconds"
+        values = {key: [of[other][key] for of in reports] for key in keys}
+        row = {"network": other, "seeds": done} | {key: float(np.mean(of)) for key, of in values.items()}
+        row["spread"] = float(np.std(values["balanced_accuracy"], ddof=1)) if len(done) > 1 else None
         if other in tests:
-            difference, low, high, p = tests[other]
-            told = f"p {corrected[other]:.3f}" if other in corrected else f"it minus searched, p {p:.3f}"
-            line += f"; {100 * difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}], {told}"
-        lines.append(line)
-    return lines
+            row |= {"difference": tests[other][:3], "p": corrected.get(other, tests[other][3])}
+        rows.append(row)
+    return sorted(rows, key=lambda row: -row["balanced_accuracy"])
 
 
 def main():
@@ -121,7 +120,12 @@ def main():
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     if options.report:
-        print("\n".join(line for name in SETS for line in over_seeds(name)))
+        found = {name: over_seeds(name) for name in SETS}
+        write_atomically(OUT / "summary.json", (json.dumps(found, indent=1) + "\n").encode())
+        for name, rows in found.items():
+            for row in rows:
+                told = f"{name} {row['seeds']} {display_name(row['network'])}: {100 * row['balanced_accuracy']:.1f} %"
+                print(told, row.get("difference"), row.get("p"))
         return
     part, parts = options.part
     jobs = [("digits", 0)] if options.tiny else [(name, seed) for seed in SEEDS for name in SETS][part::parts]
@@ -145,7 +149,7 @@ def main():
         found["cpu_seconds_of_this_call"] = round(time.process_time() - begin)
         np.savez_compressed(place.with_suffix(".npz"), labels=data.labels["test"].astype(np.uint8), **answers)
         write_atomically(place, (json.dumps(found, indent=1) + "\n").encode())
-        print(f"{name}, seed {seed}: {found['verdict']}\n", flush=True)
+        print(f"{name}, seed {seed}: {verdict(report)}\n", flush=True)
 
 
 if __name__ == "__main__":
