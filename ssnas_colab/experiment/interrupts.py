@@ -42,6 +42,10 @@ class Stopped(Exception):
     "Training has stopped between two steps because it was asked to; one sentence says why and how to go on."
 
 
+class _Heard(BaseException):
+    "What a signal raises wherever it comes, say in the middle of an image: nobody who catches errors means it."
+
+
 _SIGNALS = "it was interrupted", "the system asked it to end (SIGTERM)"
 
 
@@ -78,7 +82,10 @@ class StopSignal:
     def check(self, what, seconds=0.0):
         "`Stopped` where `what`, which takes so many seconds, should not begin any more: for use between stages."
         if reason := self.reason(seconds):
-            raise Stopped(f"Stopped before {what} because {reason}: {self.how_on(seconds)}")
+            raise Stopped(self._told(what, reason, seconds))
+
+    def _told(self, what, reason, seconds=0.0):
+        return f"Stopped before {what} because {reason}: {self.how_on(seconds)}"
 
     def how_on(self, step=0.0) -> str:
         "What to do after a stop; where no step was taken, a repeat is of no use. step: seconds of one, if known."
@@ -110,7 +117,7 @@ class StopSignal:
             raise KeyboardInterrupt
         self.signal = _SIGNALS[number != signal.SIGINT]
         if not between:
-            self.check("the next stage")
+            raise _Heard(self._told("the next stage", self.signal))
 
 # %% ../../nbs/experiment/03_interrupts.ipynb #c6972b48
 _CURRENT = contextvars.ContextVar("stop", default=None)
@@ -135,6 +142,8 @@ def stopping(time_budget=None):
         for number in before:
             signal.signal(number, stop.heard)
         yield stop
+    except _Heard as heard:
+        raise Stopped(str(heard)) from None
     finally:
         for number, old in before.items():
             signal.signal(number, old)

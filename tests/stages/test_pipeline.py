@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import shutil
+import signal
 import zipfile
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image
 from ssnas_colab.cli import main
 from ssnas_colab.config import default_path, pipeline_config
 from ssnas_colab.core.basics import UserError
+from ssnas_colab.data import images
 from ssnas_colab.experiment.run import Run
 from ssnas_colab.stages import pipeline
 from ssnas_colab.stages.loader import data_stage, files_stamp, load_data
@@ -112,6 +114,25 @@ def test_other_images_of_a_table_are_seen(here, capsys):
         for path in sorted(Path("one").rglob("*.bmp")):
             archive.write(path, path.relative_to("one"))
     assert run_of("t.csv", "--images", "one.zip") == 0
+
+
+@pytest.mark.parametrize("number", [2, 5, 12])
+def test_a_wish_to_stop_is_no_broken_image(here, monkeypatch, capsys, number):
+    "SIGTERM while an image is decoded, where whatever is wrong with one is caught."
+    seen, own = [], images.to_rgb
+
+    def to_rgb(*a, **k):
+        seen.append(1)
+        if len(seen) == number:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return own(*a, **k)
+
+    monkeypatch.setattr(images, "to_rgb", to_rgb)
+    pets(here / "pets")
+    command = ["data", "pets", "--out", "run", "--image-size", "8"]
+    assert main(command) == 75 and "(SIGTERM): repeat the command" in capsys.readouterr().err
+    assert not (here / "run/data.json").exists()
+    assert main(command) == 0 and not Run.open(here / "run").load_json("data.json")["set_aside"]
 
 
 def test_two_image_data_of_one_name(here):
