@@ -80,7 +80,7 @@ FORMS = {
             "evaluation?": {"depth?": (int, None)} | _BUDGETS,
         },
         "created": float,
-        "machine?": ({"threads": int, "torch": str, "cpu": str, "gpu": _TEXT, "ranks?": int}, None),
+        "machine?": ({"threads": int, "torch": str, "cpu": str, "processor?": str, "gpu": _TEXT, "ranks?": int}, None),
     },
     "data.json": _DATA,
     "search.json": {"depth?": int, "settings?": dict},

@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import os
+import platform
 import time
 import warnings
 import zipfile
@@ -29,13 +30,24 @@ from .energy import EnergyMeter
 _HALF_FORK = "fork.partial"  # what a fork is about to copy, until it has
 
 
+def _processor():
+    "What the processor calls itself, with its kind's numbers: those of one capability may round in two ways."
+    known = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").split("\n\n")[0].splitlines()
+        told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        kind = [f"{key.split()[-1]} {told[key]}" for key in ("cpu family", "model") if key in told]
+        known = ", ".join([told.get("model name", known), *kind])
+    return known
+
+
 def machine_facts() -> dict:
     "What the bits of a training depend on beside the settings: threads, torch, the processor, the GPU, several ranks."
     import torch  # only here and below, so that a run's status is told at once
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     facts = {"threads": torch.get_num_threads(), "torch": torch.__version__}
-    facts |= {"cpu": torch.backends.cpu.get_cpu_capability(), "gpu": gpu}
+    facts |= {"cpu": torch.backends.cpu.get_cpu_capability(), "processor": _processor(), "gpu": gpu}
     return facts | ({"ranks": ranks.count()} if ranks.count() > 1 else {})
 
 
@@ -190,7 +202,8 @@ class Run(Files):
         told = [name for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if name in os.environ]
         if not told:
             torch.set_num_threads(own)
-        if changed := settings_diff({"ranks": 1, **self.machine}, {"ranks": 1, **machine_facts()}):
+        now = {name: fact for name, fact in machine_facts().items() if name != "processor" or name in self.machine}
+        if changed := settings_diff({"ranks": 1, **self.machine}, {"ranks": 1, **now}):
             advice = f"; without {told[0]} it goes on with threads: {own}" * (bool(told) and own != before)
             warnings.warn(
                 f"The run was begun with something else ({'; '.join(changed)}), so what it trains from here on ends "

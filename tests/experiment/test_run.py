@@ -331,7 +331,10 @@ def test_threads_that_the_user_sets_count_and_are_told(tmp_path, threads, monkey
             assert torch.get_num_threads() == 1
 
 
-@pytest.mark.parametrize("name, other", [("torch", "2.0.0"), ("cpu", "Z80"), ("gpu", "a Voodoo")])
+OTHERS = [("torch", "2.0.0"), ("cpu", "Z80"), ("processor", "a Z80"), ("gpu", "a Voodoo")]
+
+
+@pytest.mark.parametrize("name, other", OTHERS)
 def test_another_machine_is_told(tmp_path, name, other):
     run = Run.open(tmp_path / "run", {"seed": 0})
     stored = json.loads((run.path / "run.json").read_text())
@@ -343,10 +346,15 @@ def test_another_machine_is_told(tmp_path, name, other):
     assert len(said) == 1 and "OMP_NUM_THREADS" not in str(said[0].message)
 
 
-def test_a_run_that_does_not_know_its_threads_says_nothing(tmp_path):
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_run_that_does_not_know_its_machine_says_nothing(tmp_path, whole):
     run = Run.open(tmp_path / "run", {"seed": 0})
     stored = json.loads((run.path / "run.json").read_text())
-    del stored["machine"]
+    assert stored["machine"]["processor"]
+    if whole:
+        del stored["machine"]
+    else:
+        del stored["machine"]["processor"]  # as versions before 0.6.0 left it
     (run.path / "run.json").write_text(json.dumps(stored))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
