@@ -360,7 +360,7 @@ def _own_network(run, genotype):
     classes = len(data["class_names"]) or 10
     return {"depth": depth} | _built(genotype, classes, data["channels"], data["size"], depth=depth, **budgets), data
 
-
+# %% ../nbs/07_cli.ipynb #f8fa6754
 def _network(what, genotype, run):
     "What the network of a genotype costs: parameters, macs, width, depth, classes, size, channels."
     found, data = _own_network(run, genotype) if run else (None, None)
@@ -713,7 +713,7 @@ def _counts(stage, name, shown):
     "Whether a setting of `stage` counts for a command of the stages `shown`: budgets do for strategies, too."
     return stage in shown or ("search" in shown and name.startswith("max_"))
 
-
+# %% ../nbs/07_cli.ipynb #38e47efe
 def _add_settings(parser, shown=_ALL):
     """The options of a command of the stages `shown`; those of others are taken, for a run keeps all its settings from
     its beginning on, and are not in the help."""

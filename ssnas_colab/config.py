@@ -183,7 +183,7 @@ def augmentation_name(name):
     found = {"grey medical": "medical", "gray medical": "medical"}.get(words, words)
     return found if found in AUGMENTATION_NAMES else name
 
-
+# %% ../nbs/00_config.ipynb #21daf71f
 @documented
 @dataclass(frozen=True)
 class DataConfig:
@@ -240,7 +240,7 @@ class DataConfig:
         False, "go on where over 5 % of the images that a table names are not there", since="0.3.0", before=False
     )
 
-
+# %% ../nbs/00_config.ipynb #bc1c6aff
 def window_text(window) -> str | None:
     "A window as a setting holds it: '-1000:400' of (-1000, 400); text and None stay."
     return window if window is None or isinstance(window, str) else ":".join(f"{end:g}" for end in window)
@@ -399,7 +399,7 @@ def _relaxation_in_its_place(changes):
         raise UserError(f"The relaxation {relaxation} is of cells, not of {changes['space']}: leave one of them out")
     return {**changes, "space": "cells", "strategy": None, "relaxation": relaxation}
 
-
+# %% ../nbs/00_config.ipynb #52bfd547
 def search_config(config=None, *, began=None, **changes) -> SearchConfig:
     """A `SearchConfig` from the name of a preset, a dict of settings, a `SearchConfig`, or None (the quick preset).
 

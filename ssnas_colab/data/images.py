@@ -319,7 +319,7 @@ class Zip:
             raise ValueError(f"larger than {_LARGEST >> 20} MiB")
         return self.archive.read(self.members[name])
 
-
+# %% ../../nbs/data/01_images.ipynb #ae786b00
 def open_images(path):
     "The `Folder` or `Zip` at `path`; `UserError` where there is no such place, or no image in it."
     path, kind = Path(os.path.expanduser(path)), what_is(os.path.expanduser(path))

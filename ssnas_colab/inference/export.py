@@ -197,7 +197,7 @@ def _are_thresholds(thresholds, classes):
     fine = thresholds is None or isinstance(thresholds, list) and len(thresholds) == classes
     return fine and all(one is None or _is_number(one, -1, 2) for one in thresholds or ())
 
-
+# %% ../../nbs/inference/02_export.ipynb #8a0f4693
 def _checked(facts):
     "The facts, if each has a form that can be worked with; `ValueError` otherwise."
     channels, names, tau = facts["channels"], facts["class_names"], facts.get("tau")

@@ -72,7 +72,7 @@ def model_facts(run, name="searched") -> dict:
     facts |= {"policy": data.get("policy"), "unlike": known.get("unlike")}
     return facts | {"metrics": {key: known.get(key) for key in ("accuracy", "balanced_accuracy", "macro_auc")}}
 
-
+# %% ../../nbs/inference/01_model.ipynb #5b65595b
 def trained_weights(run, name="searched") -> dict:
     "The tensors of the network `name` of a `Run`, by name; `UserError` where the run does not hold them any more."
     found = run.checkpoints.load(f"models/{name}")

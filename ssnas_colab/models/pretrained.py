@@ -111,7 +111,7 @@ def _of_timm(name, size):
 
 PRETRAINED = {"efficientnet_lite0": _efficientnet_lite0}  # name -> a function of the size (None: its own) to a `Source`
 
-
+# %% ../../nbs/models/06_pretrained.ipynb #5796af30
 def source_of(control, size=None) -> Source:
     """The `Source` that a name means: "efficientnet_lite0:pretrained" or "timm:NAME:pretrained".
 

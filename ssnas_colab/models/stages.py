@@ -207,7 +207,7 @@ def random_stages(seed, stem_stride=1) -> StageGenotype:
 
 _CHANGES = "kind", "kernel", "expansion", "squeeze", "depth", "growth", "stride", "stages"
 
-
+# %% ../../nbs/models/05_stages.ipynb #d486122b
 def _stage_more_or_less(stages, i, rng):
     "The stages without number `i`, or with a copy behind it, and later ones moved along, so that they grow as before."
     before, here, later = stages[:i], stages[i], stages[i + 1 :]

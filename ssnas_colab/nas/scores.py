@@ -456,7 +456,7 @@ def check_network(network):
             "give it a method that maps (B, C, H, W) to (B, feature_width)"
         )
 
-
+# %% ../../nbs/nas/08_scores.ipynb #42dac95c
 def check_features(held):
     "`UserError` where the network cannot read such images, or its features are not (B, feature_width)."
     network, shape = held.network, held.shape

@@ -235,7 +235,7 @@ def _legend(x, y, css):
         x += 84
     return f'<g class="legend">{body}</g>'
 
-
+# %% ../../nbs/plots/03_genotype.ipynb #8cbac444
 def draw_genotype(
     genotype, *, weights=None, chosen=None, other=None, sizes=None, kind=None, theme="auto", title="", clickable=False
 ):  # fmt: skip

@@ -62,7 +62,7 @@ def read_prevalence(text, task, class_names) -> dict:
         found = {asked[0]: 1 - found[other]} | {k: share for k, share in found.items() if k == asked[0]}
     return found
 
-
+# %% ../../nbs/reports/08_diagnostics.ipynb #9d797b09
 def diagnose(scores, targets, task, class_names, *, temperature=1.0, thresholds=None, prevalence=None) -> dict:
     """What a network does at its thresholds, and how far its probabilities can be trusted, for JSON.
 

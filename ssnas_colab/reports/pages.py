@@ -238,7 +238,7 @@ def _drawing(text, report):
         return tag("div", drawing, class_=form, tabindex="0", role="region", aria_label="the genotype")
     return Html()
 
-
+# %% ../../nbs/reports/03_pages.ipynb #86cf513b
 def report_page(view, pictures=None) -> str:
     """The whole report as one HTML page that needs no other file, script or font.
 

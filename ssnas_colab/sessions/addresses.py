@@ -62,7 +62,7 @@ def make_folder(folder):
         if folder.protocol not in _BUCKETS:
             folder.mkdir(parents=True, exist_ok=True)
 
-
+# %% ../../nbs/sessions/05_addresses.ipynb #fde84af2
 class ObjectStore(FileSystem):
     "The file system under an `address_path`."
 

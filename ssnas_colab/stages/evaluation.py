@@ -58,7 +58,7 @@ from ..training.operating_points import choose_thresholds
 from ..training.recipes import Trainer, chosen_by, finetune_rates, network_parts, own_settings, stage_name
 
 # %% ../../nbs/04_evaluation.ipynb #012cfe89
-#@title Defines random_rivals, teacher_of, require_contestants, compared
+#@title Defines random_rivals
 def random_rivals(genotype, data, config, depth) -> dict:
     """Genotypes that no search chose, by name: "random_0", ..., as many as the settings say, drawn by their seed.
 
@@ -75,7 +75,8 @@ def random_rivals(genotype, data, config, depth) -> dict:
     attempts = ranks.by_first(lambda: [choose(one, space, config.budgets)[2] for one in proposals])
     return {f"random_{i}": one.make(attempt) for i, (one, attempt) in enumerate(zip(proposals, attempts, strict=True))}
 
-
+# %% ../../nbs/04_evaluation.ipynb #11c0f83b
+#@title Defines teacher_of, require_contestants
 def teacher_of(config):
     "What the run calls the teacher that an `EvaluationConfig` names, a pretrained one in its fine-tuned form; or None."
     teacher = config.teacher
@@ -93,7 +94,8 @@ def require_contestants(config):
         hint = did_you_mean(config.teacher, known) if known else "no other network is compared"
         raise UserError(f"The teacher {config.teacher!r} is not among the networks of the comparison: {hint}")
 
-
+# %% ../../nbs/04_evaluation.ipynb #b5e5cc80
+#@title Defines compared
 def compared(genotype, data, config, depth, widths=None) -> dict:
     """Name to a function that makes the network: "searched", "resnet18", "resnet_small", "resnet_macs", "random_0", ...
 
@@ -363,7 +365,7 @@ def evaluate_seed(data, run, config, quiet=False) -> dict:
     return ranks.by_first(lambda: assemble_report(run, data, config, models))
 
 # %% ../../nbs/04_evaluation.ipynb #a20501c9
-#@title Defines _as_task, _rates_task, _files_of, _side_by_side
+#@title Defines _as_task, _rates_task, _files_of
 def _as_task(work, claim, run, name, make, data, *given):
     "What a task does: `work`, in the run as long as its session has it; the result, and what callbacks are to hear."
     require_claim(*claim)
@@ -387,7 +389,8 @@ def _files_of(run) -> dict:
             found[path.relative_to(run.path).as_posix()] = at.st_mtime_ns, at.st_size, at.st_ino
     return found
 
-
+# %% ../../nbs/04_evaluation.ipynb #b1d339dc
+#@title Defines _side_by_side
 def _side_by_side(pool, data, jobs, quiet) -> dict:
     """What the tasks give, by label; jobs: label to (work, run, name, make, *given), see `_as_task`; data: as shared.
 
@@ -485,7 +488,7 @@ def _lend_genotype(run, inner):
         inner.save_text("genotype.json", run.load_text("genotype.json"))
 
 # %% ../../nbs/04_evaluation.ipynb #e78f4f5f
-#@title Defines folds_of, fold_config
+#@title Defines _strata, _dealt
 def _strata(labels, count):
     "What is to be even over folds: the class, or of several labels the rarest that an image has, -1 where it has none."
     if labels.ndim == 1:
@@ -507,7 +510,8 @@ def _dealt(strata, groups, count, seed):
         made = kind(count, shuffle=True, random_state=seed).split(strata, strata, groups)
         return [inside for _, inside in made]
 
-
+# %% ../../nbs/04_evaluation.ipynb #ccb07447
+#@title Defines folds_of, fold_config
 def folds_of(data, count, seed=0):
     """`count` `ImageData`, one by one, in each of which another part of the images with a label is the test set.
 

@@ -47,7 +47,7 @@ def _judged(difference, variance, confidence):
     wide = normal.inv_cdf((1 + confidence) / 2) * error
     return difference, difference - wide, difference + wide, 2 * normal.cdf(-abs(difference) / error)
 
-
+# %% ../../nbs/training/09_comparisons.ipynb #654049c3
 def auc_interval(labels, scores, confidence=0.95):
     """[area, low, high] under the ROC curve, by DeLong's variance on the scale of log odds; None where undefined.
 

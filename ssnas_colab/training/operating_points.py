@@ -100,7 +100,7 @@ def _carried(rates, prevalence, positive):
     value = right / (right + wrong)
     return [value, min(low, value), max(high, value)]
 
-
+# %% ../../nbs/training/08_operating_points.ipynb #eebf3f5a
 def at_prevalence(rates, prevalence) -> dict:
     """`rates` of `rates_at` with the predictive values that they have where another share has it (Mercaldo 2007).
 

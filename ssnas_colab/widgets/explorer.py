@@ -585,7 +585,7 @@ draw();
 """
 
 # %% ../../nbs/05_explorer.ipynb #cc5655a9
-#@title Defines explorer_page
+#@title Defines _slim, _frame, _finite, _labelled
 def _slim(drawing):
     "A drawing for a page that knows the colours already: without its own style sheet and without spare colours."
     return Html(re.sub(r"var\((--ss-\w+), #\w+\)", r"var(\1)", re.sub(r"<style>.*?</style>", "", drawing)))
@@ -616,7 +616,8 @@ def _finite(values, digits):
 def _labelled(name, control, text, *more):
     return tag("span", tag("label", text, for_=name), control, *more)
 
-
+# %% ../../nbs/05_explorer.ipynb #db836f52
+#@title Defines explorer_page
 def explorer_page(explorer) -> str:
     """What is shown as one HTML file with a script of its own: of a search all epochs, to be moved through.
 
