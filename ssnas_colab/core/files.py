@@ -9,11 +9,14 @@ __all__ = ['write_atomically', 'figure_bytes', 'write_figure', 'Files', 'new_fil
 import contextlib
 import csv
 import io
+import json
 import os
+import zipfile
 from pathlib import Path
 
 from . import ranks
 from .basics import UserError, printable, what_is
+from .forms import read_form
 
 # %% ../../nbs/core/05_files.ipynb #517409c0
 def write_atomically(path, data: bytes, *, verify=False):
@@ -72,7 +75,7 @@ def write_figure(path, figure):
 
 # %% ../../nbs/core/05_files.ipynb #81ddb9f3
 class Files:
-    """The files of the folder `path`.
+    """The files of the folder `path`: written whole, told of, and kept and read by what they hold (artefacts).
 
     before_write: a list of functions without arguments, called before each write and removal, which may refuse it with
     an exception; on_write: a list of functions that are told each name after it has been written or removed.
@@ -126,6 +129,57 @@ class Files:
     def _ask(self):
         for ask in self.before_write:
             ask()
+
+    # what they hold
+
+    def has(self, name) -> bool:
+        "Whether there is a file `name`."
+        return ranks.by_first(lambda: (self.path / name).is_file())
+
+    def save_json(self, name, value):
+        "Store `value` as JSON under `name`."
+        self.write(name, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+    def load_json(self, name):
+        "The JSON artefact `name`; `UserError` where it is missing, damaged, or of another form than `core.forms` says."
+        return self._load(name, lambda data: read_form(name, data))
+
+    def save_text(self, name, text):
+        "Store `text` under `name` in UTF-8."
+        self.write(name, text.encode("utf-8"))
+
+    def load_text(self, name) -> str:
+        "The text artefact `name`; `UserError` where it is missing or damaged."
+        return self._load(name, lambda data: data.decode("utf-8"))
+
+    def save_arrays(self, name, **arrays):
+        "Store NumPy arrays by name in one `.npz` file."
+        import numpy as np
+
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)
+        self.write(name, buffer.getvalue())
+
+    def load_arrays(self, name) -> dict:
+        "The arrays stored under `name`, as a dict; `UserError` where they are missing or damaged."
+        import numpy as np
+
+        return self._load(name, lambda data: dict(np.load(io.BytesIO(data), allow_pickle=False)))
+
+    def save_figure(self, name, figure, dpi=110):
+        "Store a matplotlib figure as the picture `name`, and close it."
+        self.write(name, figure_bytes(figure, Path(name).suffix, dpi) if ranks.rank() == 0 else b"")  # who writes it
+
+    def _load(self, name, decode):
+        try:
+            return decode(ranks.by_first(lambda: (self.path / name).read_bytes()))
+        except FileNotFoundError:
+            raise UserError(f"The run at {self.path} has no {name} yet: run the stage that makes it first") from None
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise UserError(
+                f"{self.path / name} cannot be read ({error}): put a whole copy back, or remove it and what "
+                "finished/ says of its stage, so that the stage makes it again"
+            ) from None
 
 # %% ../../nbs/core/05_files.ipynb #90bd219e
 def new_file(path, ending=None) -> Path:

@@ -120,7 +120,8 @@ def assemble_report(run, data, config, models) -> dict:
         "device": str(choose_engine(config.device, config.precision).device), "threads": torch.get_num_threads(),
         "floor": diagnosed.prior_metrics(
             data.labels["test"], data.task, data.class_names, data.counts(), known_images(data)
-        ), "costs": _costs(run, config, models), "energy_wh": {k: round(v / 3600, 3) for k, v in run.energy().items()},
+        ), "costs": _costs(run, config, models),
+        "energy_wh": {name: round(joules / 3600, 3) for name, joules in run.energy.total().items()},
     }  # fmt: skip
     search = _search_of(run)
     return report | ({"search": search} if search else {})

@@ -6,7 +6,7 @@ import types
 import pytest
 
 from ssnas_colab.core.basics import UserError
-from ssnas_colab.experiment import run as runs
+from ssnas_colab.experiment import energy
 from ssnas_colab.experiment.energy import EnergyMeter, energy_counters
 from ssnas_colab.experiment.run import Run
 from ssnas_colab.reports.build import costs_table
@@ -17,7 +17,7 @@ def joules(monkeypatch):
     "A device that tells of as many joules as the test says."
     told = {"now": 100.0}
     made = lambda: EnergyMeter({"GPU 0, Made Up": (lambda: told["now"], None)})  # noqa: E731
-    monkeypatch.setattr(runs, "EnergyMeter", made)
+    monkeypatch.setattr(energy, "EnergyMeter", made)
     return told
 
 
@@ -28,14 +28,14 @@ def test_a_run_counts_over_sessions_and_nested_contexts_once(joules, tmp_path):
         with run.writing():
             joules["now"] += 400
         run.finish("search", seconds=1.0)
-        assert run.energy() == {"GPU 0, Made Up": 4000.0}, "a kill from here on loses only what follows"
+        assert run.energy.total() == {"GPU 0, Made Up": 4000.0}, "a kill from here on loses only what follows"
         joules["now"] += 600
     joules["now"] += 9999  # between sessions it is not ours
     again = Run.open(tmp_path / "run")
     with pytest.raises(KeyError), again.writing():
         joules["now"] += 1000
         raise KeyError
-    assert Run.open(tmp_path / "run").energy() == {"GPU 0, Made Up": 5600.0}
+    assert Run.open(tmp_path / "run").energy.total() == {"GPU 0, Made Up": 5600.0}
 
 
 def test_a_lock_that_is_lost_is_no_second_error(joules, tmp_path):
@@ -47,15 +47,15 @@ def test_a_lock_that_is_lost_is_no_second_error(joules, tmp_path):
     run.before_write.append(lost)
     with run.writing():
         joules["now"] += 1
-    assert run.energy() == {}
+    assert run.energy.total() == {}
 
 
 def test_where_no_device_tells_it_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "EnergyMeter", lambda: EnergyMeter({}))
+    monkeypatch.setattr(energy, "EnergyMeter", lambda: EnergyMeter({}))
     run = Run.open(tmp_path / "run", {"seed": 0})
     with run.writing():
         run.finish("search", seconds=1.0)
-    assert not run.has("energy.json") and run.energy() == {}
+    assert not run.has("energy.json") and run.energy.total() == {}
     costs = dict.fromkeys(("search", "rates", "training", "others"), 1.0)
     rows = {version: costs_table({"costs": costs} | facts)[1] for version, facts in enumerate(
         ({}, {"energy_wh": {}}, {"energy_wh": {"GPU 0, T4": 12.345}})
