@@ -25,7 +25,7 @@ def kept_bytes(searcher, images) -> int:
     Every memory block counts once, parameters do not count. Changes nothing but the batch norms' running statistics.
     """
     step_seed = StepSeed(0, "estimate", 0, 0)
-    views, labels = searcher.batch(step_seed, 0)
+    views, labels = searcher.halves.batch(step_seed, 0)
     batch = [view[:images] for view in views], None if labels is None else labels[:images]
     weights = searcher.alpha_step.weights(searcher, step_seed)
     modules = searcher.net, searcher.objective

@@ -82,7 +82,7 @@ def epoch_metrics(searcher, genotype, own=None) -> dict:
     own: the objective of what the search itself runs (None: that of the alphas' weights).
     """
     net, nodes, weights = searcher.net, searcher.config.nodes, searcher.net.weights()
-    views, labels = searcher.batch(StepSeed(searcher.config.seed, "watch", 0, 0), 1)
+    views, labels = searcher.halves.batch(StepSeed(searcher.config.seed, "watch", 0, 0), 1)
     with torch.no_grad(), searcher.engine.autocast():
         features = [net(view, one_hot(genotype, nodes, searcher.engine.device)) for view in views]
         derived = searcher.objective(*features, labels).item()

@@ -13,7 +13,7 @@ from ssnas_colab.core.seeding import StepSeed, epoch_order
 from ssnas_colab.experiment.run import Run
 from ssnas_colab.models.baselines import random_genotype
 from ssnas_colab.nas import bilevel
-from ssnas_colab.nas.bilevel import GradientBalancer, ReinforceStep, Searcher
+from ssnas_colab.nas.bilevel import GradientBalancer, HalvedImages, ReinforceStep, Searcher
 from ssnas_colab.stages.loader import load_data
 from ssnas_colab.stages.search import current_genotype, search
 from ssnas_colab.training.samplers import balanced_order
@@ -65,7 +65,7 @@ def test_micro_batches_add_up(digits):
     "The gradient with two micro-batches is the mean of their gradients."
     searcher = Searcher(digits.images["train"], SearchConfig(**TINY, policy="medical", clip=1e9))
     step_seed = StepSeed(0, "search", 0, 0)
-    batch = searcher.batch(step_seed, 0)
+    batch = searcher.halves.batch(step_seed, 0)
     gradients = []
     for part in (slice(0, 16), slice(16, 32)):
         searcher.weight_optimizer.zero_grad()
@@ -99,7 +99,7 @@ def draws(monkeypatch):
 
 def batches(searcher, epoch, step):
     "What a step of both levels sees."
-    return [searcher.batch(StepSeed(searcher.config.seed, "search", epoch, step), half) for half in (0, 1)]
+    return [searcher.halves.batch(StepSeed(searcher.config.seed, "search", epoch, step), half) for half in (0, 1)]
 
 
 def test_an_order_is_drawn_once_an_epoch(digits, draws):
@@ -131,33 +131,33 @@ def test_the_held_order_is_the_one_that_would_be_drawn(digits):
     searcher = Searcher(digits.images["train"], SearchConfig(**TINY, policy="medical", seed=3, clusters=4))
 
     def drawn_anew(half, epoch):
-        keys, clusters = (3, "search", half, epoch), searcher.clusters.of
+        keys, clusters = (3, "search", half, epoch), searcher.halves.clusters.of
         if clusters is None:
-            return epoch_order(len(searcher.halves[half]), *keys)
+            return epoch_order(len(searcher.halves.positions[half]), *keys)
         return balanced_order(clusters[half], None, *keys)
 
     def check():
         for epoch in (0, 0, 1, 0, 7):
             for half in (0, 1, 0):
-                np.testing.assert_array_equal(searcher.order(half, epoch), drawn_anew(half, epoch))
+                np.testing.assert_array_equal(searcher.halves.order(half, epoch), drawn_anew(half, epoch))
 
     check()
     states = []
     for seed in (0, 1):
-        states.append(copy.deepcopy(searcher.clusters.state_dict()))
+        states.append(copy.deepcopy(searcher.halves.clusters.state_dict()))
         searcher.cluster(random_genotype(seed), epoch=seed)
         check()
-    first, second = states[1]["of"], searcher.clusters.state_dict()["of"]
+    first, second = states[1]["of"], searcher.halves.clusters.state_dict()["of"]
     assert any(not torch.equal(a, b) for a, b in zip(first, second, strict=True))
     for state in reversed(states):
-        searcher.clusters.load_state_dict(state)
+        searcher.halves.clusters.load_state_dict(state)
         check()
 
 
 @pytest.mark.parametrize("changes", [{"relaxation": "fair"}, {"cluster_every": 2, "clusters": 4}])
 def test_a_search_ends_with_the_bits_of_one_that_draws_at_every_step(digits, tmp_path, monkeypatch, unpainted, changes):
     "Also where it diverged in mid-run, after clustering, and went back."
-    whole, order, lost = Searcher.__call__, Searcher.order, []
+    whole, held, lost = Searcher.__call__, HalvedImages._held, []
 
     def step(self, step_seed, done):
         values = whole(self, step_seed, done)
@@ -167,7 +167,7 @@ def test_a_search_ends_with_the_bits_of_one_that_draws_at_every_step(digits, tmp
 
     def always_anew(self, half, epoch):
         self._orders.clear()
-        return order(self, half, epoch)
+        return held(self, half, epoch)
 
     monkeypatch.setattr(Searcher, "__call__", step)
     found = []
@@ -177,6 +177,6 @@ def test_a_search_ends_with_the_bits_of_one_that_draws_at_every_step(digits, tmp
             found.append(search(digits, run, SAMPLED | {"steps": 7, "batch_size": 8}, quiet=True, **changes).arrays())
         assert any(lost)
         lost.clear()
-        monkeypatch.setattr(Searcher, "order", always_anew)
+        monkeypatch.setattr(HalvedImages, "_held", always_anew)
     for kind in found[0]:
         np.testing.assert_array_equal(found[0][kind], found[1][kind])
