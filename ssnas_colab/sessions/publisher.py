@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['INDEX_FILES', 'VERSIONS', 'EMPTY_INDEX', 'PRIVATE', 'dump_index', 'load_index', 'digest', 'FileSystem',
-           'RemoteFolder', 'is_published', 'published_files', 'index_seen', 'writer_name', 'restore', 'NotOurs',
-           'Publisher']
+           'RemoteFolder', 'is_published', 'published_files', 'index_seen', 'writer_name', 'restore', 'Outbox',
+           'NotOurs', 'Publisher']
 
 # %% ../../nbs/sessions/02_publisher.ipynb #2625dbb9
 import contextlib
@@ -243,6 +243,58 @@ def _set_aside(local, remote, found, say):
     done = f"Another session went on with the run, its state was taken from {remote.folder}"
     say(f"{done}; what was made here meanwhile ({len(made_here)} files) is kept in {beside}")
 
+# %% ../../nbs/sessions/02_publisher.ipynb #bc9882c3
+class Outbox:
+    """What of the folder `local` waits to be published, by name: a link to that version, None where it was removed.
+
+    `waiting`, and `under_way` what of it is being published; true where there is either. `changed`: the condition that
+    guards both, told of whatever is added.
+    """
+
+    def __init__(self, local):
+        self.local, self.changed, self.waiting, self.under_way = local, threading.Condition(), {}, {}
+
+    def __bool__(self):
+        return bool(self.waiting or self.under_way)
+
+    def add(self, name):
+        "The file `name` as it is now waits, in place of an older version. Costs no time."
+        with self.changed:
+            self._drop(self.waiting.pop(name, None))
+            self.waiting[name] = self._link(name)
+            self.changed.notify_all()
+
+    @contextlib.contextmanager
+    def taken(self):
+        "Context with all that waits: after an error that waits again, unless there is a newer version by now."
+        with self.changed:
+            self.under_way, self.waiting, left = self.waiting, {}, self.waiting
+        try:
+            yield self.under_way
+            left = {}
+        finally:
+            with self.changed:
+                left = {name: link for name, link in left.items() if name not in self.waiting}
+                for name in self.under_way.keys() - left:
+                    self._drop(self.under_way[name])
+                self.under_way, self.waiting = {}, {**left, **self.waiting}
+
+    def _link(self, name):
+        "A second name for this version of a file; None where the run has none of that name."
+        link = self.local / PRIVATE / "links" / uuid.uuid4().hex
+        link.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(self.local / name, link)
+        except FileNotFoundError:
+            return None
+        except OSError:  # a file system without links
+            shutil.copyfile(self.local / name, link)
+        return link
+
+    def _drop(self, link):
+        if link is not None:
+            link.unlink(missing_ok=True)
+
 # %% ../../nbs/sessions/02_publisher.ipynb #973d5f70
 class NotOurs(Exception):
     "Somebody else's state is there: publishing must end."
@@ -265,8 +317,7 @@ class Publisher:
         if inside:
             raise ValueError(f"A run is published into another folder, not from {local} into {remote.folder}")
         self.private, self.allowed, self.retry, self.say = self.local / PRIVATE, allowed, retry, say
-        # What waits, and what of it is under way: a link to that version of the file, None where it was removed.
-        self.changed, self.queue, self.batch = threading.Condition(), {}, {}
+        self.outbox = Outbox(self.local)
         self.everything = True  # compare all of the local folder with the remote in the next round
         self.index, self.found, self.device = None, {}, None  # the remote: newest index, all by file, which device
         self.thread, self.ending, self.lost, self.stopped = None, False, None, None
@@ -274,28 +325,25 @@ class Publisher:
     def written(self, name):
         "The run has written or removed its file `name` (relative to the folder): publish that. Costs no time."
         if is_published(name := Path(name).as_posix()):
-            with self.changed:
-                self._drop(self.queue.pop(name, None))
-                self.queue[name] = self._link(name)
-                self.changed.notify_all()
+            self.outbox.add(name)
             self.start()
 
     def start(self):
         "Begin publishing in the background, first of all what the remote lacks; does nothing if it has begun."
-        with self.changed:
+        with self.outbox.changed:
             if self.thread is None:
                 self.thread = threading.Thread(target=self._work, name="publishing", daemon=True)
                 self.thread.start()
 
     def waits(self) -> bool:
         "Whether something is still to be published."
-        return not self.stopped and bool(self.queue or self.batch or self.everything)
+        return not self.stopped and bool(self.outbox or self.everything)
 
     def close(self, timeout=120.0) -> list:
         "One more round for what waits; the names that are not published after `timeout` seconds, never unsaid."
-        with self.changed:
+        with self.outbox.changed:
             self.ending = True
-            self.changed.notify_all()
+            self.outbox.changed.notify_all()
         if self.thread:
             self.thread.join(timeout)
         if not (self.stopped or self.waits()):
@@ -314,10 +362,10 @@ class Publisher:
     def _work(self):
         delay, last = self.retry, False
         while not last:
-            with self.changed:
-                self.changed.wait_for(lambda: self.ending or self.waits())
+            with self.outbox.changed:
+                self.outbox.changed.wait_for(lambda: self.ending or self.waits())
                 if self.lost:
-                    self.changed.wait_for(lambda: self.ending, delay)
+                    self.outbox.changed.wait_for(lambda: self.ending, delay)
                 last = self.ending
             try:
                 if self.waits():
@@ -345,25 +393,17 @@ class Publisher:
 
     def _round(self):
         self._reach()
-        with self.changed:
+        with self.outbox.changed:
             if self.everything:
                 names = published_files(self.local)
                 if "run.json" not in names and "run.json" in self.index["files"]:
                     raise NotOurs(f"{self.remote.folder} holds a run and {self.local} does not: restore it first")
                 for name in [*names, *self.index["files"]]:
-                    if name not in self.queue:
-                        self.queue[name] = self._link(name)
+                    if name not in self.outbox.waiting:
+                        self.outbox.add(name)
                 self.everything = False
-            self.batch, self.queue, left = self.queue, {}, self.queue
-        try:
-            self._publish(self.batch)
-            left = {}
-        finally:  # what was not published waits again, unless there is a newer version by now
-            with self.changed:
-                left = {name: link for name, link in left.items() if name not in self.queue}
-                for name in self.batch.keys() - left:
-                    self._drop(self.batch[name])
-                self.batch, self.queue = {}, {**left, **self.queue}
+        with self.outbox.taken() as batch:
+            self._publish(batch)
 
     def _reach(self):
         "See that the remote is there and ours. `OSError` where it is away, `NotOurs` where another session was there."
@@ -426,19 +466,3 @@ class Publisher:
         if not self.allowed():
             raise NotOurs(f"another session has taken over {self.remote.folder}")
         self.remote.put(source, place, entry)
-
-    def _link(self, name):
-        "A second name for this version of a file; None where the run has none of that name."
-        link = self.private / "links" / uuid.uuid4().hex
-        link.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(self.local / name, link)
-        except FileNotFoundError:
-            return None
-        except OSError:  # a file system without links
-            shutil.copyfile(self.local / name, link)
-        return link
-
-    def _drop(self, link):
-        if link is not None:
-            link.unlink(missing_ok=True)

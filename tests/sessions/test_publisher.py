@@ -22,6 +22,7 @@ from ssnas_colab.sessions.publisher import (
     INDEX_FILES,
     PRIVATE,
     FileSystem,
+    Outbox,
     Publisher,
     RemoteFolder,
     digest,
@@ -190,7 +191,7 @@ def test_writes_that_take_half_a_minute(monkeypatch, tmp_path):
             place.state(number, publisher)
         slow = time.monotonic() - begin
         links = len(list((place.here / PRIVATE / "links").iterdir()))
-        assert "alphas.npz" in {**publisher.queue, **publisher.batch}
+        assert "alphas.npz" in {**publisher.outbox.waiting, **publisher.outbox.under_way}
         assert not publisher.wait(0.01) and publisher.close(0) != []
         place.files.goes_on.set()
         until(lambda: not publisher.waits())
@@ -292,7 +293,7 @@ def test_writes_that_were_forgotten(monkeypatch, tmp_path):
         place.files.broken = OSError(errno.EIO, "Input/output error")
         place.write("report.md", "done", publisher)
         until(lambda: place.said)
-        with publisher.changed:
+        with publisher.outbox.changed:
             shutil.rmtree(place.drive)
             shutil.copytree(path / "earlier", place.drive)
             place.files.broken = None
@@ -320,7 +321,7 @@ def test_writes_that_were_forgotten_between_two_rounds(tmp_path):
     place.state(2, publisher)
     assert publisher.wait(5)
     before = publisher.index["generation"]
-    with publisher.changed:
+    with publisher.outbox.changed:
         shutil.rmtree(place.drive)
         (tmp_path / "earlier").rename(place.drive)
     place.write("report.md", "done", publisher)
@@ -357,7 +358,7 @@ def test_a_full_disk_keeps_no_halves_and_says_so_once(monkeypatch, tmp_path):
         publisher.start()
         until(lambda: place.said)
         assert place.restored("meanwhile")["alphas.npz"] == "alphas 1"
-        until(lambda: not publisher.batch)
+        until(lambda: not publisher.outbox.under_way)
         assert not [name for name in place.files.sizes(place.root) if name.endswith(".partial")]
         place.files.room = 10**9
         assert publisher.close(5) == []
@@ -575,7 +576,7 @@ def test_what_waits_is_a_state_that_was(monkeypatch, tmp_path):
     def no_link(self, name):
         return self.local / name if (self.local / name).exists() else None
 
-    changes = (Publisher, "_link", no_link), (Publisher, "_drop", lambda self, link: None)
+    changes = (Outbox, "_link", no_link), (Outbox, "_drop", lambda self, link: None)
     fails_without(monkeypatch, scenario, tmp_path, *changes)
 
 
