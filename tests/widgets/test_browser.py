@@ -257,7 +257,7 @@ def test_the_saved_page_works_offline_without_a_kernel(tmp_path):
     from ssnas_colab.experiment.run import Run
     from ssnas_colab.models.genotype import PRIMITIVES, edges
     from ssnas_colab.plots.svg import shade_of
-    from ssnas_colab.widgets.explorer import BEFORE, Explorer, explain_edge, save
+    from ssnas_colab.widgets.explorer import BEFORE, Explorer, draw_course, explain_edge, save
 
     a_run(tmp_path / "a <b> & run")
     run = Run.open(tmp_path / "a <b> & run")
@@ -317,7 +317,7 @@ def test_the_saved_page_works_offline_without_a_kernel(tmp_path):
                 assert page.locator("#said p").last.inner_text() == explain_edge(explorer)
                 assert page.is_visible("#edge-chart") and page.input_value("#edge") == chosen
                 drawn = page.eval_on_selector_all("#edge-chart .curve", "all => all.map(one => one.getAttribute('d'))")
-                wanted = explorer.charts()[0].split('class="curve" d="')[1:]
+                wanted = draw_course(explorer)[0].split('class="curve" d="')[1:]
                 for one, other in zip(drawn, wanted, strict=True):
                     places = ([float(n) for n in re.findall(r"[\d.]+", d)] for d in (one, other.split('"')[0]))
                     np.testing.assert_allclose(*places, atol=0.11)  # the page has rounded weights

@@ -28,6 +28,7 @@ from ssnas_colab.widgets.explorer import (
     Explorer,
     Sizes,
     changes,
+    draw_explorer,
     explain_edge,
     explore,
     explorer_page,
@@ -144,7 +145,7 @@ def test_the_chosen_edge_is_explained_with_its_weights(run):
     row = weights_at(12)["normal"][0]
     ranked = explain_edge(panel.explorer).split("Weights: ")[1].rstrip(".").split(", ")
     np.testing.assert_allclose([float(entry.split()[1]) for entry in ranked], np.sort(row)[::-1], atol=0.00501)
-    assert panel.explorer.pictures()[2].count('font-weight="bold"') == 1
+    assert draw_explorer(panel.explorer)[2].count('font-weight="bold"') == 1
     panel.edge.value = ""
     assert panel.explorer.chosen is None
 
@@ -449,7 +450,7 @@ def test_one_is_not_many(run):
     said += unevenness({"counts": {"train": []}, "images": {"train": 1}, "task": "unlabelled"})
     explorer = Explorer("resnet18", num_classes=1, in_channels=1)
     explorer.other = "mobilenet_v2"
-    said += " ".join(story(explorer)) + "".join(explorer.pictures())
+    said += " ".join(story(explorer)) + "".join(draw_explorer(explorer))
     assert not re.search(r"\b1 (edges|stages|blocks|classes|epochs|images|labels|channels)\b", said)
 
 
