@@ -1,0 +1,102 @@
+"""Does the rank of the features, beside retrieval, tell more of a network than retrieval alone? On networks not yet used.
+
+python nbs/research/wide_space/rank_beside.py DATA [--part 0 2]    the networks that are not scored yet
+python nbs/research/wide_space/rank_beside.py --report             the tables, from what is done
+
+Why it is asked (28 November 2026): in nbs/research/clinic, a search of long-tailed CIFAR-10 took a network of 128 k
+parameters that filled its bound of MACs, whose rank was 22 where a finalist of the same retrieval had 42; it ended 4
+points below a random network. On the 40 networks of regime.py, looked at again after that,
+
+    log(retrieval + 1/1024) + log(rank) / 2        ("both" below)
+
+has a Spearman with balanced accuracy of 0.67, 0.64 and 0.64 after 20, 50 and 100 steps, retrieval alone 0.54, 0.59 and
+0.52 (difference after 20 steps +0.13, 95 % bootstrap over the networks [0.00, 0.28]). The factor of a half was one of
+three that were tried (a quarter and 1 are alike). Having been chosen on these networks it has to be tried on others:
+the 24 random networks of long-tailed CIFAR-10 that experiment.py has trained, of seeds 10 to 12.
+
+Expected, written before any of them was scored: retrieval after 20 steps 0.5 (0.1 to 0.75, with 24 networks), both 0.1
+more, its interval not clear of 0; after 80 steps alike. If both is not ahead after 20 steps, the choice stays.
+
+A job is one network: the scores after 20 and 80 steps on 4,096 training images, from weights drawn by its seed.
+"""
+
+import argparse
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from experiment import path_of
+from regime import BUDGETS, load, some
+from scipy.stats import spearmanr
+
+from ssnas_colab.core.files import write_atomically
+from ssnas_colab.core.seeding import derived_seed
+from ssnas_colab.models.genotype import genotype_from_json
+from ssnas_colab.models.network import Network
+from ssnas_colab.nas.scores import network_scores
+
+OUT = Path(__file__).parent / "rank_beside"
+SET, NAMES, SEEDS, STEPS = "cifar10_lt100", [f"random_{i}" for i in range(8)], (10, 11, 12), (20, 80)
+warnings.simplefilter("ignore")
+
+
+def scored(row, data, seed):
+    "What the label-free scores say of a trained network's genotype, before any training with labels."
+    genotype = genotype_from_json(json.dumps(row["genotype"]))
+    torch.manual_seed(derived_seed(seed, "weights", row["name"]))
+    net = Network(genotype, data.num_classes, in_channels=data.channels, width=row["width"])
+    images = some(data.images["train"])
+    return network_scores(net, images, scores=("barlow_twins", "rank", "retrieval"), steps=STEPS, seed=seed)
+
+
+def report(draws=10_000):
+    "Spearman with balanced accuracy, and its gain by the rank beside, with 95 % bootstraps over the networks."
+    rows = [json.loads(path.read_text()) for path in sorted(OUT.glob("*.json"))]
+    truth, generator = np.array([row["balanced_accuracy"] for row in rows]), np.random.default_rng(0)
+    chosen = [generator.integers(0, len(rows), len(rows)) for _ in range(draws)]
+    print(f"{len(rows)} networks, balanced accuracy {100 * truth.mean():.1f} ± {100 * truth.std(ddof=1):.1f} %")
+    table = []
+    for steps in map(str, STEPS):
+        found = {name: np.array([row["scores"][name][steps] for row in rows]) for name in rows[0]["scores"]}
+        found["both"] = np.log(found["retrieval"] + 1 / 1024) + np.log(found["rank"]) / 2
+        for name, values in found.items():
+            drawn = [spearmanr(values[i], truth[i])[0] for i in chosen]
+            gains = np.array(drawn) - [spearmanr(found["retrieval"][i], truth[i])[0] for i in chosen]
+            line = {"score": name, "steps": int(steps), "spearman": spearmanr(values, truth)[0]}
+            line |= {"interval": [*np.nanpercentile(drawn, [2.5, 97.5])], "best_3": truth[np.argsort(-values)[:3]].mean()}
+            line |= {"gain": line["spearman"] - spearmanr(found["retrieval"], truth)[0]}
+            line |= {"gain_interval": [*np.nanpercentile(gains, [2.5, 97.5])], "networks": len(rows)}
+            table.append(line)
+            print(f"{name:13}{steps:>3} steps: {line['spearman']:+.2f} [{line['interval'][0]:+.2f}, {line['interval'][1]:+.2f}]"
+                  f", best three {100 * line['best_3']:.1f} %, against retrieval {line['gain']:+.2f} "
+                  f"[{line['gain_interval'][0]:+.2f}, {line['gain_interval'][1]:+.2f}]")  # fmt: skip
+    write_atomically(OUT.with_suffix(".json"), (json.dumps(table, indent=1, default=float) + "\n").encode())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="?", type=Path)
+    parser.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help="every N-th from I")
+    parser.add_argument("--report", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.report:
+        return report()
+    data = None
+    for seed, name in [(seed, name) for seed in SEEDS for name in NAMES][options.part[0] :: options.part[1]]:
+        path = OUT / f"{name}_seed_{seed}.json"
+        if path.is_file():
+            continue
+        data = data or load(options.data, SET)
+        row = json.loads(path_of(SET, seed, name).read_text())
+        kept = {key: row[key] for key in ("name", "genotype", "width", "parameters", "macs", "balanced_accuracy")}
+        kept |= {"budgets": BUDGETS, "seed": seed, "scores": scored(row, data, seed), "torch": torch.__version__}
+        write_atomically(path, (json.dumps(kept, default=float) + "\n").encode())
+        print(f"{name} of seed {seed}: {kept['scores']}", flush=True)
+    return report()
+
+
+if __name__ == "__main__":
+    main()
