@@ -1,4 +1,4 @@
-"""Does the rank of the features, beside retrieval, tell more of a network than retrieval alone? On networks not yet used.
+"""Does the rank of the features beside retrieval tell more of a network than retrieval alone? On fresh networks.
 
 python nbs/research/wide_space/rank_beside.py DATA [--part 0 2]    the networks that are not scored yet
 python nbs/research/wide_space/rank_beside.py --report             the tables, from what is done
@@ -64,14 +64,15 @@ def report(draws=10_000):
         for name, values in found.items():
             drawn = [spearmanr(values[i], truth[i])[0] for i in chosen]
             gains = np.array(drawn) - [spearmanr(found["retrieval"][i], truth[i])[0] for i in chosen]
-            line = {"score": name, "steps": int(steps), "spearman": spearmanr(values, truth)[0]}
-            line |= {"interval": [*np.nanpercentile(drawn, [2.5, 97.5])], "best_3": truth[np.argsort(-values)[:3]].mean()}
-            line |= {"gain": line["spearman"] - spearmanr(found["retrieval"], truth)[0]}
-            line |= {"gain_interval": [*np.nanpercentile(gains, [2.5, 97.5])], "networks": len(rows)}
+            low, high = np.nanpercentile(drawn, [2.5, 97.5])
+            line = {"score": name, "steps": int(steps), "networks": len(rows), "spearman": spearmanr(values, truth)[0]}
+            line |= {"interval": [low, high], "best_3": truth[np.argsort(-values)[:3]].mean()}
+            line["gain"] = line["spearman"] - spearmanr(found["retrieval"], truth)[0]
+            line["gain_interval"] = [*np.nanpercentile(gains, [2.5, 97.5])]
             table.append(line)
-            print(f"{name:13}{steps:>3} steps: {line['spearman']:+.2f} [{line['interval'][0]:+.2f}, {line['interval'][1]:+.2f}]"
-                  f", best three {100 * line['best_3']:.1f} %, against retrieval {line['gain']:+.2f} "
-                  f"[{line['gain_interval'][0]:+.2f}, {line['gain_interval'][1]:+.2f}]")  # fmt: skip
+            told = f"{name:13}{steps:>3} steps: {line['spearman']:+.2f} [{low:+.2f}, {high:+.2f}]"
+            told += f", best three {100 * line['best_3']:.1f} %, against retrieval {line['gain']:+.2f}"
+            print(told, "[{:+.2f}, {:+.2f}]".format(*line["gain_interval"]))
     write_atomically(OUT.with_suffix(".json"), (json.dumps(table, indent=1, default=float) + "\n").encode())
 
 
