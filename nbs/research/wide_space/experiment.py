@@ -22,6 +22,8 @@ searched_cells    CIFAR-10 alone: the same search of the space of cells (5 of th
 cells_0 to _3     networks of that space, drawn as random_0 is
 searched_mixed    CIFAR-10 alone: the same search of the wide space with stages of cells in it, see mixed.py
 mixed_0 to _3     networks of that space
+NAME_long         CIFAR-10 alone: the same network, trained for ten times the steps
+resnet_small_long_time    trained for as long as the search and searched_long took together
 NAME@RATE         the rates 3 times and a third of the recipe's, for one network of each family: chosen on validation
 
 A job is one network; it leaves its JSON in nbs/research/wide_space/experiment/SET/ when it is done, so that the same
@@ -30,6 +32,7 @@ command goes on after any interruption. One thread. Seconds are CPU seconds.
 
 import argparse
 import json
+import re
 import tempfile
 import time
 import warnings
@@ -55,9 +58,13 @@ from ssnas_colab.strategies.space import SPACES, Filled
 
 OUT = Path(__file__).parent / "experiment"
 CHOICE = {"space": "stages", "strategy": "evolution", "candidates": 40, "score": "retrieval", "score_steps": 20}
+STEPS = "pretrain_steps", "finetune_steps"
 SEEDS, RANDOM, RATES = (10, 11, 12), 8, (6e-3, 7e-4)
 ATTEMPTS = {"cells": {"space": "cells", "depth": 5}, "mixed": {"space": "mixed:MixedSpace"}}  # other spaces
 ATTEMPTED = [f"searched_{space}" for space in ATTEMPTS] + [f"{space}_{i}" for i in range(4) for space in ATTEMPTS]
+TIMES = 10  # as many steps as the recipe's has NAME_long
+LONG = ["searched", "resnet_small", "uniform", "random_0", "resnet_small_long_time", "random_1", "resnet_macs"]
+LONG = [name if name.endswith("_time") else f"{name}_long" for name in [*LONG, "random_2", "DARTS_V2_within"]]
 UNIFORM = StageGenotype(tuple(Stage((Block(),) * 2, 2.0**i, 2 if i else 1) for i in range(3)))
 warnings.simplefilter("ignore")
 
@@ -76,9 +83,10 @@ def jobs():
             for name in names:
                 for data in SETS:
                     yield data, seed, name
-    for seed in SEEDS:
-        for name in ATTEMPTED:
-            yield "cifar10_lt100", seed, name
+    for names in (LONG, ATTEMPTED):
+        for seed in SEEDS:
+            for name in names:
+                yield "cifar10_lt100", seed, name
     for name in ("searched", "resnet_macs", "mobilenet_v3_macs", "shufflenet_v2_macs"):
         for rate in RATES:
             for data in SETS:
@@ -143,6 +151,9 @@ def contestant(data, name, seed, set_name):
 
     name, _, rate = name.partition("@")
     changes = {"finetune_rate": float(rate)} if rate else {}
+    again = rate or name.endswith("_long")  # another training of a network that is known
+    if name.endswith("_long"):
+        name, changes = name.removesuffix("_long"), {key: TIMES * RECIPE[key] for key in STEPS}
     sizes = {"in_channels": data.channels}
     shape = (data.channels, *data.size)
     space = name.removeprefix("searched_")
@@ -155,7 +166,7 @@ def contestant(data, name, seed, set_name):
         genotype, make = drawn_of(space, int(name.rpartition("_")[2]), data, seed)
         return make, {"genotype": genotype.to_dict()}, changes
     if name in ("searched", "best_of_random"):
-        if rate:
+        if again:
             known = done(set_name, seed, name)
             genotype, width, facts = genotype_from_json(json.dumps(known["genotype"])), known["width"], {}
         else:
@@ -186,10 +197,10 @@ def contestant(data, name, seed, set_name):
     else:
         make = lambda: narrow_resnet(data.num_classes, data.channels, BUDGETS["max_parameters"])  # noqa: E731
     if name.endswith("_time"):  # as long as search and training together: one short training tells the pace
-        own = done(set_name, seed, "searched")
+        own = done(set_name, seed, "searched_long" if name.endswith("_long_time") else "searched")
         few = trained(name, make, data, seed, pretrain_steps=20, finetune_steps=30)["cpu_seconds"] / 50
-        times = (own["search_cpu_seconds"] + own["cpu_seconds"]) / (few * 500)
-        changes |= {key: max(1, round(RECIPE[key] * times)) for key in ("pretrain_steps", "finetune_steps")}
+        times = (done(set_name, seed, "searched")["search_cpu_seconds"] + own["cpu_seconds"]) / (few * 500)
+        changes |= {key: max(1, round(RECIPE[key] * times)) for key in STEPS}
     return make, {}, changes
 
 
@@ -215,8 +226,9 @@ def report():
         found = [json.loads(path.read_text()) | {"file": path.stem} for path in files]
         arms = {}
         for row in found:
-            arm = row["name"].rpartition("_")[0]
-            arms.setdefault(arm if arm in ("random", *ATTEMPTS) else row["name"], []).append(row)
+            kind, long = re.fullmatch("(.*?)(_long)?", row["name"]).groups()
+            arm = kind.rpartition("_")[0]
+            arms.setdefault((arm if arm in ("random", *ATTEMPTS) else kind) + (long or ""), []).append(row)
         by_seed = {arm: {} for arm in arms}
         for arm, own in arms.items():
             for row in own:
@@ -227,7 +239,8 @@ def report():
             line |= {"sd": round(float(values.std(ddof=1)), 4) if len(own) > 1 else None}
             for key in ("macro_auc", "macs", "parameters", "cpu_seconds", "validation"):
                 line[key] = round(float(np.mean([row[key] for row in own])), 4)
-            gap = lead(by_seed["searched"], by_seed[arm]) if arm != "searched" else None
+            own = "searched_long" if "_long" in arm and "searched_long" in by_seed else "searched"
+            gap = lead(by_seed[own], by_seed[arm]) if arm != own else None
             line["lead"] = gap and [None if end is None else round(end, 4) for end in gap]
             rows.append(line)
             told = f"{100 * values.mean():6.2f} % sd {100 * (line['sd'] or 0):5.2f}"
@@ -255,15 +268,17 @@ def main():
         path = path_of(*job)
         if path.is_file():
             continue
-        needs = name.endswith(("_macs", "_time")) or "@" in name
-        if needs and name != "most_macs" and not path_of(data, seed, "searched").is_file():
+        first = "searched_long" if name.endswith("_long_time") else "searched"
+        needs = name.endswith(("_macs", "_time", "_macs_long")) or "@" in name or name == "searched_long"
+        if needs and name != "most_macs" and not path_of(data, seed, first).is_file():
             print(f"{data} {name} {seed} waits for the search", flush=True)
             continue
         if data not in loaded:
             loaded[data] = load(options.data, data)
         begin = time.perf_counter()
         make, facts, changes = contestant(loaded[data], name, seed, data)
-        row = {"name": name} | facts | trained(name.partition("@")[0], make, loaded[data], seed, **changes)
+        weights_of = name.partition("@")[0].removesuffix("_long")  # the name draws the first weights
+        row = {"name": name} | facts | trained(weights_of, make, loaded[data], seed, **changes)
         write_atomically(path, (json.dumps(row, default=float) + "\n").encode())
         print(f"{data} {name} {seed}: {time.perf_counter() - begin:.0f} s", flush=True)
     return report()
