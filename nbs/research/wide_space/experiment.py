@@ -30,16 +30,17 @@ A job is one network; it leaves its JSON in nbs/research/wide_space/experiment/S
 command goes on after any interruption. One thread. Seconds are CPU seconds.
 """
 
-import argparse
 import json
 import re
 import tempfile
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from jobs import command, do
 from mixed import MixedSpace
 from regime import BUDGETS, FULL, RECIPE, SETS, drawn, load, trained
 
@@ -253,35 +254,23 @@ def report():
     write_atomically(OUT.with_suffix(".json"), (json.dumps(rows, indent=1) + "\n").encode())
 
 
+def row_of(folder, set_name, seed, name):
+    "What a job finds; None where the search that it starts from is not done."
+    first = "searched_long" if name.endswith("_long_time") else "searched"
+    needs = name.endswith(("_macs", "_time", "_macs_long")) or "@" in name or name == "searched_long"
+    if needs and name != "most_macs" and not path_of(set_name, seed, first).is_file():
+        return None
+    data = load(folder, set_name)
+    make, facts, changes = contestant(data, name, seed, set_name)
+    weights_of = name.partition("@")[0].removesuffix("_long")  # the name draws the first weights
+    return {"name": name} | facts | trained(weights_of, make, data, seed, **changes)
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help="every N-th job from I")
-    parser.add_argument("--report", action="store_true")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    if options.report:
-        return report()
-    loaded = {}
-    for job in list(jobs())[options.part[0] :: options.part[1]]:
-        data, seed, name = job
-        path = path_of(*job)
-        if path.is_file():
-            continue
-        first = "searched_long" if name.endswith("_long_time") else "searched"
-        needs = name.endswith(("_macs", "_time", "_macs_long")) or "@" in name or name == "searched_long"
-        if needs and name != "most_macs" and not path_of(data, seed, first).is_file():
-            print(f"{data} {name} {seed} waits for the search", flush=True)
-            continue
-        if data not in loaded:
-            loaded[data] = load(options.data, data)
-        begin = time.perf_counter()
-        make, facts, changes = contestant(loaded[data], name, seed, data)
-        weights_of = name.partition("@")[0].removesuffix("_long")  # the name draws the first weights
-        row = {"name": name} | facts | trained(weights_of, make, loaded[data], seed, **changes)
-        write_atomically(path, (json.dumps(row, default=float) + "\n").encode())
-        print(f"{data} {name} {seed}: {time.perf_counter() - begin:.0f} s", flush=True)
-    return report()
+    options = command(__doc__).parse_args()
+    if not options.report:
+        do(options, jobs(), path_of, partial(row_of, options.data))
+    report()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Does the rank of the features beside retrieval tell more of a network than retrieval alone? On fresh networks.
 
 python nbs/research/wide_space/rank_beside.py DATA [--part 0 2]    the networks that are not scored yet
-python nbs/research/wide_space/rank_beside.py --report             the tables, from what is done
+python nbs/research/wide_space/rank_beside.py DATA --report        the tables, from what is done
 
 Why it is asked (28 November 2026): in nbs/research/clinic, a search of long-tailed CIFAR-10 took a network of 128 k
 parameters that filled its bound of MACs, whose rank was 22 where a finalist of the same retrieval had 42; it ended 4
@@ -20,14 +20,15 @@ more, its interval not clear of 0; after 80 steps alike. If both is not ahead af
 A job is one network: the scores after 20 and 80 steps on 4,096 training images, from weights drawn by its seed.
 """
 
-import argparse
 import json
 import warnings
+from functools import partial
 from pathlib import Path
 
+import experiment
 import numpy as np
 import torch
-from experiment import path_of
+from jobs import command, do
 from regime import BUDGETS, load, some
 from scipy.stats import spearmanr
 
@@ -76,27 +77,20 @@ def report(draws=10_000):
     write_atomically(OUT.with_suffix(".json"), (json.dumps(table, indent=1, default=float) + "\n").encode())
 
 
+def row_of(folder, seed, name):
+    "What `experiment.py` says of a network, and its scores."
+    row = json.loads(experiment.path_of(SET, seed, name).read_text())
+    kept = {key: row[key] for key in ("name", "genotype", "width", "parameters", "macs", "balanced_accuracy")}
+    kept |= {"budgets": BUDGETS, "seed": seed, "scores": scored(row, load(folder, SET), seed)}
+    return kept | {"torch": torch.__version__}
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="?", type=Path)
-    parser.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help="every N-th from I")
-    parser.add_argument("--report", action="store_true")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    if options.report:
-        return report()
-    data = None
-    for seed, name in [(seed, name) for seed in SEEDS for name in NAMES][options.part[0] :: options.part[1]]:
-        path = OUT / f"{name}_seed_{seed}.json"
-        if path.is_file():
-            continue
-        data = data or load(options.data, SET)
-        row = json.loads(path_of(SET, seed, name).read_text())
-        kept = {key: row[key] for key in ("name", "genotype", "width", "parameters", "macs", "balanced_accuracy")}
-        kept |= {"budgets": BUDGETS, "seed": seed, "scores": scored(row, data, seed), "torch": torch.__version__}
-        write_atomically(path, (json.dumps(kept, default=float) + "\n").encode())
-        print(f"{name} of seed {seed}: {kept['scores']}", flush=True)
-    return report()
+    options = command(__doc__).parse_args()
+    if not options.report:
+        jobs = [(seed, name) for seed in SEEDS for name in NAMES]
+        do(options, jobs, lambda seed, name: OUT / f"{name}_seed_{seed}.json", partial(row_of, options.data))
+    report()
 
 
 if __name__ == "__main__":

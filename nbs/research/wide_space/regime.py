@@ -15,15 +15,16 @@ of these; it leaves its JSON in nbs/research/wide_space/regime/SET/ when it is d
 after any interruption. One thread, float32; --device cuda: the same on a GPU, which its rows say.
 """
 
-import argparse
 import json
 import tempfile
 import time
 import warnings
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from jobs import command, do
 from scipy.stats import rankdata, spearmanr
 
 from ssnas_colab.config import evaluation_config
@@ -60,6 +61,7 @@ JOBS = {  # name -> (scores, steps, seed), or the seed of a training by the reci
 warnings.simplefilter("ignore")
 
 
+@cache
 def load(folder, name):
     "The `ImageData` of a set, at 16 pixels."
     path, options = SETS[name]
@@ -115,21 +117,23 @@ def some(images, count=IMAGES):
     return images[np.sort(order[:count])]
 
 
-def run(job, data, path, device):
-    "Do a job, (kind, number), and write what was found."
-    kind, number = job
+def path_of(name, kind, number):
+    return OUT / name / f"{kind}_{number}.json"
+
+
+def row_of(folder, device, name, kind, number):
+    "What a job finds of a network: its training by the recipe, or its scores."
+    data = load(folder, name)
     genotype, make = drawn(number, data)
     row = {"number": number, "kind": kind, "genotype": genotype.to_dict()}
     if kind.startswith("train"):
-        row |= trained(f"random_{number}", make, data, JOBS[kind], device)
-    else:
-        scores, steps, seed = JOBS[kind]
-        torch.manual_seed(derived_seed(seed, "weights", number))
-        net, begin = make().to(device), time.process_time()
-        row |= {"scores": network_scores(net, some(data.images["train"]), scores=scores, steps=steps, seed=seed)}
-        row |= {"cpu_seconds": round(time.process_time() - begin, 1), "seed": seed, "torch": torch.__version__}
-        row |= {"device": device}
-    write_atomically(path, (json.dumps(row, default=float) + "\n").encode())
+        return row | trained(f"random_{number}", make, data, JOBS[kind], device)
+    scores, steps, seed = JOBS[kind]
+    torch.manual_seed(derived_seed(seed, "weights", number))
+    net, begin = make().to(device), time.process_time()
+    row |= {"scores": network_scores(net, some(data.images["train"]), scores=scores, steps=steps, seed=seed)}
+    row |= {"cpu_seconds": round(time.process_time() - begin, 1), "seed": seed, "torch": torch.__version__}
+    return row | {"device": device}
 
 
 def report():
@@ -196,33 +200,19 @@ def report():
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
+    parser = command(__doc__)
     parser.add_argument("--set", choices=SETS, nargs="+", default=tuple(SETS))
     parser.add_argument("--kind", choices=JOBS, nargs="+", default=tuple(JOBS))
-    parser.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help="every N-th job from I")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--report", action="store_true")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    if options.report:
-        return report()
     early = [kind for kind in list(JOBS)[:3] if kind in options.kind]
     late = [kind for kind in options.kind if kind not in early]
     # of each network first what decides; further seeds and losses when all data sets have that
-    listed = [(name, kind, number) for kinds in (early, late) for number in range(NETWORKS) for name in options.set
-              for kind in kinds][options.part[0] :: options.part[1]]  # fmt: skip
-    loaded = {}
-    for name, kind, number in listed:
-        path = OUT / name / f"{kind}_{number}.json"
-        if path.is_file():
-            continue
-        if name not in loaded:
-            loaded[name] = load(options.data, name)
-        begin = time.perf_counter()
-        run((kind, number), loaded[name], path, options.device)
-        print(f"{name} {kind} {number}: {time.perf_counter() - begin:.0f} s", flush=True)
-    return report()
+    jobs = [(name, kind, number) for kinds in (early, late) for number in range(NETWORKS) for name in options.set
+            for kind in kinds]  # fmt: skip
+    if not options.report:
+        do(options, jobs, path_of, partial(row_of, options.data, options.device))
+    report()
 
 
 if __name__ == "__main__":
