@@ -26,6 +26,8 @@ NAME_long         CIFAR-10 alone: the same network, trained for ten times the st
 resnet_small_long_time    trained for as long as the search and searched_long took together
 NAME@RATE         the rates 3 times and a third of the recipe's, for one network of each family: chosen on validation
 
+cifar10_lt100_3M is CIFAR-10 once more, within 3 M MACs instead of 9: what trains faster has more steps in equal time.
+
 A job is one network; it leaves its JSON in nbs/research/wide_space/experiment/SET/ when it is done, so that the same
 command goes on after any interruption. One thread. Seconds are CPU seconds.
 """
@@ -59,6 +61,7 @@ from ssnas_colab.strategies.space import SPACES, Filled
 
 OUT = Path(__file__).parent / "experiment"
 CHOICE = {"space": "stages", "strategy": "evolution", "candidates": 40, "score": "retrieval", "score_steps": 20}
+SMALL = "cifar10_lt100_3M"
 STEPS = "pretrain_steps", "finetune_steps"
 SEEDS, RANDOM, RATES = (10, 11, 12), 8, (6e-3, 7e-4)
 ATTEMPTS = {"cells": {"space": "cells", "depth": 5}, "mixed": {"space": "mixed:MixedSpace"}}  # other spaces
@@ -66,6 +69,8 @@ ATTEMPTED = [f"searched_{space}" for space in ATTEMPTS] + [f"{space}_{i}" for i 
 TIMES = 10  # as many steps as the recipe's has NAME_long
 LONG = ["searched", "resnet_small", "uniform", "random_0", "resnet_small_long_time", "random_1", "resnet_macs"]
 LONG = [name if name.endswith("_time") else f"{name}_long" for name in [*LONG, "random_2", "DARTS_V2_within"]]
+SMALL_ARMS = ["searched", "searched_long", "random_0", "random_0_long", "resnet_small_long_time"]
+SMALL_ARMS += ["random_1", "random_1_long", "uniform", "uniform_long"]
 UNIFORM = StageGenotype(tuple(Stage((Block(),) * 2, 2.0**i, 2 if i else 1) for i in range(3)))
 warnings.simplefilter("ignore")
 
@@ -88,10 +93,18 @@ def jobs():
         for seed in SEEDS:
             for name in names:
                 yield "cifar10_lt100", seed, name
+    for seed in SEEDS:
+        for name in SMALL_ARMS:
+            yield SMALL, seed, name
     for name in ("searched", "resnet_macs", "mobilenet_v3_macs", "shufflenet_v2_macs"):
         for rate in RATES:
             for data in SETS:
                 yield data, SEEDS[0], f"{name}@{rate:g}"
+
+
+def budgets_of(set_name):
+    "The bounds of a data set's networks."
+    return BUDGETS | ({"max_macs": 3_000_000} if set_name == SMALL else {})
 
 
 def path_of(data, seed, name):
@@ -102,10 +115,10 @@ def done(data, seed, name):
     return json.loads(path_of(data, seed, name).read_text())
 
 
-def searched(data, seed, **changes):
+def searched(data, seed, bounds, **changes):
     "Genotype, width and facts of a search by the package, of the images alone."
     config = search_config(CHOICE | changes | {"seed": seed, "device": "cpu", "processes": 1})
-    budgets = {name.removeprefix("max_"): most for name, most in BUDGETS.items()}
+    budgets = {name.removeprefix("max_"): most for name, most in bounds.items()}
     with tempfile.TemporaryDirectory() as folder:
         begin = time.process_time()
         found = search(data, Run.open(Path(folder) / "run", {}), config, budgets=budgets, quiet=True)
@@ -114,9 +127,9 @@ def searched(data, seed, **changes):
     return take(found, number), {row["number"]: row for row in found["candidates"]}[number]["width"], facts
 
 
-def drawn_of(space, number, data, seed):
+def drawn_of(space, number, data, seed, bounds):
     "Genotype and a function that makes its network, of a space of `ATTEMPTS`, drawn anew until it fills a budget."
-    budgets = {name.removeprefix("max_"): most for name, most in BUDGETS.items()}
+    budgets = {name.removeprefix("max_"): most for name, most in bounds.items()}
     options = {"depth": ATTEMPTS[space]["depth"]} if space == "cells" else {}
     fits = Filled(data.num_classes, budgets, (data.channels, *data.size), **options)
     known, best = SPACES["cells"] if space == "cells" else MixedSpace, None
@@ -134,11 +147,11 @@ def drawn_of(space, number, data, seed):
     return best[1], lambda: fits.network(best[1], best[2])
 
 
-def extreme(data, seed, by):
+def extreme(data, seed, by, bounds):
     "Of 300 drawn within the budgets the one with the most MACs or blocks."
     best = None
     for number in range(300):
-        genotype, make = drawn(number, data, seed=derived_seed(seed, "rules of thumb"))
+        genotype, make = drawn(number, data, bounds, derived_seed(seed, "rules of thumb"))
         with torch.device("meta"):
             worth = by(genotype, make)
         if best is None or worth > best[0]:
@@ -156,15 +169,15 @@ def contestant(data, name, seed, set_name):
     if name.endswith("_long"):
         name, changes = name.removesuffix("_long"), {key: TIMES * RECIPE[key] for key in STEPS}
     sizes = {"in_channels": data.channels}
-    shape = (data.channels, *data.size)
+    shape, bounds = (data.channels, *data.size), budgets_of(set_name)
     space = name.removeprefix("searched_")
     if space in ATTEMPTS:
-        genotype, width, facts = searched(data, seed, **ATTEMPTS[space])
+        genotype, width, facts = searched(data, seed, bounds, **ATTEMPTS[space])
         facts |= {"genotype": genotype.to_dict()}
         depth = {"depth": ATTEMPTS[space]["depth"]} if space == "cells" else {}
         return lambda: Network(genotype, data.num_classes, width=width, **sizes, **depth), facts, changes
     if (space := name.rpartition("_")[0]) in ATTEMPTS:
-        genotype, make = drawn_of(space, int(name.rpartition("_")[2]), data, seed)
+        genotype, make = drawn_of(space, int(name.rpartition("_")[2]), data, seed, bounds)
         return make, {"genotype": genotype.to_dict()}, changes
     if name in ("searched", "best_of_random"):
         if again:
@@ -172,22 +185,21 @@ def contestant(data, name, seed, set_name):
             genotype, width, facts = genotype_from_json(json.dumps(known["genotype"])), known["width"], {}
         else:
             strategy = CHOICE["strategy"] if name == "searched" else "random"
-            genotype, width, facts = searched(data, seed, strategy=strategy)
+            genotype, width, facts = searched(data, seed, bounds, strategy=strategy)
         facts |= {"genotype": genotype.to_dict()}
         return lambda: Network(genotype, data.num_classes, width=width, **sizes), facts, changes
     if name.startswith("random_"):
-        genotype, make = drawn(int(name.removeprefix("random_")), data, seed=seed)
+        genotype, make = drawn(int(name.removeprefix("random_")), data, bounds, seed)
         return make, {"genotype": genotype.to_dict()}, changes
     if name in ("most_macs", "deepest"):
         blocks = lambda g, make: sum(len(stage.blocks) for stage in g.stages)  # noqa: E731
-        genotype, make = extreme(
-            data, seed, (lambda g, make: count_macs(make(), shape)) if name == "most_macs" else blocks
-        )
+        by = (lambda g, make: count_macs(make(), shape)) if name == "most_macs" else blocks  # noqa: E731
+        genotype, make = extreme(data, seed, by, bounds)
         return make, {"genotype": genotype.to_dict()}, changes
     if name == "uniform":
-        return lambda: Network.within(UNIFORM, data.num_classes, input_size=data.size, **sizes, **BUDGETS), {}, changes
+        return lambda: Network.within(UNIFORM, data.num_classes, input_size=data.size, **sizes, **bounds), {}, changes
     if (cells := name.removesuffix("_within")) in GENOTYPES:
-        own = BUDGETS | {"input_size": data.size} if cells != name else {"max_parameters": BUDGETS["max_parameters"]}
+        own = bounds | {"input_size": data.size} if cells != name else {"max_parameters": bounds["max_parameters"]}
         own |= {"depth": 5}
         return lambda: Network.within(GENOTYPES[cells], data.num_classes, **sizes, **own), {}, changes
     if name.endswith("_macs"):
@@ -196,7 +208,7 @@ def contestant(data, name, seed, set_name):
     if name.startswith("resnet18"):
         make = lambda: resnet18(data.num_classes, data.channels)  # noqa: E731
     else:
-        make = lambda: narrow_resnet(data.num_classes, data.channels, BUDGETS["max_parameters"])  # noqa: E731
+        make = lambda: narrow_resnet(data.num_classes, data.channels, bounds["max_parameters"])  # noqa: E731
     if name.endswith("_time"):  # as long as search and training together: one short training tells the pace
         own = done(set_name, seed, "searched_long" if name.endswith("_long_time") else "searched")
         few = trained(name, make, data, seed, pretrain_steps=20, finetune_steps=30)["cpu_seconds"] / 50
@@ -222,8 +234,10 @@ def lead(searched, others, draws=10_000):
 def report():
     "The tables: each arm's mean and spread over networks and seeds, and the searched network's lead."
     rows = []
-    for data in SETS:
+    for data in (*SETS, SMALL):
         files = sorted((OUT / data).glob("*.json"))
+        if data == SMALL:  # a network that no bound of MACs changes
+            files += sorted((OUT / SMALL.removesuffix("_3M")).glob("resnet_small_long_seed_*.json"))
         found = [json.loads(path.read_text()) | {"file": path.stem} for path in files]
         arms = {}
         for row in found:
@@ -250,17 +264,17 @@ def report():
             if line["lead"]:
                 told += f", searched minus this {100 * gap[0]:+.1f}"
                 told += f" [{100 * gap[1]:+.1f}, {100 * gap[2]:+.1f}]" if gap[1] is not None else ""
-            print(f"{data:16}{arm:24}{len(own):3} {told}")
+            print(f"{data:18}{arm:24}{len(own):3} {told}")
     write_atomically(OUT.with_suffix(".json"), (json.dumps(rows, indent=1) + "\n").encode())
 
 
 def row_of(folder, set_name, seed, name):
     "What a job finds; None where the search that it starts from is not done."
     first = "searched_long" if name.endswith("_long_time") else "searched"
-    needs = name.endswith(("_macs", "_time", "_macs_long")) or "@" in name or name == "searched_long"
+    needs = name.endswith(("_macs", "_time", "_macs_long")) or "@" in name or name == "searched_long"  # of a search
     if needs and name != "most_macs" and not path_of(set_name, seed, first).is_file():
         return None
-    data = load(folder, set_name)
+    data = load(folder, set_name.removesuffix("_3M"))
     make, facts, changes = contestant(data, name, seed, set_name)
     weights_of = name.partition("@")[0].removesuffix("_long")  # the name draws the first weights
     return {"name": name} | facts | trained(weights_of, make, data, seed, **changes)
