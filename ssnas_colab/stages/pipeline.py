@@ -36,7 +36,7 @@ from ..sessions.session import guard, local_folder, session
 from .derivation import derive_stage
 from .evaluation import compared, evaluate, evaluation_parts, require_contestants, seed_run
 from .loader import NAMES, ImageData, data_stage, files_stamp, load_data, load_labelled
-from .search import search, search_estimate
+from .search import require_search, search, search_estimate
 
 # %% ../../nbs/06_pipeline.ipynb #d12da6b0
 #@title Defines read_images, open_with_data
@@ -59,6 +59,8 @@ def open_with_data(data, path, config, **places):
     device, read = choose_engine(config["search"]["device"]).device, []
     evaluation = evaluation_config(config["evaluation"])
     require_contestants(evaluation)
+    if not ranks.told((path / "search.json").exists()):  # what was searched is read without its parts
+        require_search(config["search"])
     cache = path.with_name(path.name + ".images")
     ranks.together(lambda: read.append(read_images(data, config, cache=cache, **places)), in_turn=True)
     [data] = read

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AlphaHistory', 'current_genotype', 'epoch_metrics', 'after_epoch', 'StatusLine', 'search', 'plot_search',
-           'search_estimate', 'describe_search']
+           'require_search', 'search_estimate', 'describe_search']
 
 # %% ../../nbs/02_search.ipynb #88e8927d
 #@title Imports
@@ -32,10 +32,10 @@ from ..nas.bilevel import Searcher
 from ..nas.cost import choose_micro_batches, describe_estimate, estimate
 from ..nas.derive import derive_quietly
 from ..nas.relaxations import one_hot, relaxation_of, zero_one_loss
-from ..nas.scores import LEAST
+from ..nas.scores import LEAST, find_score
 from ..plots.style import OPERATION_COLOURS
 from ..scale.tasks import current_pool
-from ..strategies.runner import choose, finals, plot_candidates, run_search
+from ..strategies.runner import STRATEGIES, choose, finals, plot_candidates, run_search
 from ..strategies.space import SPACES, Filled, NetworkScore, draws
 from ..training.loop import Stateful, fit
 
@@ -320,7 +320,16 @@ def _plot_weights_over_time(axes, alphas, kind, relaxation):
     axes.set(title=f"{kind} cell: operation weights", xlabel="epoch", ylim=(-0.02, 1.02))
 
 # %% ../../nbs/02_search.ipynb #2b93e893
-#@title Defines _processes, _space_and_score, _budgets, _search_candidates
+#@title Defines require_search
+def require_search(config) -> type:
+    "`UserError` where a space, strategy or score of one's own that the settings name cannot be loaded; the space."
+    config = search_config(config)
+    if config.strategy:
+        load_named(config.strategy, STRATEGIES, "strategy")
+        find_score(config.score or DEFAULT_SCORE)
+    return load_named(config.space, SPACES, "space")
+
+
 def _processes(config, device) -> int:
     "How many candidates are scored side by side: as the settings say, or one a core where that is safe."
     if config.processes:
@@ -339,8 +348,8 @@ def _space_and_score(data, config, budgets):
     device = choose_engine(config.device, config.precision).device
     classes = getattr(data, "num_classes", 0) or 10  # without labels: of a classifier as large as most
     filled = Filled(classes, budgets, images.shape[1:], depth=config.depth, device=device)
-    space = load_named(config.space, SPACES, "space")(filled)
-    return space, NetworkScore(filled, images, config.score or DEFAULT_SCORE, policy=config.policy), count
+    score = NetworkScore(filled, images, config.score or DEFAULT_SCORE, policy=config.policy)
+    return require_search(config)(filled), score, count
 
 
 def _budgets(run, budgets):

@@ -19,7 +19,7 @@ from ssnas_colab.models.stages import StageGenotype
 from ssnas_colab.stages.derivation import derive_stage
 from ssnas_colab.stages.evaluation import compared, random_rivals
 from ssnas_colab.stages.loader import load_data
-from ssnas_colab.stages.pipeline import fork_run
+from ssnas_colab.stages.pipeline import fork_run, open_with_data, run_estimate
 from ssnas_colab.stages.search import describe_search, search, search_estimate
 
 FEW = {"candidates": 4, "score_steps": 2, "device": "cpu"}
@@ -246,3 +246,21 @@ def test_the_whole_way_by_the_command(tmp_path):
     with pytest.raises(UserError, match="is built on it"):
         number = report["search"]["taken"]
         derive_stage(run, pick=(number + 1) % 3)
+
+
+@pytest.mark.parametrize("name", ["strategy", "score", "space"])
+def test_what_cannot_be_loaded_is_refused_before_images_are_read(name, tmp_path, digits, monkeypatch):
+    def read(*args, **named):
+        raise AssertionError("images were read")
+
+    monkeypatch.setattr("ssnas_colab.stages.pipeline.load_data", read)
+    config = pipeline_config("digits", search={name: "no.such:Thing"})
+    refused(name, "no.such:Thing", "cannot be loaded", act=lambda: open_with_data("digits", tmp_path / "run", config))
+    refused(name, "no.such:Thing", "cannot be loaded", act=lambda: run_estimate(digits, tmp_path / "run", config))
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_search_that_is_done_goes_on_without_the_class_that_it_was_made_by(digits, tmp_path):
+    config = pipeline_config("digits", search={"strategy": "no.such:Thing"})
+    Run.open(tmp_path / "run", config).save_json("search.json", {})
+    assert open_with_data(digits, tmp_path / "run", config)[0].config["search"]["strategy"] == "no.such:Thing"
