@@ -223,7 +223,7 @@ def _seen(place, *wanted):
     with looked_at(place, wanted) as folder:
         yield folder
 
-
+# %% ../nbs/07_cli.ipynb #runanddata
 def _run_command(options):
     if options.json and not options.dry_run:
         raise UserError("--json counts for nothing without --dry-run: what a run found is in its report.json")
