@@ -209,12 +209,22 @@ def contestant(data, name, seed, set_name):
         make = lambda: resnet18(data.num_classes, data.channels)  # noqa: E731
     else:
         make = lambda: narrow_resnet(data.num_classes, data.channels, bounds["max_parameters"])  # noqa: E731
-    if name.endswith("_time"):  # as long as search and training together: one short training tells the pace
-        own = done(set_name, seed, "searched_long" if name.endswith("_long_time") else "searched")
-        few = trained(name, make, data, seed, pretrain_steps=20, finetune_steps=30)["cpu_seconds"] / 50
-        times = (done(set_name, seed, "searched")["search_cpu_seconds"] + own["cpu_seconds"]) / (few * 500)
+    if name.endswith("_time"):
+        known = done(set_name, seed, "searched")
+        own = done(set_name, seed, "searched_long") if name.endswith("_long_time") else known
+        allowed = known["search_cpu_seconds"] + own["cpu_seconds"]
+        times = steps_within(allowed, make, data, seed) / sum(RECIPE[key] for key in STEPS)
         changes |= {key: max(1, round(RECIPE[key] * times)) for key in STEPS}
+        return make, {"cpu_seconds_allowed": allowed}, changes
     return make, {}, changes
+
+
+def steps_within(seconds, make, data, seed):
+    "How many steps a network takes in so many CPU seconds: by two short trainings, so that what begins one cancels."
+    few, more = (trained("pace", make, data, seed, pretrain_steps=2 * n, finetune_steps=3 * n) for n in (20, 80))
+    few, more = few["cpu_seconds"], more["cpu_seconds"]
+    pace = (more - few) / (5 * 60)
+    return (seconds - few) / pace + 5 * 20
 
 
 def lead(searched, others, draws=10_000):
