@@ -19,6 +19,7 @@ from pathlib import Path
 
 from . import __version__
 from ssnas_colab.config import (
+    PRESETS,
     DataConfig,
     EvaluationConfig,
     RunConfig,
@@ -32,6 +33,7 @@ from ssnas_colab.config import (
     pipeline_config,
     range_of,
     read_value,
+    search_config,
 )
 from .core import ranks
 from .core.basics import Diverged, UserError, did_you_mean, printable, read_json
@@ -686,11 +688,21 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}: see `{self.prog} --help`")
 
 
+def _default(kind, name):
+    "'; default: 0', or what the presets say where they differ or not all have it: '; default: quick 12, cpu 40'."
+    make = {SearchConfig: search_config, EvaluationConfig: evaluation_config}.get(kind)
+    found = {preset: make(preset) for preset in PRESETS} if make else {"": kind()}
+    used = {preset: getattr(one, name) for preset, one in found.items() if name in getattr(one, "used", [name])}
+    if len(used) == len(found) and len({*map(str, used.values())}) == 1:
+        used = {"": next(iter(used.values()))}
+    told = [f"{preset} {value}".lstrip() for preset, value in used.items() if value is not None]
+    return f"; default: {', '.join(told)}" if told else ""
+
+
 def _add_option(add, kind, name, hidden=False, **more):
     "An option for the setting `name` of `kind`; hidden: it is taken, and the help is silent about it."
     field = fields_of(kind)[name]
-    default = "" if field.default is None else f"; default: {field.default}"
-    text = f"{field.metadata['text']} ({range_of(field).removesuffix(', or none')}{default})"
+    text = f"{field.metadata['text']} ({range_of(field).removesuffix(', or none')}{_default(kind, name)})"
     if kind_of(field)[0] is bool:
         more |= {"action": "store_const", "const": "true"}
         text = field.metadata["text"]

@@ -20,7 +20,14 @@ from PIL import Image
 
 import ssnas_colab
 from ssnas_colab.cli import EXIT_CODES, command_parser, main
-from ssnas_colab.config import EvaluationConfig, SearchConfig, fields_of
+from ssnas_colab.config import (
+    PRESETS,
+    EvaluationConfig,
+    SearchConfig,
+    evaluation_config,
+    fields_of,
+    search_config,
+)
 from ssnas_colab.core.basics import Diverged, UserError
 from ssnas_colab.experiment.interrupts import Stopped
 from ssnas_colab.models.genotype import GENOTYPES, PUBLISHED_SIZES, load_genotype
@@ -349,6 +356,15 @@ def options_in(capsys, command):
     capsys.readouterr()
     assert main([command, "--help"]) == 0
     return set(re.findall(r"^  (--[a-z-]+)", capsys.readouterr().out, re.M))
+
+
+def test_help_says_what_the_presets_say(capsys):
+    assert main(["run", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    told = {name: ", ".join(f"{preset} {getattr(search_config(preset), name)}" for preset in presets)
+            for name, presets in {"space": PRESETS, "candidates": ("quick", "cpu", "colab")}.items()}  # fmt: skip
+    assert all(f"default: {text})" in said for text in told.values())
+    assert f"default: quick {evaluation_config('quick').max_macs}, cpu" in said and "default: pad)" in said
 
 
 def test_each_help_lists_only_what_counts_there(capsys):

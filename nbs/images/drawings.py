@@ -42,9 +42,9 @@ DRAWINGS = {
         ["step 1", ">", "step 2", ">", "b:checkpoint", ">", "step 3", ">", "o:killed"],
         ["|195", "b:checkpoint", ">", "step 3", ">", "step 4", ">", "g:the same bits as without the kill"],
     ]),
-    "baselines": ("Four controls for a searched network", [
+    "baselines": ("Five kinds of controls for a searched network", [
         ["g:searched\n0.41 M, searched", "-against", "k:ResNet-18\n11.2 M", "k:narrowed ResNet\n0.41 M, by hand", "k:MobileNetV3-small\n1.5 M",
-         "o:random genotypes\n0.41 M, not searched"],
+         "k:by hand,\nof equal MACs",         "o:random genotypes\n0.41 M, not searched"],
         ["-what it gains over the last is what the search is worth"],
     ]),
     "derive": ("Two rules: the best two edges of a node, or every edge above a threshold", [
@@ -193,8 +193,8 @@ DRAWINGS = {
         ["-each reads what the one before left in the run folder; run again, it goes on where it stopped"],
     ]),
     "cli": ("What the command does", [
-        ["b:ssnas run", "b:data", "b:search", "b:derive", "b:evaluate", "|16", "k:status", "k:show", "k:compare", "|16", "g:predict", "g:export"],
-        ["-make a run", "|260", "-look at it", "|120", "-use it"],
+        ["b:ssnas run", "b:data", "b:search", "b:derive", "b:evaluate", "b:sweep", "|16", "k:status", "k:show", "k:compare", "|16", "g:test", "g:predict", "g:export", "g:push"],
+        ["-make a run", "|354", "-look at it", "|126", "-use it"],
     ]),
     "first_runs": ("Two first runs, one seed each", [
         ["k:PneumoniaMNIST, 9 to 1", "k:CIFAR-10, factor 100", ">ssnas run", "b:report of each", ">", "o:no better than random genotypes: why?"],

@@ -161,7 +161,7 @@ def _keys(parts, needed, more, what):
 
 # %% ../../nbs/models/05_stages.ipynb #aa96a6f2
 def summary_of_stages(genotype) -> str:
-    "The stages in at most 100 characters: '2x mbconv3e3 /2, w1 | 3x basic3 /2, w2'."
+    "The stages in at most 100 characters: '2x mbconv3e3/2 w1 | 3x basic3/2 w2'."
     told = []
     for stage in genotype.stages:
         kinds = list(dict.fromkeys(map(str, stage.blocks)))

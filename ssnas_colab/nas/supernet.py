@@ -212,7 +212,7 @@ class Supernet(nn.Module):
         They say what is computed, so that it is best to have them on the CPU.
 
         `active`, {'normal', 'reduce'} to bool (edges, 7): what is False is not computed, and counts as weight 0.
-        `views`: in how many parts x is cut, each as if it were alone: half the launches for two views of a batch.
+        `views`: in how many parts x is cut, each as if it were alone (batch norms take them apart).
         """
         weights, active = self.mixture(weights, active)
         weights = {kind: sent(table, x.device) for kind, table in weights.items()}

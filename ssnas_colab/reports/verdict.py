@@ -132,7 +132,7 @@ def significance(difference):
     """1: the searched network is better; -1: worse; 0: they cannot be told apart; None: there is no interval.
 
     difference: {"metric", "difference", "low", "high", "p", "p_corrected"}, searched minus other. Better and worse: p,
-    corrected for the number of comparisons, lies below 0.05; in a report of before version 0.5, which has no p, the
+    corrected for the number of comparisons, lies below 0.05; in an older report, which has no p, the
     interval, rounded as it is printed, excludes 0. None, too, for what was not among the comparisons.
     """
     if not difference or difference.get("low") is None or difference.get("high") is None:
@@ -386,7 +386,7 @@ def verdict_sentences(report) -> list:
 
     report: the dictionary of `report.json`, over one seed or several. The measure is balanced accuracy, for multi-label
     data macro AUC. The first sentence is one to act on and begins with "✓", "–" or "✗" and a blank. Better, worse or
-    not to be told apart go by the paired intervals of "differences" alone; where there are none, numbers are given, and
+    not to be told apart go by `significance` of "differences" alone; where there are none, numbers are given, and
     the standard error of the searched network's balanced accuracy: sqrt(sum of r (1 - r) / n) / K over the K classes.
     Controls that are missing, or whose measure is None, are named as not compared. A network that had a teacher is no
     control: it is spoken of apart, by "distillation".

@@ -159,8 +159,8 @@ TAKES = {
     "quick": ("about 3 minutes on 2 CPU cores, measured with the digits", "minutes; not measured on a GPU"),
     "cpu": ("an hour or two on 2 CPU cores", "less than the hour or two of 2 CPU cores; not measured on a GPU"),
     "colab": (
-        "days on a CPU (about 90 hours of one thread for long-tailed CIFAR-10, estimated)",
-        "about 3 hours of a T4 for long-tailed CIFAR-10, estimated: half or twice as long may be true",
+        "days on a CPU; not measured",
+        "hours of a T4; not measured",
     ),
     "paper": ("days on a CPU; not measured", "several hours of a T4; not measured"),
 }  # fmt: skip

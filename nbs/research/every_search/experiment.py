@@ -8,7 +8,7 @@ import json
 import warnings
 from pathlib import Path
 
-from ssnas_colab.config import search_config
+from ssnas_colab.config import DRAWING_NAMES, search_config
 from ssnas_colab.experiment.run import Run
 from ssnas_colab.nas.relaxations import RELAXATIONS
 from ssnas_colab.stages.derivation import derive_stage
@@ -29,7 +29,7 @@ def main():
     options.out.mkdir(parents=True, exist_ok=True)
     results = []
     for relaxation, objective in chosen:
-        steps = 160 if relaxation == "sampled" else 80
+        steps = 160 if relaxation in DRAWING_NAMES else 80
         config = search_config("quick", relaxation=relaxation, objective=objective, steps=steps)
         run = Run.open(options.out / f"{relaxation}_{objective}", {})
         search(data, run, config)

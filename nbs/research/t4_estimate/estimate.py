@@ -1,4 +1,4 @@
-"""What would the `colab` preset take on a T4? An estimate, from multiply-adds and the utilisation measured on this CPU.
+"""What would the `colab` preset take on a T4, searching cells? An estimate, from multiply-adds and this CPU's utilisation.
 
 python nbs/research/t4_estimate/estimate.py --out nbs/research/t4_estimate/estimate.json
 
@@ -31,7 +31,7 @@ T4_FLOPS = 8.1e12  # float32, NVIDIA's data sheet
 
 
 class Images:
-    num_classes, channels = 10, 3
+    num_classes, channels, size = 10, 3, (32, 32)
 
 
 def seconds(function, repeats):
@@ -84,7 +84,7 @@ def main():
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    search, evaluation = search_config("colab"), evaluation_config("colab", random_genotypes=1)
+    search, evaluation = search_config("colab", space="cells"), evaluation_config("colab", random_genotypes=1)
     made = compared(GENOTYPES["FairDARTS_b"], Images, evaluation, search.depth)
     rows, run, work = {}, *search_step(search, options.batch, options.size)
     counts = {"search": (search.steps, search.batch_size)}
