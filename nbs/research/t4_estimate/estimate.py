@@ -1,4 +1,4 @@
-"""What would the `colab` preset take on a T4, searching cells? An estimate, from multiply-adds and this CPU's utilisation.
+"""What would the `colab` preset take on a T4, searching cells? An estimate, from multiply-adds and utilisation on a CPU.
 
 python nbs/research/t4_estimate/estimate.py --out nbs/research/t4_estimate/estimate.json
 
