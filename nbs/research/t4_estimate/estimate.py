@@ -1,4 +1,4 @@
-"""What would the `colab` preset take on a T4, searching cells? An estimate, from multiply-adds and utilisation on a CPU.
+"""What would the `colab` preset take on a T4, searching cells? An estimate, by multiply-adds and their pace on a CPU.
 
 python nbs/research/t4_estimate/estimate.py --out nbs/research/t4_estimate/estimate.json
 
