@@ -114,11 +114,11 @@ def read_value(field, text: str):
     "What the `text` of a command line says for a setting: a number (also 400k, 2.5M), true, false, null, or the text."
     if kind_of(field)[0] is str and (field.metadata["verbatim"] or text not in ("null", "none")):
         return text
-    if kind_of(field)[0] in (int, float) and text[-1:] in "kMG" and text[:-1].replace(".", "", 1).isdigit():
+    if kind_of(field)[0] in (int, float) and text[-1:] in "kMG" and text[:-1].replace(".", "", 1).isdecimal():
         return float(text[:-1]) * {"k": 1e3, "M": 1e6, "G": 1e9}[text[-1]]
     try:
         return None if text == "none" else json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 # %% ../nbs/00_config.ipynb #d9d99ea9
@@ -440,7 +440,8 @@ def search_config(config=None, *, began=None, **changes) -> SearchConfig:
         settings |= _SAMPLED if relaxation in DRAWING_NAMES else {}
     made = make_config(SearchConfig, SEARCH_PRESETS, "The search", settings, changes, began)
     _check_name("space", made.space, SPACE_NAMES)
-    if made.score is None and {"space", "strategy"} & set(changes):  # what is asked for by name does not make do
+    by_name = {"space", "strategy"} & set(changes) and "score" not in changes
+    if made.score is None and by_name:  # what is asked for by name does not make do
         made = dataclasses.replace(made, score=DEFAULT_SCORE)
     _check_name("score", made.score or DEFAULT_SCORE, SCORE_NAMES)
     if not supernet:
@@ -703,8 +704,11 @@ def pipeline_config(
     budgets = {name: value for name, value in budgets.items() if value is not None}
     way = {name: value for name, value in (("space", space), ("strategy", strategy)) if value is not None}
     found = search_config(preset, began=began, **changes | way | (search or {}))
+    later = began is None or _number(began) >= _number("0.6.0")
     if not found.strategy:  # by a supernet: as deep as that, and with a bound for parameters alone, unless told
         budgets = {"max_macs": None, "depth": None} | budgets
+    elif found.space == "cells" and later:  # cells by a strategy: as deep as they were scored
+        budgets = {"depth": None} | budgets
     judged = evaluation_config(preset, began=began, **changes | budgets | (evaluation or {}))
     stages = {"search": found, "evaluation": judged}
     return {"data": {"source": source, **settings}, **run} | {k: dataclasses.asdict(v) for k, v in stages.items()}

@@ -109,3 +109,14 @@ def test_configs_are_frozen_and_equal_by_value():
     assert search_config("cpu") == search_config(dataclasses.asdict(search_config("cpu")))
     with pytest.raises(dataclasses.FrozenInstanceError):
         search_config().width = 3
+
+
+def test_no_score_makes_do_with_few_images_whatever_else_is_named():
+    assert search_config("quick", strategy="random", score=None).score is None
+    assert search_config("quick", strategy="random").score == "retrieval"
+
+
+def test_numbers_that_are_none_are_text():
+    field = fields_of(EvaluationConfig)["max_macs"]
+    assert read_value(field, "\u00b2M") == "\u00b2M" and read_value(field, "[" * 100_000) == "[" * 100_000
+    assert read_value(field, "2M") == 2e6

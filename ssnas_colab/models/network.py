@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SIZES', 'Cell', 'AuxiliaryHead', 'count_parameters', 'count_macs', 'largest', 'widest', 'activation_bytes', 'latency',
-           'sizes_of', 'widest_within', 'plan_cells', 'stage_modules', 'Network', 'stage_sizes']
+           'sizes_of', 'require_budgets', 'widest_within', 'plan_cells', 'stage_modules', 'Network', 'stage_sizes']
 
 # %% ../../nbs/models/03_network.ipynb #327d3677
 import copy
@@ -173,7 +173,8 @@ def _latency_once(module, build, shape, device):
     what = module.genotype, module.width, module.depth, module.classifier.out_features
     key = (*what, tuple(shape), str(torch.device(device)), torch.get_num_threads())
     if key not in _LATENCIES:
-        _LATENCIES[key] = latency(build().to(device), shape, device)
+        with torch.random.fork_rng(devices=[]):  # its weights are drawn to be timed
+            _LATENCIES[key] = latency(build().to(device), shape, device)
     return _LATENCIES[key]
 
 # %% ../../nbs/models/03_network.ipynb #51c8e128
@@ -197,6 +198,16 @@ def sizes_of(build, shape, names, device="cpu") -> dict:
     return {name: measures[name]() for name in SIZES if name in names}
 
 
+def require_budgets(narrowest, budgets, shape, device="cpu"):
+    "`UserError` where what `narrowest()` makes, a network of width 1, is above one of the budgets, saying by how much."
+    least = sizes_of(narrowest, shape, budgets, device)
+    over = [name for name in least if least[name] > budgets[name]]
+    told = " and ".join(SIZES[name].format(least[name]) for name in over)
+    wanted = " and ".join(f"max_{name}={budgets[name]:,}" for name in over)
+    if over:
+        raise UserError(f"The narrowest network has {told}, more than {wanted}: allow more, or take less depth")
+
+
 def widest_within(build, budgets, shape, device="cpu") -> int:
     """The largest width for which `build(width)`, a module, keeps to all `budgets`.
 
@@ -215,11 +226,8 @@ def widest_within(build, budgets, shape, device="cpu") -> int:
         return True
 
     if not fits(1):
-        least = sizes_of(lambda: build(1), shape, budgets, device)
-        over = [name for name in least if least[name] > budgets[name]]
-        told = " and ".join(SIZES[name].format(least[name]) for name in over)
-        wanted = " and ".join(f"max_{name}={budgets[name]:,}" for name in over)
-        raise UserError(f"The narrowest network has {told}, more than {wanted}: allow more, or take less depth")
+        require_budgets(lambda: build(1), budgets, shape, device)
+        return 1  # it was fast enough when it was measured once more
     if "latency" in budgets:  # measured of narrow ones first, which takes least
         return largest(fits)
     known = sizes_of(lambda: build(16), shape, budgets, device)

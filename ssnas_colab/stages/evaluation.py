@@ -35,7 +35,7 @@ from ..experiment.run import Run
 from ..inference.unlike import MOST, SHARE, distances, fit_unlike, unlike_threshold
 from ..models.baselines import MobileNet, narrow_resnet, random_genotype, resnet18, within_macs
 from ..models.genotype import GENOTYPES, genotype_from_json
-from ..models.network import Network, count_macs, count_parameters, latency
+from ..models.network import Network, count_macs, count_parameters, latency, require_budgets
 from ssnas_colab.models.pretrained import (
     TAUGHT,
     Pretrained,
@@ -103,14 +103,15 @@ def compared(genotype, data, config, depth, widths=None) -> dict:
     random and published networks, where they are of cells; widths: of these networks by name (None, or not there: as
     wide as all budgets allow). Those whose name ends with "_macs" are hand-made and as wide as the searched network's
     MACs for these images allow (see `within_macs`): where the narrowest has more already, it is left out, with a
-    warning. Pretrained ones (`names_of`) come once for their frozen features and once to be fine-tuned. "resnet_small"
-    is left out where parameters have no budget. Last comes the searched network once more, called "taught_by_" and its
-    teacher's name, where there is one. `UserError` for a published genotype that is not known, and where a
-    budget is too small for a network.
+    warning; so is a published one that is above a budget at width 1. Pretrained ones (`names_of`) come once for their
+    frozen features and once to be fine-tuned. "resnet_small" is left out where parameters have no budget. Last comes
+    the searched network once more, called "taught_by_" and its teacher's name, where there is one. `UserError` for a
+    published genotype that is not known, and where a budget is too small for another network.
     """
     classes, channels, widths = data.num_classes, data.channels, widths or {}
     options = {"depth": depth, "in_channels": channels}
     budgets = {"max_parameters": None} | {f"max_{name}": most for name, most in config.budgets.items()}
+    counted = {name: most for name, most in config.budgets.items() if name != "latency"}
     budgets |= {"input_size": data.size, "device": choose_engine(config.device, config.precision).device}
 
     def within(name, own):
@@ -146,6 +147,12 @@ def compared(genotype, data, config, depth, widths=None) -> dict:
     for name in config.published:
         if name not in GENOTYPES:
             raise UserError(f"There is no published genotype {name!r}: choose among {', '.join(GENOTYPES)}")
+        try:
+            narrowest = partial(Network, GENOTYPES[name], classes, width=1, **options)
+            require_budgets(narrowest, counted, (channels, *data.size))
+        except UserError as error:
+            warnings.warn(f"{name} is not compared: {error}", stacklevel=2)
+            continue
         rivals[name] = GENOTYPES[name]
     for name, rival in rivals.items():
         made[name] = lambda name=name, rival=rival: within(name, rival)
@@ -326,6 +333,8 @@ def _widths(run, genotype, data, config, depth) -> dict:
     if not run.has("widths.json"):
         rows = run.load_json("search.json").get("candidates", [])
         taken = [row for row in rows if row["number"] == run.facts("derivation").get("pick") and "width" in row]
+        if not isinstance(genotype, StageGenotype) and depth != run.load_json("search.json")["depth"]:
+            taken = []  # with more cells, or fewer, it is another network
         made = compared(genotype, data, config, depth, {"searched": taken[0]["width"]} if taken else {})
         made = {name: make for name, make in made.items() if family_of(name) == "searched"}
         run.save_json("widths.json", ranks.by_first(lambda: {name: make().width for name, make in made.items()}))

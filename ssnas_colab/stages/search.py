@@ -9,6 +9,7 @@ __all__ = ['AlphaHistory', 'current_genotype', 'epoch_metrics', 'after_epoch', '
 # %% ../../nbs/02_search.ipynb #88e8927d
 #@title Imports
 import dataclasses
+import inspect
 import math
 import sys
 import time
@@ -348,8 +349,10 @@ def _space_and_score(data, config, budgets):
     device = choose_engine(config.device, config.precision).device
     classes = getattr(data, "num_classes", 0) or 10  # without labels: of a classifier as large as most
     filled = Filled(classes, budgets, images.shape[1:], depth=config.depth, device=device)
+    space = require_search(config)
+    more = {"nodes": config.nodes} if "nodes" in inspect.signature(space).parameters else {}
     score = NetworkScore(filled, images, config.score or DEFAULT_SCORE, policy=config.policy)
-    return require_search(config)(filled), score, count
+    return space(filled, **more), score, count
 
 
 def _budgets(run, budgets):

@@ -9,7 +9,16 @@ from torch import nn
 from ssnas_colab.core.basics import UserError
 from ssnas_colab.models.baselines import MobileNet, ResNet, ShuffleNet, narrow_resnet, resnet18
 from ssnas_colab.models.genotype import GENOTYPES, KNOWN_OPERATIONS, PRIMITIVES, PUBLISHED_SIZES, Edge, Genotype
-from ssnas_colab.models.network import AuxiliaryHead, Cell, Network, count_macs, count_parameters, plan_cells, widest
+from ssnas_colab.models.network import (
+    AuxiliaryHead,
+    Cell,
+    Network,
+    count_macs,
+    count_parameters,
+    plan_cells,
+    sizes_of,
+    widest,
+)
 from ssnas_colab.models.operations import CELL_OPERATIONS, OPERATIONS, DropPath, FactorizedReduce
 
 # name: (parameters, millions of MACs), width 36, depth 20, 10 classes, one 32x32 image
@@ -347,3 +356,12 @@ def test_a_failed_count_leaves_the_module_as_it_was():
 
 def test_factorized_reduce_with_odd_channels():
     assert FactorizedReduce(3, 5)(torch.randn(2, 3, 7, 6)).shape == (2, 5, 4, 3)
+
+
+def test_a_budget_of_latency_draws_nothing_from_the_caller():
+    torch.manual_seed(0)
+    before, options = torch.get_rng_state(), {"max_latency": 1000, "max_parameters": 9000, "input_size": (8, 8)}
+    sizes_of(lambda: Network(GENOTYPES["FairDARTS_a"], 10, width=2, depth=3), (3, 8, 8), ["latency"])
+    assert torch.equal(torch.get_rng_state(), before)
+    first, second = (Network.within(GENOTYPES["FairDARTS_a"], 7, depth=3, **options) for _ in range(2))
+    assert first.width == second.width

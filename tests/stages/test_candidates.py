@@ -15,9 +15,9 @@ from ssnas_colab.experiment.forecast import status_text
 from ssnas_colab.experiment.run import Run
 from ssnas_colab.models.genotype import Genotype, load_genotype
 from ssnas_colab.models.network import Network, count_macs, count_parameters
-from ssnas_colab.models.stages import StageGenotype
+from ssnas_colab.models.stages import StageGenotype, random_stages
 from ssnas_colab.stages.derivation import derive_stage
-from ssnas_colab.stages.evaluation import compared, random_rivals
+from ssnas_colab.stages.evaluation import _contestants, compared, random_rivals
 from ssnas_colab.stages.loader import load_data
 from ssnas_colab.stages.pipeline import fork_run, open_with_data, run_estimate
 from ssnas_colab.stages.search import describe_search, search, search_estimate
@@ -264,3 +264,26 @@ def test_a_search_that_is_done_goes_on_without_the_class_that_it_was_made_by(dig
     config = pipeline_config("digits", search={"strategy": "no.such:Thing"})
     Run.open(tmp_path / "run", config).save_json("search.json", {})
     assert open_with_data(digits, tmp_path / "run", config)[0].config["search"]["strategy"] == "no.such:Thing"
+
+
+def test_cells_by_a_strategy_have_the_nodes_and_the_depth_that_were_asked_for(digits, tmp_path):
+    "And within all budgets, also where latency has one and the comparison another depth."
+    asked = {"nodes": 2, "depth": 3, "candidates": 2, "score_steps": 1}
+    wanted = {"space": "cells", "strategy": "random", "max_macs": MACS, "max_latency": 1000, "device": "cpu"}
+    deeper = pipeline_config("digits", **wanted, search=asked, evaluation={"depth": 8, "equal_macs": ()})
+    assert pipeline_config("digits", **wanted, search=asked)["evaluation"]["depth"] is None
+    assert pipeline_config("digits", **wanted, search=asked, began="0.5.0")["evaluation"]["depth"] == 5
+    run = Run.open(tmp_path / "run", deeper)
+    found = search(digits, run, deeper["search"], quiet=True)
+    targets = {edge[2] for row in found["candidates"] for edge in row["genotype"]["normal"]}
+    assert targets == {2, 3} and found["depth"] == 3
+    derive_stage(run)
+    made = _contestants(digits, run, evaluation_config(deeper["evaluation"]))["searched"]()
+    assert made.depth == 8 and count_macs(made, (1, 8, 8)) <= MACS
+
+
+def test_a_published_network_that_no_width_makes_small_enough_is_left_out(digits):
+    config = evaluation_config("quick", published=("DARTS_V2",), max_macs=12_000, equal_macs=(), random_genotypes=0)
+    with pytest.warns(UserWarning, match="DARTS_V2 is not compared: The narrowest network has .* MACs"):
+        made = compared(random_stages(0), digits, config, 8)
+    assert "DARTS_V2" not in made and "searched" in made
