@@ -264,8 +264,8 @@ def report():
             line |= {"sd": round(float(values.std(ddof=1)), 4) if len(own) > 1 else None}
             for key in ("macro_auc", "macs", "parameters", "cpu_seconds", "validation"):
                 line[key] = round(float(np.mean([row[key] for row in own])), 4)
-            own = "searched_long" if "_long" in arm and "searched_long" in by_seed else "searched"
-            gap = lead(by_seed[own], by_seed[arm]) if arm != own else None
+            ours = "searched_long" if "_long" in arm and "searched_long" in by_seed else "searched"
+            gap = lead(by_seed[ours], by_seed[arm]) if arm != ours else None
             line["lead"] = gap and [None if end is None else round(end, 4) for end in gap]
             rows.append(line)
             told = f"{100 * values.mean():6.2f} % sd {100 * (line['sd'] or 0):5.2f}"
