@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SIZES', 'Cell', 'AuxiliaryHead', 'count_parameters', 'count_macs', 'largest', 'widest', 'activation_bytes', 'latency',
-           'sizes_of', 'require_budgets', 'widest_within', 'plan_cells', 'stage_modules', 'Network', 'stage_sizes']
+           'sizes_of', 'require_narrowest', 'widest_within', 'plan_cells', 'stage_modules', 'Network', 'stage_sizes']
 
 # %% ../../nbs/models/03_network.ipynb #327d3677
 import copy
@@ -198,7 +198,7 @@ def sizes_of(build, shape, names, device="cpu") -> dict:
     return {name: measures[name]() for name in SIZES if name in names}
 
 
-def require_budgets(narrowest, budgets, shape, device="cpu"):
+def require_narrowest(narrowest, budgets, shape, device="cpu"):
     "`UserError` where what `narrowest()` makes, a network of width 1, is above one of the budgets, saying by how much."
     least = sizes_of(narrowest, shape, budgets, device)
     over = [name for name in least if least[name] > budgets[name]]
@@ -226,7 +226,7 @@ def widest_within(build, budgets, shape, device="cpu") -> int:
         return True
 
     if not fits(1):
-        require_budgets(lambda: build(1), budgets, shape, device)
+        require_narrowest(lambda: build(1), budgets, shape, device)
         return 1  # it was fast enough when it was measured once more
     if "latency" in budgets:  # measured of narrow ones first, which takes least
         return largest(fits)

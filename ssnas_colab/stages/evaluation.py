@@ -35,7 +35,7 @@ from ..experiment.run import Run
 from ..inference.unlike import MOST, SHARE, distances, fit_unlike, unlike_threshold
 from ..models.baselines import MobileNet, narrow_resnet, random_genotype, resnet18, within_macs
 from ..models.genotype import GENOTYPES, genotype_from_json
-from ..models.network import Network, count_macs, count_parameters, latency, require_budgets
+from ..models.network import Network, count_macs, count_parameters, latency, require_narrowest
 from ssnas_colab.models.pretrained import (
     TAUGHT,
     Pretrained,
@@ -149,7 +149,7 @@ def compared(genotype, data, config, depth, widths=None) -> dict:
             raise UserError(f"There is no published genotype {name!r}: choose among {', '.join(GENOTYPES)}")
         try:
             narrowest = partial(Network, GENOTYPES[name], classes, width=1, **options)
-            require_budgets(narrowest, counted, (channels, *data.size))
+            require_narrowest(narrowest, counted, (channels, *data.size))
         except UserError as error:
             warnings.warn(f"{name} is not compared: {error}", stacklevel=2)
             continue
