@@ -36,7 +36,7 @@ from .evolution import Evolution
 from .grow_trim import GrowTrim
 from .halving import Asha, Halving
 from .random import Random
-from .space import Candidate, finite
+from .space import ATTEMPTS, Candidate, finite
 
 STRATEGIES = {
     "random": Random, "halving": Halving, "asha": Asha, "evolution": Evolution, "controller": Controller,
@@ -49,14 +49,17 @@ def fullness(sizes: dict, budgets: dict) -> float:
     return max((sizes[name] / most for name, most in budgets.items()), key=float, default=1.0)
 
 
-def choose(proposal, space, budgets, least=0.85, attempts=100):
+def choose(proposal, space, budgets, least=0.85, attempts=ATTEMPTS, more=0):
     """(genotype, sizes, attempt) of the first attempt that fits all budgets and fills one to `least`.
 
-    Where none of `attempts` does, of the fullest that fits. budgets: the most by name. `UserError` where none fits,
-    saying what the smallest has.
+    Where none of `attempts` does, of the fullest that fits. budgets: the most by name; more: how many attempts, those
+    from number `attempts` on, are made where none of these fits. `UserError` where those do not fit either, saying what
+    the smallest has.
     """
     best, smallest, refused = None, None, None
-    for attempt in range(1 if proposal.fixed else attempts):
+    for attempt in (*range(1 if proposal.fixed else attempts), *range(attempts, attempts + more)):
+        if best and attempt >= attempts:
+            break
         genotype = proposal.make(attempt)
         try:
             sizes = space.fits(genotype)
@@ -82,8 +85,8 @@ def _too_large(sizes, budgets):
     has, allowed = (" and ".join(SIZES.get(n, n + " {:g}").format(of[n]) for n in over) for of in (sizes, budgets))
     names = " and ".join(f"max_{name}" for name in over)
     return UserError(
-        f"No network that was proposed fits the budgets: the smallest has {has}, more than the {allowed} allowed: "
-        f"raise {names}"
+        f"None of the networks tried for one candidate fits the budgets: the smallest has {has}, more than the "
+        f"{allowed} allowed: raise {names}"
     )
 
 # %% ../../nbs/strategies/07_runner.ipynb #4342f8e0
@@ -386,7 +389,8 @@ def run_search(
     quiet: no picture and no lines; executor: see `Scorer`.
     run: an `experiment.Run`, which keeps what was proposed (proposals/), and each score at once (candidates/,
     finalists/): stopped (`Stopped`) or killed at any moment it goes on with the same bits, whatever `processes` and the
-    number of threads, for each candidate is scored on one thread. `UserError` where no network fits.
+    number of threads, for each candidate is scored on one thread. Where no attempt of a proposal fits the budgets, the
+    space is drawn from instead (its attempt is then `ATTEMPTS` or more); `UserError` where no draw fits either.
 
     Gives "candidates" (rows: number, genotype, steps, seed, score, sizes, attempt; score `None`: training left the
     numbers), "front" (numbers), "pick" (see `pick`) and "why".
@@ -419,12 +423,13 @@ def run_search(
     progress.end(result)
     return result
 
-
+# %% ../../nbs/strategies/07_runner.ipynb #47e0ddeb
 def _proposed(batch, space, budgets, run, history, steps, seed):
     "(file, `Candidate` without a score) of each proposal; what was chosen once, and measured for it, stays."
     name = f"proposals/{len(history)}.json"
+    batch = [_or_drawn(one, space, seed, number) for number, one in enumerate(batch, len(history))]
     if not run.has(name):
-        chosen = ranks.by_first(lambda: [choose(one, space, budgets)[1:] for one in batch])
+        chosen = ranks.by_first(lambda: [choose(one, space, budgets, more=ATTEMPTS)[1:] for one in batch])
         run.save_json(name, [{"attempt": attempt, "sizes": sizes} for sizes, attempt in chosen])
     found, stored = [], run.load_json(name)
     if len(stored) != len(batch):
@@ -433,6 +438,16 @@ def _proposed(batch, space, budgets, run, history, steps, seed):
         facts = one.make(kept["attempt"]), one.steps or steps, seed, -math.inf, kept["sizes"], kept["attempt"]
         found.append((f"candidates/{number}.json", Candidate(number, *facts)))
     return found
+
+
+def _or_drawn(proposal, space, seed, number):
+    "The proposal for candidate `number`, whose attempts from `ATTEMPTS` on are draws of the space."
+    def make(attempt):
+        if attempt < ATTEMPTS:
+            return proposal.make(attempt)
+        return space.draw(derived_seed(seed, "instead", number, attempt))
+
+    return dataclasses.replace(proposal, make=make)
 
 # %% ../../nbs/strategies/07_runner.ipynb #ce825106
 def plot_candidates(result: dict):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from refusal import refused
 
 from ssnas_colab.core.basics import Diverged, UserError
 from ssnas_colab.experiment.interrupts import Stopped, stopping
@@ -20,7 +21,7 @@ from ssnas_colab.models.genotype import genotype_from_json
 from ssnas_colab.strategies import runner
 from ssnas_colab.strategies.controller import Controller
 from ssnas_colab.strategies.runner import STRATEGIES, run_search, take
-from ssnas_colab.strategies.space import Filled, NetworkScore, Proposal, StageSpace
+from ssnas_colab.strategies.space import ATTEMPTS, Filled, NetworkScore, Proposal, StageSpace
 
 MINE = '''
 import hashlib, os, time
@@ -238,3 +239,59 @@ def test_a_terminal_hears_of_each_tenth_and_a_notebook_sees_it(tmp_path, mine, c
     toy(mine, tmp_path / "seen", quiet=False)
     assert len(drawn) > 9 and "taken" in str([text.get_text() for text in drawn[-1].legends[0].get_texts()])
     assert "scored" not in capsys.readouterr().out.splitlines()[0][:20]
+
+
+class Tight(StageSpace):
+    "A space in which only draws fit, and only every third of them."
+
+    def __init__(self, every=3):
+        super().__init__(self.sizes)
+        self.every, self.drawn, self.seeds = every, {}, []
+
+    def sizes(self, genotype):
+        fits = self.drawn.get(str(genotype), 1) % self.every == 0
+        return {"parameters": 90 if fits else 200, "macs": 1000}
+
+    def draw(self, seed):
+        genotype = super().draw(seed)
+        self.drawn[str(genotype)] = seed
+        return genotype
+
+
+@pytest.mark.parametrize("strategy", ["controller", "evolution"])
+def test_a_proposal_that_fits_nowhere_is_drawn_from_the_space_instead(tmp_path, mine, strategy):
+    def search(path, score=mine.score):
+        options = {"candidates": 8, "steps": 2, "quiet": True, "budgets": {"parameters": 100}}
+        return run_search(strategy, Tight(), score, Run.open(path, {}), **options)
+
+    def killed(genotype, steps, seed):
+        calls.append(genotype)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return mine.score(genotype, steps, seed)
+
+    found, calls = search(tmp_path / "whole"), []
+    attempts = [row["attempt"] for row in found["candidates"]]
+    assert len(attempts) == 8 and all(row["parameters"] == 90 for row in found["candidates"])
+    assert min(attempts[2:]) >= ATTEMPTS if strategy == "evolution" else min(attempts) >= ATTEMPTS
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path / "killed", killed)
+    assert json.dumps(search(tmp_path / "killed")) == json.dumps(found)  # remade from the numbers of the attempts
+    assert json.dumps(search(tmp_path / "whole", None)) == json.dumps(found)
+
+
+def test_a_search_is_refused_only_where_draws_of_the_space_fit_no_more(tmp_path, mine):
+    def search():
+        options = {"candidates": 8, "steps": 2, "quiet": True, "budgets": {"parameters": 100}}
+        run_search("controller", Tight(every=1 << 70), mine.score, Run.open(tmp_path / "run", {}), **options)
+
+    refused("tried for one candidate fits", "the smallest has 200 parameters", "raise max_parameters", act=search)
+
+
+def test_the_controller_is_not_paid_for_what_it_did_not_choose():
+    space, unlike = StageSpace(lambda genotype: {}), Controller(StageSpace(lambda genotype: {}), 12, 1, 0, batch=2)
+    values = [(1.0, 3), (5.0, ATTEMPTS + 7), (2.0, 0), (3.0, 1)]
+    history = [runner.Candidate(i, space.draw(i), 1, 0, value, {}, a) for i, (value, a) in enumerate(values)]
+    paid = [runner.Candidate(0, None, 1, 0, 1.0, {}, 3), runner.Candidate(1, None, 1, 0, 1.0, {}, 0), *history[2:]]
+    pairs = zip(unlike.learned(history).parameters(), unlike.learned(paid).parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)  # the worst until then, for its first choices
