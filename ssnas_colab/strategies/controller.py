@@ -21,6 +21,8 @@ class Controller:
     none of the policy's own fitted the budgets and the space was drawn from instead.
     """
 
+    needs = ("options", "build")  # of the space
+
     def __init__(self, space, candidates, steps, seed, *, batch=None, rate=0.01, decay=0.9):
         self.space, self.candidates, self.steps, self.seed = space, candidates, steps, seed
         self.batch, self.rate, self.decay = batch or max(1, min(8, candidates // 4)), rate, decay

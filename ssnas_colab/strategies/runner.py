@@ -36,7 +36,7 @@ from .evolution import Evolution
 from .grow_trim import GrowTrim
 from .halving import Asha, Halving
 from .random import Random
-from .space import ATTEMPTS, Candidate, finite
+from .space import ATTEMPTS, Candidate, Proposal, finite, require_space
 
 STRATEGIES = {
     "random": Random, "halving": Halving, "asha": Asha, "evolution": Evolution, "controller": Controller,
@@ -66,6 +66,8 @@ def choose(proposal, space, budgets, least=0.85, attempts=ATTEMPTS, more=0):
         except UserError as error:
             refused = error
             continue
+        if not isinstance(sizes, dict):
+            raise UserError(f"fits of the space gives {type(sizes).__name__}: it must give sizes by name, a dict")
         if missing := budgets.keys() - sizes.keys():
             raise UserError(f"The space does not say the {' and '.join(missing)} of its networks: leave that out")
         full = fullness(sizes, budgets)
@@ -105,16 +107,21 @@ def _begin(score):
 
 def _told(candidate, score=None):
     "What a score function (None: the worker's) says of a candidate: floats by name, \"score\" among them."
-    score = score or _WORKER["score"]
-    takes = "width" in candidate.sizes and "width" in inspect.signature(score).parameters
-    more = {"width": candidate.sizes["width"]} if takes else {}
-    value = score(candidate.genotype, candidate.steps, candidate.seed, **more)
+    score, job = score or _WORKER["score"], (candidate.genotype, candidate.steps, candidate.seed)
+    try:
+        takes = inspect.signature(score)
+        more = {n: candidate.sizes[n] for n in ("width",) if n in candidate.sizes and n in takes.parameters}
+        takes.bind(*job, **more)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"The score does not take (genotype, steps, seed) ({error}): let it take these three") from None
+    value = score(*job, **more)
     try:
         named = dict(value) if isinstance(value, dict) else {"score": value}
-        return {name: float(number) for name, number in (named | {"score": named["score"]}).items()}
-    except (TypeError, ValueError, KeyError):
+        told = {name: float(number) for name, number in (named | {"score": named["score"]}).items()}
+    except (TypeError, ValueError, KeyError, RuntimeError, OverflowError):
         what = "it must give a number, or numbers by name with 'score' among them"
         raise UserError(f"The score of candidate {candidate.number} is {str(value)[:60]!r}: {what}") from None
+    return told
 
 # %% ../../nbs/strategies/07_runner.ipynb #d0549e5b
 class Scorer:
@@ -374,6 +381,36 @@ class Progress:
         if not self.quiet:
             print(result["why"], flush=True)
 
+# %% ../../nbs/strategies/07_runner.ipynb #93a54711
+def _begun(kind, space, candidates, steps, seed, **more):
+    "The strategy, made; `UserError` where its class does not take that, or the space lacks what it asks for."
+    name = getattr(kind, "__name__", type(kind).__name__)
+    require_space(space, *getattr(kind, "needs", ()))
+    try:
+        inspect.signature(kind).bind(space, candidates, steps, seed, **more)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"The strategy {name} is no class that takes (space, candidates, steps, seed) ({error}): give it one "
+            "whose __init__ takes these four"
+        ) from None
+    asked = kind(space, candidates, steps, seed, **more)
+    if not callable(getattr(asked, "propose", None)):
+        raise UserError(f"The strategy {name} has no propose(history): give it one that gives a list of Proposal")
+    return asked
+
+
+def _next_batch(asked, history) -> list:
+    "What the strategy proposes next; `UserError` where it is no list of `Proposal`, or is empty at the very first."
+    batch, name = asked.propose(history), type(asked).__name__
+    batch = [] if batch is None else batch
+    wrong = [batch] if not isinstance(batch, (list, tuple)) else [o for o in batch if not isinstance(o, Proposal)]
+    if wrong:
+        what = f"{'' if wrong[0] is batch else 'a list with '}{type(wrong[0]).__name__}"
+        raise UserError(f"propose of the strategy {name} gives {what}: it must give a list of Proposal, at the end []")
+    if not batch and not history:
+        raise UserError(f"The strategy {name} proposed nothing: its propose([]) must give at least one Proposal")
+    return list(batch)
+
 # %% ../../nbs/strategies/07_runner.ipynb #e82981e7
 def run_search(
     strategy, space, score, run, *, candidates, steps, seed=0, processes=1, budgets=None, times=4, quiet=False,
@@ -397,15 +434,15 @@ def run_search(
     """
     if candidates < 2 or steps < 1 or processes < 1:
         raise UserError("A search needs at least 2 candidates, 1 step and 1 process: raise what is less")
-    budgets = getattr(space.fits, "budgets", {}) if budgets is None else budgets
+    budgets = getattr(getattr(space, "fits", None), "budgets", {}) if budgets is None else budgets
     budgets = {name: most for name, most in budgets.items() if most is not None}
     kind = load_named(strategy, STRATEGIES, "strategy") if isinstance(strategy, str) else strategy
     more = {"memory": budgets["memory"]} if kind is GrowTrim and "memory" in budgets else {}
-    asked, history, progress = kind(space, candidates, steps, seed, **more), [], Progress(candidates, quiet)
+    asked, history, progress = _begun(kind, space, candidates, steps, seed, **more), [], Progress(candidates, quiet)
     score = load_named(score, {}, "score") if isinstance(score, str) else score
     with run.writing(), stopping() as stop, Scorer(score, run, stop, processes, progress.scored, executor) as scored:
         tell_callbacks(run, "on_begin", "search", candidates, [])
-        while batch := asked.propose(history):
+        while batch := _next_batch(asked, history):
             named, known = _proposed(batch, space, budgets, run, history, steps, seed), len(history)
             history = [*history, *scored(named)]
             for one in history[known:]:
@@ -430,6 +467,8 @@ def _proposed(batch, space, budgets, run, history, steps, seed):
     batch = [_or_drawn(one, space, seed, number) for number, one in enumerate(batch, len(history))]
     if not run.has(name):
         chosen = ranks.by_first(lambda: [choose(one, space, budgets, more=ATTEMPTS)[1:] for one in batch])
+        if missing := {"parameters", "macs"} - chosen[0][0].keys():
+            raise UserError(f"The space does not say the {' and '.join(sorted(missing))} of a genotype: let fits do so")
         run.save_json(name, [{"attempt": attempt, "sizes": sizes} for sizes, attempt in chosen])
     found, stored = [], run.load_json(name)
     if len(stored) != len(batch):
@@ -443,9 +482,12 @@ def _proposed(batch, space, budgets, run, history, steps, seed):
 def _or_drawn(proposal, space, seed, number):
     "The proposal for candidate `number`, whose attempts from `ATTEMPTS` on are draws of the space."
     def make(attempt):
-        if attempt < ATTEMPTS:
-            return proposal.make(attempt)
-        return space.draw(derived_seed(seed, "instead", number, attempt))
+        own = attempt < ATTEMPTS
+        found = proposal.make(attempt) if own else space.draw(derived_seed(seed, "instead", number, attempt))
+        if not hasattr(found, "to_dict"):
+            who = "strategy proposed" if own else "space drew"
+            raise UserError(f"The {who} {type(found).__name__} as candidate {number}: it must be a genotype")
+        return found
 
     return dataclasses.replace(proposal, make=make)
 

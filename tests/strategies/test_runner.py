@@ -21,7 +21,7 @@ from ssnas_colab.models.genotype import genotype_from_json
 from ssnas_colab.strategies import runner
 from ssnas_colab.strategies.controller import Controller
 from ssnas_colab.strategies.runner import STRATEGIES, run_search, take
-from ssnas_colab.strategies.space import ATTEMPTS, Filled, NetworkScore, Proposal, StageSpace
+from ssnas_colab.strategies.space import ATTEMPTS, Filled, NetworkScore, Proposal, StageSpace, draws
 
 MINE = '''
 import hashlib, os, time
@@ -203,9 +203,9 @@ def test_stopping_is_heard_between_two_candidates(tmp_path, mine):
 
 
 def test_scores_have_to_be_numbers(tmp_path, mine):
-    for value in ("much", None, {"rank": 1.0}, {"score": "much"}):
+    for i, value in enumerate(("much", None, {"rank": 1.0}, {"score": "much"}, torch.eye(2), np.eye(2), 10**400)):
         with pytest.raises(UserError, match="score of candidate 0 is .*: it must give a number"):
-            toy(mine, tmp_path / str(value)[:6], "random", lambda *job: value)  # noqa: B023
+            toy(mine, tmp_path / str(i), "random", lambda *job: value)  # noqa: B023
     found = toy(mine, tmp_path / "torch", "random", lambda *job: torch.tensor(2.0))
     assert {row["score"] for row in found["candidates"]} == {2.0}
 
@@ -295,3 +295,64 @@ def test_the_controller_is_not_paid_for_what_it_did_not_choose():
     paid = [runner.Candidate(0, None, 1, 0, 1.0, {}, 3), runner.Candidate(1, None, 1, 0, 1.0, {}, 0), *history[2:]]
     pairs = zip(unlike.learned(history).parameters(), unlike.learned(paid).parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)  # the worst until then, for its first choices
+
+
+class Own:
+    "A strategy of one's own that proposes whatever it is told to."
+
+    gives = []
+
+    def __init__(self, space, candidates, steps, seed):
+        self.space = space
+
+    def propose(self, history):
+        return self.gives
+
+
+def proposing(gives):
+    return type("Own", (Own,), {"gives": gives})
+
+
+WRONG = {
+    "constructor": (type("Short", (), {"__init__": lambda self, space: None}), "Short is no class that takes"),
+    "no propose": (type("Dumb", (Own,), {"propose": None}), "Dumb has no propose"),
+    "no class": (3, "strategy int is no class"),
+    "numbers": (proposing([1, 2]), "a list with int: it must give a list of Proposal"),
+    "generator": (proposing(iter([Proposal(lambda attempt: None)])), "gives list_iterator: it must give a list"),
+    "none": (proposing(None), "proposed nothing"),
+    "empty": (proposing([]), "proposed nothing"),
+    "no genotype": (proposing([Proposal(lambda attempt: 3)]), "strategy proposed int as candidate 0"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_strategy_of_ones_own_is_refused_in_a_sentence(tmp_path, mine, name):
+    strategy, *words = WRONG[name]
+    refused(*words, act=lambda: toy(mine, tmp_path / "run", strategy))
+
+
+def test_a_wrong_space_of_ones_own_is_refused_in_a_sentence(tmp_path, mine):
+    def search(space, strategy="random", score=mine.score, **options):
+        options = {"candidates": 3, "steps": 1, "quiet": True} | options
+        run_search(strategy, space, score, Run.open(tmp_path / "run", {}), **options)
+
+    class Plain:
+        def draw(self, seed):
+            return StageSpace(None).draw(seed)
+
+    space = Plain()
+    refused("The space object lacks draw(seed) and fits(genotype)", act=lambda: search(object()))
+    refused("The space Plain lacks fits(genotype)", act=lambda: search(space))
+    refused("The space Plain lacks fits(genotype)", act=lambda: draws(space, 0, 0, 1))
+    space.fits = mine.fits
+    for strategy, lacks in (("evolution", "mutate"), ("controller", "options and build"), ("grow_trim", "moves")):
+        refused("The space Plain lacks", lacks, act=lambda: search(space, strategy))  # noqa: B023
+    space.fits = lambda genotype: {"parameters": 3}
+    refused("does not say the macs of a genotype", act=lambda: search(space))
+    space.fits = lambda genotype: 3
+    refused("fits of the space gives int", act=lambda: search(space))
+    space.fits, space.draw = mine.fits, lambda seed: None
+    refused("The strategy proposed NoneType as candidate 0: it must be a genotype", act=lambda: search(space))
+    space.draw = Plain().draw
+    refused("The score does not take (genotype, steps, seed)", act=lambda: search(space, score=lambda genotype: 1.0))
+    search(space)
