@@ -290,9 +290,12 @@ def naswot(held) -> float:
     """Logarithm of |det K|, K_ij: units on which the images i and j agree (NASWOT: Mellor 2021, arXiv 2006.04647).
 
     A unit is on where what goes into an activation is above 0, whatever calls it: ReLU and its kind, smooth ones,
-    `clamp`, `maximum` and `x > 0`. Of the first 64 images, equal ones once. Minus infinity where two images share all.
+    `clamp`, `maximum` and `x > 0`. Of the first 64 images, equal ones once. Minus infinity where two images share all,
+    `UserError` where all are equal.
     """
     few = torch.unique(held.images[:FEW].flatten(1), dim=0).unflatten(1, held.shape)
+    if len(few) < 2:
+        raise UserError(f"naswot needs images that differ, but the first {FEW} drawn are all equal: take another score")
     held.judging()
     with torch.no_grad(), _Codes(len(few)) as codes:
         held.network.features(held.inputs(few))

@@ -207,6 +207,13 @@ def test_naswot_takes_equal_images_once():
     assert network_score(network, images, score="naswot") == pytest.approx(expected, rel=1e-9)
 
 
+def test_naswot_refuses_images_that_are_all_equal():
+    torch.manual_seed(0)
+    network, images = ResNet((1, 1, 1, 1), 2, in_channels=3), pictures(1).expand(70, -1, -1, -1)
+    refused("naswot needs images that differ", act=lambda: network_score(network, images, score="naswot"))
+    assert math.isfinite(network_score(network, images, score="expressivity"))
+
+
 def entropy_of(maps):
     "Of the principal components of (B, C, H, W), by the singular values of the centred table of vectors."
     table = np.moveaxis(maps, 1, -1).reshape(-1, maps.shape[1])
