@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['ATTEMPTS', 'SPACES', 'Candidate', 'finite', 'finite_scores', 'Proposal', 'CellSpace', 'StageSpace', 'require_space',
-           'draws', 'Filled', 'NetworkScore']
+           'draws', 'require_budgets', 'Filled', 'NetworkScore']
 
 # %% ../../nbs/strategies/01_space.ipynb #c8e04f5b
+import contextlib
 import dataclasses
 import math
 from collections.abc import Callable
+from numbers import Real
 
 import numpy as np
 import torch
@@ -72,9 +74,13 @@ def finite(values: dict) -> dict:
 
 
 def finite_scores(history) -> list:
-    "The scores of candidates, with the worst finite one (0.0 where there is none) for those that are not finite."
-    known = [one.score for one in history if math.isfinite(one.score)]
-    return [one.score if math.isfinite(one.score) else min(known, default=0.0) for one in history]
+    """The scores of candidates, with the worst finite one (0.0 where there is none) for those that are not finite.
+
+    Cut to 1e30 and -1e30: with such numbers one can still compute.
+    """
+    known = [max(-1e30, min(one.score, 1e30)) if math.isfinite(one.score) else None for one in history]
+    worst = min((score for score in known if score is not None), default=0.0)
+    return [worst if score is None else score for score in known]
 
 
 ATTEMPTS = 100  # of a proposal; those from this number on are drawn from the space instead (see `run_search`)
@@ -237,6 +243,24 @@ def draws(space, seed, first, last):
 
     return [proposal(number) for number in range(first, last)]
 
+# %% ../../nbs/strategies/01_space.ipynb #19a2032e
+def require_budgets(budgets):
+    "`UserError` for a budget (None: there is none) that is no finite number above 0."
+    for name, most in budgets.items():
+        if most is not None and not (isinstance(most, Real) and 0 < most < math.inf):
+            raise UserError(f"The budget of {name} is {most!r}: it must be a number above 0, or be left out")
+
+
+@contextlib.contextmanager
+def _threads(count):
+    "Context in which torch computes with so many threads."
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
 # %% ../../nbs/strategies/01_space.ipynb #bf8577ad
 class Filled:
     """The sizes of the network of a genotype, made as wide as all budgets allow; by itself a `fits` for a space.
@@ -245,15 +269,17 @@ class Filled:
     (milliseconds for one image on `device`), at least one; shape: (channels, height, width) of an image; depth: of
     networks of cells. Calling it gives a dict: "width", "parameters", "macs", and of the other two those that have a
     budget. Counted on the meta device; latency alone is measured, once for each shape and width, and so only in the
-    process that chooses. Where even width 1 is too much, the sizes are those of width 1.
+    process that chooses, with as many threads as torch had when this was made, whatever it is scored with. Where even
+    width 1 is too much, the sizes are those of width 1.
     """
 
     def __init__(self, num_classes, budgets, shape, *, depth=8, device="cpu"):
+        require_budgets(budgets)
         self.budgets = {name: budgets[name] for name in SIZES if budgets.get(name) is not None}
         if not self.budgets or budgets.keys() - SIZES:
             raise UserError(f"Budgets are {', '.join(SIZES)}, at least one of them, not {', '.join(budgets) or 'none'}")
         self.num_classes, self.shape, self.depth, self.device = num_classes, tuple(shape), depth, device
-        self.known, self.uses = {}, {}
+        self.known, self.uses, self.threads = {}, {}, torch.get_num_threads()
 
     def __getstate__(self):
         return self.__dict__ | {"known": {}, "uses": {}}
@@ -272,7 +298,8 @@ class Filled:
                     network = self.network(genotype, width).eval()
                 counts = {"parameters": count_parameters(network), "macs": self.macs(genotype, network)}
             else:
-                counts = sizes_of(lambda: self.network(genotype, width), self.shape, [name], self.device)
+                with _threads(self.threads):
+                    counts = sizes_of(lambda: self.network(genotype, width), self.shape, [name], self.device)
             self.known.update({(*key[:2], name): count for name, count in counts.items()})
         return self.known[key]
 
@@ -294,9 +321,12 @@ class Filled:
             inside = (self.size(genotype, width, name) <= most for name, most in self.budgets.items())
             return width == 1 or width < 1 << 16 and all(inside)
 
+        if "latency" in self.budgets:  # measured of narrow ones first, which takes least
+            least = all(self.size(genotype, 1, name) <= most for name, most in self.budgets.items())
+            return largest(fits) if least else 1
         guesses = [16 * (most / self.size(genotype, 16, name)) ** (1 if name == "memory" else 0.5)
-                   for name, most in self.budgets.items() if name != "latency"]  # fmt: skip
-        return largest(fits, max(1, round(min(guesses, default=16))))
+                   for name, most in self.budgets.items()]  # fmt: skip
+        return largest(fits, max(1, min(round(min(guesses)), 1 << 15)))
 
     def __call__(self, genotype) -> dict:
         key = str(genotype), "width"
