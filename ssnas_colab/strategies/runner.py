@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -36,7 +37,7 @@ from .evolution import Evolution
 from .grow_trim import GrowTrim
 from .halving import Asha, Halving
 from .random import Random
-from .space import ATTEMPTS, Candidate, Proposal, finite, require_space
+from .space import ATTEMPTS, Candidate, Proposal, finite, require_budgets, require_space
 
 STRATEGIES = {
     "random": Random, "halving": Halving, "asha": Asha, "evolution": Evolution, "controller": Controller,
@@ -93,6 +94,7 @@ def _too_large(sizes, budgets):
 
 # %% ../../nbs/strategies/07_runner.ipynb #4342f8e0
 _WORKER = {}
+_TAKEN = {"of", "steps", "seconds", "number", "genotype", "seed", "attempt", "scores"}  # what is kept beside a score
 
 
 def _begin(score):
@@ -121,6 +123,11 @@ def _told(candidate, score=None):
     except (TypeError, ValueError, KeyError, RuntimeError, OverflowError):
         what = "it must give a number, or numbers by name with 'score' among them"
         raise UserError(f"The score of candidate {candidate.number} is {str(value)[:60]!r}: {what}") from None
+    if clash := sorted(told.keys() & (_TAKEN | candidate.sizes.keys())):
+        raise UserError(f"The score gives {', '.join(clash)}, which a search keeps itself: give it another name")
+    if told["score"] == math.inf:
+        text = "has the score plus infinity, which counts as lost, like minus infinity: let it be finite"
+        warnings.warn(f"search: candidate {candidate.number} {text}", stacklevel=2)
     return told
 
 # %% ../../nbs/strategies/07_runner.ipynb #d0549e5b
@@ -260,8 +267,7 @@ def pick(candidates, score_again, steps, seed, *, budgets=None, times=4) -> dict
     again = score_again([dataclasses.replace(one, steps=longer, seed=s) for one in finalists for s in seeds])
     rows = [_finalist(*pair) for pair in zip(again[::2], again[1::2], strict=True)]
     good = [row for row in rows if math.isfinite(row["score"])] or rows[:1]
-    noise = (sum((row["scores"][0] - row["scores"][1]) ** 2 / 4 for row in good) / len(good)) ** 0.5
-    noise = noise if math.isfinite(noise) else 0.0
+    noise = _noise([row["scores"] for row in good])
     best = max(row["score"] for row in good)
     near, by = [row for row in good if row["score"] >= best - noise], "latency" if "latency" in rows[0] else "macs"
     taken = min(near, key=lambda row: (row[by], -row["score"], row["number"]))
@@ -281,9 +287,18 @@ def _ranked(candidates):
 
 def _finalist(one, other):
     "What is known of a finalist that was scored twice: means over both."
-    more = {k: (v + other.more[k]) / 2 for k, v in one.more.items() if v is not None and other.more[k] is not None}
-    scores = [one.score, other.score]
-    return {"number": one.number, "scores": scores, "score": sum(scores) / 2} | one.sizes | more
+    both = {name: (value, other.more.get(name)) for name, value in one.more.items()}
+    more = {name: a / 2 + b / 2 for name, (a, b) in both.items() if a is not None and b is not None}
+    scores = [one.score, other.score]  # of which the halves are added, since no such sum overflows
+    return {"number": one.number, "scores": scores, "score": sum(each / 2 for each in scores)} | one.sizes | more
+
+
+def _noise(pairs) -> float:
+    "The root mean square of the standard deviations of a mean of two scores; 0.0 where training left the numbers."
+    half = [abs(a / 2 - b / 2) for a, b in pairs]
+    most = max(1.0, max(half) / 1e100)  # whose squares would overflow
+    noise = most * (sum((one / most) ** 2 for one in half) / len(half)) ** 0.5
+    return noise if math.isfinite(noise) else 0.0
 
 
 def _why(taken, rows, near, steps, noise, best, by, budgets):
@@ -420,7 +435,8 @@ def run_search(
 
     score: a function (genotype, steps, seed), or the 'module:name' of one, that gives a number, higher is better, or
     numbers by name with "score" among them; where it takes `width`, it gets the one in the sizes of `space.fits`. With
-    `processes` above 1 it must be importable and is pickled once for each process.
+    `processes` above 1 it must be importable and is pickled once for each process. Minus infinity and NaN: training
+    left the numbers; so counts plus infinity, with a warning.
     candidates: how many the strategy may propose, 2 or more; steps: of their scores; budgets: upper bounds by the names
     of the sizes of `space.fits`, by default those that a `Filled` has; times: how much longer finalists are scored;
     quiet: no picture and no lines; executor: see `Scorer`.
@@ -435,6 +451,7 @@ def run_search(
     if candidates < 2 or steps < 1 or processes < 1:
         raise UserError("A search needs at least 2 candidates, 1 step and 1 process: raise what is less")
     budgets = getattr(getattr(space, "fits", None), "budgets", {}) if budgets is None else budgets
+    require_budgets(budgets)
     budgets = {name: most for name, most in budgets.items() if most is not None}
     kind = load_named(strategy, STRATEGIES, "strategy") if isinstance(strategy, str) else strategy
     more = {"memory": budgets["memory"]} if kind is GrowTrim and "memory" in budgets else {}

@@ -157,6 +157,7 @@ def test_what_was_scored_is_not_scored_again_and_another_search_is_refused(tmp_p
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("lost", [-math.inf, math.nan, math.inf])
+@pytest.mark.filterwarnings("ignore:search. candidate .* plus infinity")
 def test_candidates_that_diverge_are_null_and_the_search_goes_on(tmp_path, mine, strategy, lost):
     def score(genotype, steps, seed):
         value = mine.score(genotype, steps, seed)
@@ -356,3 +357,39 @@ def test_a_wrong_space_of_ones_own_is_refused_in_a_sentence(tmp_path, mine):
     space.draw = Plain().draw
     refused("The score does not take (genotype, steps, seed)", act=lambda: search(space, score=lambda genotype: 1.0))
     search(space)
+
+
+def test_what_a_score_tells_beside_it_may_lack_and_may_not_take_a_name_of_the_searchs(tmp_path, mine):
+    def sometimes(genotype, steps, seed):
+        value = mine.score(genotype, steps, seed)
+        return {"score": value} | ({"sparse": value} if int(1e6 * value) % 2 else {})
+
+    found = toy(mine, tmp_path / "some", "random", sometimes, 12)
+    rows, told = found["candidates"], found["pick"]["finalists"]
+    assert 0 < sum("sparse" in row for row in rows) < 12 and 0 < sum("sparse" in row for row in told) < 4
+    for name in ("of", "steps", "seconds", "number", "scores", "macs"):
+        def taken(*job):
+            return {"score": 1.0, name: 2.0}  # noqa: B023
+
+        refused(f"The score gives {name}, which", act=lambda: toy(mine, tmp_path / name, "random", taken))  # noqa: B023
+
+
+def test_plus_infinity_is_told_and_huge_scores_are_scores(tmp_path, mine):
+    with pytest.warns(UserWarning, match="candidate 0 has the score plus infinity, which counts as lost"):
+        with pytest.raises(Diverged):
+            toy(mine, tmp_path / "inf", "random", lambda *job: math.inf)
+
+    def huge(genotype, steps, seed):
+        return (1 if mine.score(genotype, steps, seed) > 8 else -1) * 1.7e308
+
+    for strategy in STRATEGIES:
+        found = toy(mine, tmp_path / strategy, strategy, huge, 12)
+        json.dumps(found, allow_nan=False)
+        assert found["pick"]["noise"] == 0 or 1e307 < found["pick"]["noise"] < math.inf
+
+
+def test_budgets_are_numbers_above_0(tmp_path, mine):
+    for most in (0, -1, math.inf, math.nan, "3"):
+        words = f"The budget of macs is {most!r}: it must be a number above 0"
+        refused(words, act=lambda: toy(mine, tmp_path / "run", "random", budgets={"macs": most}))  # noqa: B023
+        refused(words, act=lambda: Filled(4, {"macs": most}, (1, 8, 8)))  # noqa: B023
