@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..core.basics import UserError, load_named
+from ..core.basics import UserError, did_you_mean, load_named
 from ..core.device import Engine, full_precision, sent
 from ..core.seeding import StepSeed, derived_seed, epoch_order
 from ..data.augment import find_augmentation, normalise, pixel_statistics, two_views
@@ -151,7 +151,11 @@ class HeldOut:
     @functools.cached_property
     @torch.no_grad()
     def embeddings(self):
-        "What the projector makes of `view_features`: two tensors (N, width)."
+        "What the projector makes of `view_features`: two tensors (N, width); `UserError` where none was trained."
+        if self.head is None:
+            raise UserError(
+                "A score that looks at embeddings needs an objective to train by: write Score(function, 'barlow_twins')"
+            )
         features = self.view_features
         self.judging()
         return tuple(self.head(each) for each in features)
@@ -286,9 +290,12 @@ def naswot(held) -> float:
     """Logarithm of |det K|, K_ij: units on which the images i and j agree (NASWOT: Mellor 2021, arXiv 2006.04647).
 
     A unit is on where what goes into an activation is above 0, whatever calls it: ReLU and its kind, smooth ones,
-    `clamp`, `maximum` and `x > 0`. Of the first 64 images, equal ones once. Minus infinity where two images share all.
+    `clamp`, `maximum` and `x > 0`. Of the first 64 images, equal ones once. Minus infinity where two images share all,
+    `UserError` where all are equal.
     """
     few = torch.unique(held.images[:FEW].flatten(1), dim=0).unflatten(1, held.shape)
+    if len(few) < 2:
+        raise UserError(f"naswot needs images that differ, but the first {FEW} drawn are all equal: take another score")
     held.judging()
     with torch.no_grad(), _Codes(len(few)) as codes:
         held.network.features(held.inputs(few))
@@ -419,9 +426,16 @@ def find_score(score) -> Score:
     One's own is a `Score`, or a function of a `HeldOut`. `UserError` for what is not there.
     """
     if isinstance(score, Score):
-        return score
+        return _with_objective(score)
     found = load_named(str(score), SCORES, "score", (Callable, Score))
-    return found if isinstance(found, Score) else Score(found)
+    return _with_objective(found if isinstance(found, Score) else Score(found))
+
+
+def _with_objective(score):
+    "The score; `UserError` where its objective is none of `OBJECTIVES`."
+    if score.objective is not None and score.objective not in OBJECTIVES:
+        raise UserError(f"A score has no objective {score.objective!r}: {did_you_mean(score.objective, OBJECTIVES)}")
+    return score
 
 # %% ../../nbs/nas/08_scores.ipynb #7fd5e100
 LEAST = 64  # images
@@ -481,6 +495,15 @@ def check_features(held):
         )
 
 
+def _number(value, name) -> float:
+    "What a score gave, as a float; `UserError` where it is no number."
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        name = getattr(getattr(name, "function", None), "__name__", name)
+        raise UserError(f"The score {name} gives {str(value)[:60]!r}: it must give one number") from None
+
+
 def _whole(value, least, what):
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise UserError(f"{what} is {value!r}: it must be a whole number, {least} or more")
@@ -519,7 +542,7 @@ def network_scores(
         for name, score in wanted.items():
             if score.objective == objective:
                 seed_globally(derived_seed(seed, "score", "measured"), device)
-                value = float(score.function(held))
+                value = _number(score.function(held), name)
                 found[name][done] = -math.inf if math.isnan(value) else value
 
     cuda = device.type == "cuda"

@@ -10,15 +10,18 @@ import torch
 
 from ..core.seeding import derived_seed
 from ..nas.policy import Policy
-from .space import Proposal, finite_scores
+from .space import ATTEMPTS, Proposal, finite_scores
 
 # %% ../../nbs/strategies/05_controller.ipynb #7626d777
 class Controller:
     """REINFORCE with a moving average of the scores as baseline (Zoph & Le 2017, arXiv 1611.01578, section 3.2).
 
     batch: candidates between two updates; decay: of the baseline; rate: of Adam (paper: 0.0006, for thousands). A
-    candidate whose training left the numbers counts as the worst of those until then.
+    candidate whose training left the numbers counts as the worst of those until then, and so do its first choices where
+    none of the policy's own fitted the budgets and the space was drawn from instead.
     """
+
+    needs = ("options", "build")  # of the space
 
     def __init__(self, space, candidates, steps, seed, *, batch=None, rate=0.01, decay=0.9):
         self.space, self.candidates, self.steps, self.seed = space, candidates, steps, seed
@@ -36,8 +39,10 @@ class Controller:
         optimizer, baseline = torch.optim.Adam(policy.parameters(), self.rate), None
         for first in range(0, len(history), self.batch):
             group = history[first : first + self.batch]
-            earned = finite_scores(history[: first + self.batch])[first:]  # not of later ones: choices are made again
-            taken = [self.choices(policy, one.number, one.attempt) for one in group]
+            scores = finite_scores(history[: first + self.batch])  # not of later ones: choices are made again
+            own = [one.attempt < ATTEMPTS for one in group]
+            earned = [score if mine else min(scores) for score, mine in zip(scores[first:], own, strict=True)]
+            taken = [self.choices(policy, one.number, one.attempt * mine) for one, mine in zip(group, own, strict=True)]
             mean = sum(earned) / len(group)
             baseline = mean if baseline is None else baseline
             terms = [(one - baseline) * policy.walk(choices=c)[1] for one, c in zip(earned, taken, strict=True)]

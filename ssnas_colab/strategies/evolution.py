@@ -19,6 +19,8 @@ class Evolution:
     a quarter of that. brood: children drawn from one population, so that they can be scored side by side (paper: 1).
     """
 
+    needs = ("mutate",)  # of the space
+
     def __init__(self, space, candidates, steps, seed, *, population=None, sample=None, brood=None):
         self.space, self.candidates, self.steps, self.seed = space, candidates, steps, seed
         self.population = min(candidates, population or max(2, min(100, candidates // 3)))

@@ -28,6 +28,8 @@ class GrowTrim:
     bytes of `fits(genotype)["memory"]`, or None.
     """
 
+    needs = ("moves", "features")  # of the space
+
     def __init__(self, space, candidates, steps, seed, *, memory=None, round=None):
         self.space, self.candidates, self.steps, self.seed, self.memory = space, candidates, steps, seed, memory
         self.round = round or max(1, min(8, candidates // 4))

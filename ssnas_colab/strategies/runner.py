@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -36,7 +37,7 @@ from .evolution import Evolution
 from .grow_trim import GrowTrim
 from .halving import Asha, Halving
 from .random import Random
-from .space import Candidate, finite
+from .space import ATTEMPTS, Candidate, Proposal, finite, require_budgets, require_space
 
 STRATEGIES = {
     "random": Random, "halving": Halving, "asha": Asha, "evolution": Evolution, "controller": Controller,
@@ -49,20 +50,25 @@ def fullness(sizes: dict, budgets: dict) -> float:
     return max((sizes[name] / most for name, most in budgets.items()), key=float, default=1.0)
 
 
-def choose(proposal, space, budgets, least=0.85, attempts=100):
+def choose(proposal, space, budgets, least=0.85, attempts=ATTEMPTS, more=0):
     """(genotype, sizes, attempt) of the first attempt that fits all budgets and fills one to `least`.
 
-    Where none of `attempts` does, of the fullest that fits. budgets: the most by name. `UserError` where none fits,
-    saying what the smallest has.
+    Where none of `attempts` does, of the fullest that fits. budgets: the most by name; more: how many attempts, those
+    from number `attempts` on, are made where none of these fits. `UserError` where those do not fit either, saying what
+    the smallest has.
     """
     best, smallest, refused = None, None, None
-    for attempt in range(1 if proposal.fixed else attempts):
+    for attempt in (*range(1 if proposal.fixed else attempts), *range(attempts, attempts + more)):
+        if best and attempt >= attempts:
+            break
         genotype = proposal.make(attempt)
         try:
             sizes = space.fits(genotype)
         except UserError as error:
             refused = error
             continue
+        if not isinstance(sizes, dict):
+            raise UserError(f"fits of the space gives {type(sizes).__name__}: it must give sizes by name, a dict")
         if missing := budgets.keys() - sizes.keys():
             raise UserError(f"The space does not say the {' and '.join(missing)} of its networks: leave that out")
         full = fullness(sizes, budgets)
@@ -82,12 +88,13 @@ def _too_large(sizes, budgets):
     has, allowed = (" and ".join(SIZES.get(n, n + " {:g}").format(of[n]) for n in over) for of in (sizes, budgets))
     names = " and ".join(f"max_{name}" for name in over)
     return UserError(
-        f"No network that was proposed fits the budgets: the smallest has {has}, more than the {allowed} allowed: "
-        f"raise {names}"
+        f"None of the networks tried for one candidate fits the budgets: the smallest has {has}, more than the "
+        f"{allowed} allowed: raise {names}"
     )
 
 # %% ../../nbs/strategies/07_runner.ipynb #4342f8e0
 _WORKER = {}
+_TAKEN = {"of", "steps", "seconds", "number", "genotype", "seed", "attempt", "scores"}  # what is kept beside a score
 
 
 def _begin(score):
@@ -102,16 +109,26 @@ def _begin(score):
 
 def _told(candidate, score=None):
     "What a score function (None: the worker's) says of a candidate: floats by name, \"score\" among them."
-    score = score or _WORKER["score"]
-    takes = "width" in candidate.sizes and "width" in inspect.signature(score).parameters
-    more = {"width": candidate.sizes["width"]} if takes else {}
-    value = score(candidate.genotype, candidate.steps, candidate.seed, **more)
+    score, job = score or _WORKER["score"], (candidate.genotype, candidate.steps, candidate.seed)
+    try:
+        takes = inspect.signature(score)
+        more = {n: candidate.sizes[n] for n in ("width",) if n in candidate.sizes and n in takes.parameters}
+        takes.bind(*job, **more)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"The score does not take (genotype, steps, seed) ({error}): let it take these three") from None
+    value = score(*job, **more)
     try:
         named = dict(value) if isinstance(value, dict) else {"score": value}
-        return {name: float(number) for name, number in (named | {"score": named["score"]}).items()}
-    except (TypeError, ValueError, KeyError):
+        told = {name: float(number) for name, number in (named | {"score": named["score"]}).items()}
+    except (TypeError, ValueError, KeyError, RuntimeError, OverflowError):
         what = "it must give a number, or numbers by name with 'score' among them"
         raise UserError(f"The score of candidate {candidate.number} is {str(value)[:60]!r}: {what}") from None
+    if clash := sorted(told.keys() & (_TAKEN | candidate.sizes.keys())):
+        raise UserError(f"The score gives {', '.join(clash)}, which a search keeps itself: give it another name")
+    if told["score"] == math.inf:
+        text = "has the score plus infinity, which counts as lost, like minus infinity: let it be finite"
+        warnings.warn(f"search: candidate {candidate.number} {text}", stacklevel=2)
+    return told
 
 # %% ../../nbs/strategies/07_runner.ipynb #d0549e5b
 class Scorer:
@@ -250,8 +267,7 @@ def pick(candidates, score_again, steps, seed, *, budgets=None, times=4) -> dict
     again = score_again([dataclasses.replace(one, steps=longer, seed=s) for one in finalists for s in seeds])
     rows = [_finalist(*pair) for pair in zip(again[::2], again[1::2], strict=True)]
     good = [row for row in rows if math.isfinite(row["score"])] or rows[:1]
-    noise = (sum((row["scores"][0] - row["scores"][1]) ** 2 / 4 for row in good) / len(good)) ** 0.5
-    noise = noise if math.isfinite(noise) else 0.0
+    noise = _noise([row["scores"] for row in good])
     best = max(row["score"] for row in good)
     near, by = [row for row in good if row["score"] >= best - noise], "latency" if "latency" in rows[0] else "macs"
     taken = min(near, key=lambda row: (row[by], -row["score"], row["number"]))
@@ -271,9 +287,18 @@ def _ranked(candidates):
 
 def _finalist(one, other):
     "What is known of a finalist that was scored twice: means over both."
-    more = {k: (v + other.more[k]) / 2 for k, v in one.more.items() if v is not None and other.more[k] is not None}
-    scores = [one.score, other.score]
-    return {"number": one.number, "scores": scores, "score": sum(scores) / 2} | one.sizes | more
+    both = {name: (value, other.more.get(name)) for name, value in one.more.items()}
+    more = {name: a / 2 + b / 2 for name, (a, b) in both.items() if a is not None and b is not None}
+    scores = [one.score, other.score]  # of which the halves are added, since no such sum overflows
+    return {"number": one.number, "scores": scores, "score": sum(each / 2 for each in scores)} | one.sizes | more
+
+
+def _noise(pairs) -> float:
+    "The root mean square of the standard deviations of a mean of two scores; 0.0 where training left the numbers."
+    half = [abs(a / 2 - b / 2) for a, b in pairs]
+    most = max(1.0, max(half) / 1e100)  # whose squares would overflow
+    noise = most * (sum((one / most) ** 2 for one in half) / len(half)) ** 0.5
+    return noise if math.isfinite(noise) else 0.0
 
 
 def _why(taken, rows, near, steps, noise, best, by, budgets):
@@ -371,6 +396,36 @@ class Progress:
         if not self.quiet:
             print(result["why"], flush=True)
 
+# %% ../../nbs/strategies/07_runner.ipynb #93a54711
+def _begun(kind, space, candidates, steps, seed, **more):
+    "The strategy, made; `UserError` where its class does not take that, or the space lacks what it asks for."
+    name = getattr(kind, "__name__", type(kind).__name__)
+    require_space(space, *getattr(kind, "needs", ()))
+    try:
+        inspect.signature(kind).bind(space, candidates, steps, seed, **more)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"The strategy {name} is no class that takes (space, candidates, steps, seed) ({error}): give it one "
+            "whose __init__ takes these four"
+        ) from None
+    asked = kind(space, candidates, steps, seed, **more)
+    if not callable(getattr(asked, "propose", None)):
+        raise UserError(f"The strategy {name} has no propose(history): give it one that gives a list of Proposal")
+    return asked
+
+
+def _next_batch(asked, history) -> list:
+    "What the strategy proposes next; `UserError` where it is no list of `Proposal`, or is empty at the very first."
+    batch, name = asked.propose(history), type(asked).__name__
+    batch = [] if batch is None else batch
+    wrong = [batch] if not isinstance(batch, (list, tuple)) else [o for o in batch if not isinstance(o, Proposal)]
+    if wrong:
+        what = f"{'' if wrong[0] is batch else 'a list with '}{type(wrong[0]).__name__}"
+        raise UserError(f"propose of the strategy {name} gives {what}: it must give a list of Proposal, at the end []")
+    if not batch and not history:
+        raise UserError(f"The strategy {name} proposed nothing: its propose([]) must give at least one Proposal")
+    return list(batch)
+
 # %% ../../nbs/strategies/07_runner.ipynb #e82981e7
 def run_search(
     strategy, space, score, run, *, candidates, steps, seed=0, processes=1, budgets=None, times=4, quiet=False,
@@ -380,28 +435,31 @@ def run_search(
 
     score: a function (genotype, steps, seed), or the 'module:name' of one, that gives a number, higher is better, or
     numbers by name with "score" among them; where it takes `width`, it gets the one in the sizes of `space.fits`. With
-    `processes` above 1 it must be importable and is pickled once for each process.
+    `processes` above 1 it must be importable and is pickled once for each process. Minus infinity and NaN: training
+    left the numbers; so counts plus infinity, with a warning.
     candidates: how many the strategy may propose, 2 or more; steps: of their scores; budgets: upper bounds by the names
     of the sizes of `space.fits`, by default those that a `Filled` has; times: how much longer finalists are scored;
     quiet: no picture and no lines; executor: see `Scorer`.
     run: an `experiment.Run`, which keeps what was proposed (proposals/), and each score at once (candidates/,
     finalists/): stopped (`Stopped`) or killed at any moment it goes on with the same bits, whatever `processes` and the
-    number of threads, for each candidate is scored on one thread. `UserError` where no network fits.
+    number of threads, for each candidate is scored on one thread. Where no attempt of a proposal fits the budgets, the
+    space is drawn from instead (its attempt is then `ATTEMPTS` or more); `UserError` where no draw fits either.
 
     Gives "candidates" (rows: number, genotype, steps, seed, score, sizes, attempt; score `None`: training left the
     numbers), "front" (numbers), "pick" (see `pick`) and "why".
     """
     if candidates < 2 or steps < 1 or processes < 1:
         raise UserError("A search needs at least 2 candidates, 1 step and 1 process: raise what is less")
-    budgets = getattr(space.fits, "budgets", {}) if budgets is None else budgets
+    budgets = getattr(getattr(space, "fits", None), "budgets", {}) if budgets is None else budgets
+    require_budgets(budgets)
     budgets = {name: most for name, most in budgets.items() if most is not None}
     kind = load_named(strategy, STRATEGIES, "strategy") if isinstance(strategy, str) else strategy
     more = {"memory": budgets["memory"]} if kind is GrowTrim and "memory" in budgets else {}
-    asked, history, progress = kind(space, candidates, steps, seed, **more), [], Progress(candidates, quiet)
+    asked, history, progress = _begun(kind, space, candidates, steps, seed, **more), [], Progress(candidates, quiet)
     score = load_named(score, {}, "score") if isinstance(score, str) else score
     with run.writing(), stopping() as stop, Scorer(score, run, stop, processes, progress.scored, executor) as scored:
         tell_callbacks(run, "on_begin", "search", candidates, [])
-        while batch := asked.propose(history):
+        while batch := _next_batch(asked, history):
             named, known = _proposed(batch, space, budgets, run, history, steps, seed), len(history)
             history = [*history, *scored(named)]
             for one in history[known:]:
@@ -419,12 +477,15 @@ def run_search(
     progress.end(result)
     return result
 
-
+# %% ../../nbs/strategies/07_runner.ipynb #47e0ddeb
 def _proposed(batch, space, budgets, run, history, steps, seed):
     "(file, `Candidate` without a score) of each proposal; what was chosen once, and measured for it, stays."
     name = f"proposals/{len(history)}.json"
+    batch = [_or_drawn(one, space, seed, number) for number, one in enumerate(batch, len(history))]
     if not run.has(name):
-        chosen = ranks.by_first(lambda: [choose(one, space, budgets)[1:] for one in batch])
+        chosen = ranks.by_first(lambda: [choose(one, space, budgets, more=ATTEMPTS)[1:] for one in batch])
+        if missing := {"parameters", "macs"} - chosen[0][0].keys():
+            raise UserError(f"The space does not say the {' and '.join(sorted(missing))} of a genotype: let fits do so")
         run.save_json(name, [{"attempt": attempt, "sizes": sizes} for sizes, attempt in chosen])
     found, stored = [], run.load_json(name)
     if len(stored) != len(batch):
@@ -433,6 +494,19 @@ def _proposed(batch, space, budgets, run, history, steps, seed):
         facts = one.make(kept["attempt"]), one.steps or steps, seed, -math.inf, kept["sizes"], kept["attempt"]
         found.append((f"candidates/{number}.json", Candidate(number, *facts)))
     return found
+
+
+def _or_drawn(proposal, space, seed, number):
+    "The proposal for candidate `number`, whose attempts from `ATTEMPTS` on are draws of the space."
+    def make(attempt):
+        own = attempt < ATTEMPTS
+        found = proposal.make(attempt) if own else space.draw(derived_seed(seed, "instead", number, attempt))
+        if not hasattr(found, "to_dict"):
+            who = "strategy proposed" if own else "space drew"
+            raise UserError(f"The {who} {type(found).__name__} as candidate {number}: it must be a genotype")
+        return found
+
+    return dataclasses.replace(proposal, make=make)
 
 # %% ../../nbs/strategies/07_runner.ipynb #ce825106
 def plot_candidates(result: dict):

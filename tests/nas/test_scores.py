@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from refusal import refused
 from torch import nn
 
 import ssnas_colab
@@ -204,6 +205,13 @@ def test_naswot_takes_equal_images_once():
     once = torch.cat([images[:7], images[8:]])
     expected = scores.naswot(HeldOut(network, once, statistics=pixel_statistics(images.numpy())))
     assert network_score(network, images, score="naswot") == pytest.approx(expected, rel=1e-9)
+
+
+def test_naswot_refuses_images_that_are_all_equal():
+    torch.manual_seed(0)
+    network, images = ResNet((1, 1, 1, 1), 2, in_channels=3), pictures(1).expand(70, -1, -1, -1)
+    refused("naswot needs images that differ", act=lambda: network_score(network, images, score="naswot"))
+    assert math.isfinite(network_score(network, images, score="expressivity"))
 
 
 def entropy_of(maps):
@@ -515,6 +523,26 @@ def test_nothing_to_score():
     for options in ({"scores": ()}, {"steps": ()}):
         with pytest.raises(UserError, match="at least one score"):
             network_scores(small(), pictures(), **options)
+
+
+@pytest.mark.parametrize("value", [None, torch.eye(2), np.eye(2), "much", [1.0], 10**400])
+def test_a_score_has_to_give_a_number(value):
+    def wrong(held):
+        return value
+
+    refused("The score wrong gives", "one number", act=lambda: network_score(small(), pictures(), score=Score(wrong)))
+
+
+def test_a_score_that_asks_for_embeddings_needs_an_objective():
+    def looks(held):
+        return float(held.embeddings[0].std())
+
+    def score(objective=None):
+        return network_score(small(), pictures(), score=Score(looks, objective), steps=1)
+
+    refused("needs an objective", "Score(function, 'barlow_twins')", act=score)
+    refused("'simclear': did you mean 'simclr'", act=lambda: score("simclear"))
+    assert score("simclr") > 0
 
 
 def test_the_public_name():

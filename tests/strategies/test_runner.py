@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from refusal import refused
 
 from ssnas_colab.core.basics import Diverged, UserError
 from ssnas_colab.experiment.interrupts import Stopped, stopping
@@ -20,7 +21,7 @@ from ssnas_colab.models.genotype import genotype_from_json
 from ssnas_colab.strategies import runner
 from ssnas_colab.strategies.controller import Controller
 from ssnas_colab.strategies.runner import STRATEGIES, run_search, take
-from ssnas_colab.strategies.space import Filled, NetworkScore, Proposal, StageSpace
+from ssnas_colab.strategies.space import ATTEMPTS, Filled, NetworkScore, Proposal, StageSpace, draws
 
 MINE = '''
 import hashlib, os, time
@@ -156,6 +157,7 @@ def test_what_was_scored_is_not_scored_again_and_another_search_is_refused(tmp_p
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("lost", [-math.inf, math.nan, math.inf])
+@pytest.mark.filterwarnings("ignore:search. candidate .* plus infinity")
 def test_candidates_that_diverge_are_null_and_the_search_goes_on(tmp_path, mine, strategy, lost):
     def score(genotype, steps, seed):
         value = mine.score(genotype, steps, seed)
@@ -202,9 +204,9 @@ def test_stopping_is_heard_between_two_candidates(tmp_path, mine):
 
 
 def test_scores_have_to_be_numbers(tmp_path, mine):
-    for value in ("much", None, {"rank": 1.0}, {"score": "much"}):
+    for i, value in enumerate(("much", None, {"rank": 1.0}, {"score": "much"}, torch.eye(2), np.eye(2), 10**400)):
         with pytest.raises(UserError, match="score of candidate 0 is .*: it must give a number"):
-            toy(mine, tmp_path / str(value)[:6], "random", lambda *job: value)  # noqa: B023
+            toy(mine, tmp_path / str(i), "random", lambda *job: value)  # noqa: B023
     found = toy(mine, tmp_path / "torch", "random", lambda *job: torch.tensor(2.0))
     assert {row["score"] for row in found["candidates"]} == {2.0}
 
@@ -238,3 +240,156 @@ def test_a_terminal_hears_of_each_tenth_and_a_notebook_sees_it(tmp_path, mine, c
     toy(mine, tmp_path / "seen", quiet=False)
     assert len(drawn) > 9 and "taken" in str([text.get_text() for text in drawn[-1].legends[0].get_texts()])
     assert "scored" not in capsys.readouterr().out.splitlines()[0][:20]
+
+
+class Tight(StageSpace):
+    "A space in which only draws fit, and only every third of them."
+
+    def __init__(self, every=3):
+        super().__init__(self.sizes)
+        self.every, self.drawn, self.seeds = every, {}, []
+
+    def sizes(self, genotype):
+        fits = self.drawn.get(str(genotype), 1) % self.every == 0
+        return {"parameters": 90 if fits else 200, "macs": 1000}
+
+    def draw(self, seed):
+        genotype = super().draw(seed)
+        self.drawn[str(genotype)] = seed
+        return genotype
+
+
+@pytest.mark.parametrize("strategy", ["controller", "evolution"])
+def test_a_proposal_that_fits_nowhere_is_drawn_from_the_space_instead(tmp_path, mine, strategy):
+    def search(path, score=mine.score):
+        options = {"candidates": 8, "steps": 2, "quiet": True, "budgets": {"parameters": 100}}
+        return run_search(strategy, Tight(), score, Run.open(path, {}), **options)
+
+    def killed(genotype, steps, seed):
+        calls.append(genotype)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return mine.score(genotype, steps, seed)
+
+    found, calls = search(tmp_path / "whole"), []
+    attempts = [row["attempt"] for row in found["candidates"]]
+    assert len(attempts) == 8 and all(row["parameters"] == 90 for row in found["candidates"])
+    assert min(attempts[2:]) >= ATTEMPTS if strategy == "evolution" else min(attempts) >= ATTEMPTS
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path / "killed", killed)
+    assert json.dumps(search(tmp_path / "killed")) == json.dumps(found)  # remade from the numbers of the attempts
+    assert json.dumps(search(tmp_path / "whole", None)) == json.dumps(found)
+
+
+def test_a_search_is_refused_only_where_draws_of_the_space_fit_no_more(tmp_path, mine):
+    def search():
+        options = {"candidates": 8, "steps": 2, "quiet": True, "budgets": {"parameters": 100}}
+        run_search("controller", Tight(every=1 << 70), mine.score, Run.open(tmp_path / "run", {}), **options)
+
+    refused("tried for one candidate fits", "the smallest has 200 parameters", "raise max_parameters", act=search)
+
+
+def test_the_controller_is_not_paid_for_what_it_did_not_choose():
+    space, unlike = StageSpace(lambda genotype: {}), Controller(StageSpace(lambda genotype: {}), 12, 1, 0, batch=2)
+    values = [(1.0, 3), (5.0, ATTEMPTS + 7), (2.0, 0), (3.0, 1)]
+    history = [runner.Candidate(i, space.draw(i), 1, 0, value, {}, a) for i, (value, a) in enumerate(values)]
+    paid = [runner.Candidate(0, None, 1, 0, 1.0, {}, 3), runner.Candidate(1, None, 1, 0, 1.0, {}, 0), *history[2:]]
+    pairs = zip(unlike.learned(history).parameters(), unlike.learned(paid).parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)  # the worst until then, for its first choices
+
+
+class Own:
+    "A strategy of one's own that proposes whatever it is told to."
+
+    gives = []
+
+    def __init__(self, space, candidates, steps, seed):
+        self.space = space
+
+    def propose(self, history):
+        return self.gives
+
+
+def proposing(gives):
+    return type("Own", (Own,), {"gives": gives})
+
+
+WRONG = {
+    "constructor": (type("Short", (), {"__init__": lambda self, space: None}), "Short is no class that takes"),
+    "no propose": (type("Dumb", (Own,), {"propose": None}), "Dumb has no propose"),
+    "no class": (3, "strategy int is no class"),
+    "numbers": (proposing([1, 2]), "a list with int: it must give a list of Proposal"),
+    "generator": (proposing(iter([Proposal(lambda attempt: None)])), "gives list_iterator: it must give a list"),
+    "none": (proposing(None), "proposed nothing"),
+    "empty": (proposing([]), "proposed nothing"),
+    "no genotype": (proposing([Proposal(lambda attempt: 3)]), "strategy proposed int as candidate 0"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_strategy_of_ones_own_is_refused_in_a_sentence(tmp_path, mine, name):
+    strategy, *words = WRONG[name]
+    refused(*words, act=lambda: toy(mine, tmp_path / "run", strategy))
+
+
+def test_a_wrong_space_of_ones_own_is_refused_in_a_sentence(tmp_path, mine):
+    def search(space, strategy="random", score=mine.score, **options):
+        options = {"candidates": 3, "steps": 1, "quiet": True} | options
+        run_search(strategy, space, score, Run.open(tmp_path / "run", {}), **options)
+
+    class Plain:
+        def draw(self, seed):
+            return StageSpace(None).draw(seed)
+
+    space = Plain()
+    refused("The space object lacks draw(seed) and fits(genotype)", act=lambda: search(object()))
+    refused("The space Plain lacks fits(genotype)", act=lambda: search(space))
+    refused("The space Plain lacks fits(genotype)", act=lambda: draws(space, 0, 0, 1))
+    space.fits = mine.fits
+    for strategy, lacks in (("evolution", "mutate"), ("controller", "options and build"), ("grow_trim", "moves")):
+        refused("The space Plain lacks", lacks, act=lambda: search(space, strategy))  # noqa: B023
+    space.fits = lambda genotype: {"parameters": 3}
+    refused("does not say the macs of a genotype", act=lambda: search(space))
+    space.fits = lambda genotype: 3
+    refused("fits of the space gives int", act=lambda: search(space))
+    space.fits, space.draw = mine.fits, lambda seed: None
+    refused("The strategy proposed NoneType as candidate 0: it must be a genotype", act=lambda: search(space))
+    space.draw = Plain().draw
+    refused("The score does not take (genotype, steps, seed)", act=lambda: search(space, score=lambda genotype: 1.0))
+    search(space)
+
+
+def test_what_a_score_tells_beside_it_may_lack_and_may_not_take_a_name_of_the_searchs(tmp_path, mine):
+    def sometimes(genotype, steps, seed):
+        value = mine.score(genotype, steps, seed)
+        return {"score": value} | ({"sparse": value} if int(1e6 * value) % 2 else {})
+
+    found = toy(mine, tmp_path / "some", "random", sometimes, 12)
+    rows, told = found["candidates"], found["pick"]["finalists"]
+    assert 0 < sum("sparse" in row for row in rows) < 12 and 0 < sum("sparse" in row for row in told) < 4
+    for name in ("of", "steps", "seconds", "number", "scores", "macs"):
+        def taken(*job):
+            return {"score": 1.0, name: 2.0}  # noqa: B023
+
+        refused(f"The score gives {name}, which", act=lambda: toy(mine, tmp_path / name, "random", taken))  # noqa: B023
+
+
+def test_plus_infinity_is_told_and_huge_scores_are_scores(tmp_path, mine):
+    with pytest.warns(UserWarning, match="candidate 0 has the score plus infinity, which counts as lost"):
+        with pytest.raises(Diverged):
+            toy(mine, tmp_path / "inf", "random", lambda *job: math.inf)
+
+    def huge(genotype, steps, seed):
+        return (1 if mine.score(genotype, steps, seed) > 8 else -1) * 1.7e308
+
+    for strategy in STRATEGIES:
+        found = toy(mine, tmp_path / strategy, strategy, huge, 12)
+        json.dumps(found, allow_nan=False)
+        assert found["pick"]["noise"] == 0 or 1e307 < found["pick"]["noise"] < math.inf
+
+
+def test_budgets_are_numbers_above_0(tmp_path, mine):
+    for most in (0, -1, math.inf, math.nan, "3"):
+        words = f"The budget of macs is {most!r}: it must be a number above 0"
+        refused(words, act=lambda: toy(mine, tmp_path / "run", "random", budgets={"macs": most}))  # noqa: B023
+        refused(words, act=lambda: Filled(4, {"macs": most}, (1, 8, 8)))  # noqa: B023

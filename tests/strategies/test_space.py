@@ -44,6 +44,8 @@ def test_where_nothing_fits_the_smallest_is_told():
         choose(Proposal(space.draw), space, space.fits.budgets, attempts=5)
     with pytest.raises(UserError, match="at least one of them, not none"):
         Filled(7, {}, SHAPE)
+    drawn, few = space.draw(0), {"parameters": 30_000}
+    assert Filled(7, few | {"macs": 1e300}, SHAPE)(drawn) == Filled(7, few, SHAPE)(drawn)
     with pytest.raises(UserError, match="at least one of them, not mac"):
         Filled(7, {"mac": 1}, SHAPE)
 
@@ -73,6 +75,28 @@ def test_latency_is_measured_once_for_a_shape_and_only_with_its_budget(monkeypat
     assert "least latency" in found["why"]
     before = len(asked)
     assert search(SPACES["stages"], Filled(7, fits.budgets, SHAPE), None) == found and len(asked) == before
+
+
+def test_a_budget_of_latency_is_looked_for_from_width_1_up(monkeypatch):
+    asked = []
+
+    def latency(network, shape, device):
+        asked.append((network.width, torch.get_num_threads()))
+        return 1.0 + network.width / 10
+
+    monkeypatch.setattr(models, "latency", latency)
+    genotype, before = SPACES["stages"](None).draw(0), torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        fits = Filled(5, {"latency": 0.5, "macs": 1e12}, SHAPE)
+        torch.set_num_threads(1)  # as where candidates are scored
+        assert fits(genotype)["width"] == 1 and fits.size(genotype, 1, "latency") == 1.1
+        assert asked == [(1, 3)] and torch.get_num_threads() == 1  # refused at once, and with the run's threads
+        asked.clear()
+        assert Filled(6, {"latency": 1.65, "macs": 1e12}, SHAPE)(genotype)["width"] == 6
+        assert max(width for width, _ in asked) < 16 and {threads for _, threads in asked} == {1}
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_score_is_that_of_the_network_drawn_by_the_seed(tmp_path):
