@@ -350,7 +350,12 @@ def _space_and_score(data, config, budgets):
     classes = getattr(data, "num_classes", 0) or 10  # without labels: of a classifier as large as most
     filled = Filled(classes, budgets, images.shape[1:], depth=config.depth, device=device)
     space = require_search(config)
-    more = {"nodes": config.nodes} if "nodes" in inspect.signature(space).parameters else {}
+    takes = inspect.signature(space)
+    more = {"nodes": config.nodes} if "nodes" in takes.parameters else {}
+    try:
+        takes.bind(filled, **more)
+    except TypeError as error:
+        raise UserError(f"The space {config.space} does not take fits ({error}): let __init__ take it alone") from None
     score = NetworkScore(filled, images, config.score or DEFAULT_SCORE, policy=config.policy)
     return space(filled, **more), score, count
 
@@ -399,7 +404,7 @@ def search_estimate(data, config=None, *, budgets=None, run=None, **changes) -> 
     space, score, _ = _space_and_score(data, config, _budgets(run, budgets))
     times = {}
     for proposal in draws(space, derived_seed(config.seed, "estimate"), 0, 2):
-        genotype, sizes, _ = choose(proposal, space, score.filled.budgets, attempts=3)
+        genotype, sizes, _ = choose(proposal, space, score.filled.budgets, least=0.5)
         for steps in (1, 4):
             begin = time.perf_counter()
             score(genotype, steps, config.seed, sizes["width"])

@@ -287,3 +287,16 @@ def test_a_published_network_that_no_width_makes_small_enough_is_left_out(digits
     with pytest.warns(UserWarning, match="DARTS_V2 is not compared: The narrowest network has .* MACs"):
         made = compared(random_stages(0), digits, config, 8)
     assert "DARTS_V2" not in made and "searched" in made
+
+
+def test_a_space_that_takes_no_fits_is_refused(digits, tmp_path, monkeypatch):
+    (tmp_path / "odd_space.py").write_text("class Odd:\n    def __init__(self):\n        pass\n")
+    monkeypatch.chdir(tmp_path)
+    act = lambda: search_estimate(digits, space="odd_space:Odd", strategy="random", budgets={"macs": MACS}, **FEW)  # noqa: E731
+    refused("odd_space:Odd", "does not take fits", act=act)
+
+
+def test_an_estimate_is_made_wherever_the_search_finds_a_network(digits):
+    tight = {"macs": 4000}  # two of three draws are larger at width 1
+    found = search_estimate(digits, space="stages", strategy="random", budgets=tight, **FEW)
+    assert found["seconds"] > 0
