@@ -37,7 +37,7 @@ from ..nas.scores import LEAST, find_score
 from ..plots.style import OPERATION_COLOURS
 from ..scale.tasks import current_pool
 from ..strategies.runner import STRATEGIES, choose, finals, plot_candidates, run_search
-from ..strategies.space import SPACES, Filled, NetworkScore, draws
+from ..strategies.space import SPACES, Filled, NetworkScore, draws, require_space
 from ..training.loop import Stateful, fit
 
 # %% ../../nbs/02_search.ipynb #dfb6478d
@@ -357,7 +357,9 @@ def _space_and_score(data, config, budgets):
     except TypeError as error:
         raise UserError(f"The space {config.space} does not take fits ({error}): let __init__ take it alone") from None
     score = NetworkScore(filled, images, config.score or DEFAULT_SCORE, policy=config.policy)
-    return space(filled, **more), score, count
+    made = space(filled, **more)
+    require_space(made)
+    return made, score, count
 
 
 def _budgets(run, budgets):

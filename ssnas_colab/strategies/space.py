@@ -236,8 +236,6 @@ def require_space(space, *needs):
 
 def draws(space, seed, first, last):
     "Proposals drawn from `space`, for the candidates from number `first` to before `last`."
-    require_space(space)
-
     def proposal(number):
         return Proposal(lambda attempt: space.draw(derived_seed(seed, "draw", number, attempt)))
 

@@ -21,7 +21,7 @@ from ssnas_colab.models.genotype import genotype_from_json
 from ssnas_colab.strategies import runner
 from ssnas_colab.strategies.controller import Controller
 from ssnas_colab.strategies.runner import STRATEGIES, run_search, take
-from ssnas_colab.strategies.space import ATTEMPTS, Filled, NetworkScore, Proposal, StageSpace, draws
+from ssnas_colab.strategies.space import ATTEMPTS, Filled, NetworkScore, Proposal, StageSpace
 
 MINE = '''
 import hashlib, os, time
@@ -344,7 +344,6 @@ def test_a_wrong_space_of_ones_own_is_refused_in_a_sentence(tmp_path, mine):
     space = Plain()
     refused("The space object lacks draw(seed) and fits(genotype)", act=lambda: search(object()))
     refused("The space Plain lacks fits(genotype)", act=lambda: search(space))
-    refused("The space Plain lacks fits(genotype)", act=lambda: draws(space, 0, 0, 1))
     space.fits = mine.fits
     for strategy, lacks in (("evolution", "mutate"), ("controller", "options and build"), ("grow_trim", "moves")):
         refused("The space Plain lacks", lacks, act=lambda: search(space, strategy))  # noqa: B023
