@@ -237,18 +237,16 @@ def as_begun(machine):
         return
     import torch
 
+    from ssnas_colab.core.device import computing_threads
+
     before, own = torch.get_num_threads(), machine["threads"]
     told = [name for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if name in os.environ]
-    if not told:
-        torch.set_num_threads(own)
-    now = {name: fact for name, fact in machine_facts().items() if name != "processor" or name in machine}
-    if changed := settings_diff({"ranks": 1, **machine}, {"ranks": 1, **now}):
-        advice = f"; without {told[0]} it goes on with threads: {own}" * (bool(told) and own != before)
-        warnings.warn(
-            f"The run was begun with something else ({'; '.join(changed)}), so what it trains from here on ends "
-            f"with other numbers than it would have{advice}", stacklevel=2,
-        )  # fmt: skip
-    try:
+    with computing_threads(before if told else own):
+        now = {name: fact for name, fact in machine_facts().items() if name != "processor" or name in machine}
+        if changed := settings_diff({"ranks": 1, **machine}, {"ranks": 1, **now}):
+            advice = f"; without {told[0]} it goes on with threads: {own}" * (bool(told) and own != before)
+            warnings.warn(
+                f"The run was begun with something else ({'; '.join(changed)}), so what it trains from here on ends "
+                f"with other numbers than it would have{advice}", stacklevel=2,
+            )  # fmt: skip
         yield
-    finally:
-        torch.set_num_threads(before)

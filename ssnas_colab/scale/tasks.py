@@ -288,10 +288,9 @@ def use_engine(engine="local", address=None, per_trial=None, *, device="cpu", sa
             ending.callback(pool.cancel)
             ending.callback(_CURRENT.reset, _CURRENT.set(pool))
         if "cpu" in per_trial:
-            import torch
+            from ssnas_colab.core.device import computing_threads
 
-            ending.callback(torch.set_num_threads, torch.get_num_threads())
-            torch.set_num_threads(per_trial["cpu"])
+            ending.enter_context(computing_threads(per_trial["cpu"]))
         yield current_pool()
 
 

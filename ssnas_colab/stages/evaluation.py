@@ -331,9 +331,10 @@ def _widths(run, genotype, data, config, depth) -> dict:
     if config.max_latency is None:
         return {}
     if not run.has("widths.json"):
-        rows = run.load_json("search.json").get("candidates", [])
+        found = run.load_json("search.json")
+        rows = found.get("candidates", [])
         taken = [row for row in rows if row["number"] == run.facts("derivation").get("pick") and "width" in row]
-        if not isinstance(genotype, StageGenotype) and depth != run.load_json("search.json")["depth"]:
+        if not isinstance(genotype, StageGenotype) and depth != found["depth"]:
             taken = []  # with more cells, or fewer, it is another network
         made = compared(genotype, data, config, depth, {"searched": taken[0]["width"]} if taken else {})
         made = {name: make for name, make in made.items() if family_of(name) == "searched"}

@@ -9,7 +9,6 @@ __all__ = ['AlphaHistory', 'current_genotype', 'epoch_metrics', 'after_epoch', '
 # %% ../../nbs/02_search.ipynb #88e8927d
 #@title Imports
 import dataclasses
-import inspect
 import math
 import sys
 import time
@@ -21,7 +20,7 @@ import torch
 
 from ..config import DEFAULT_SCORE, evaluation_config, search_config
 from ..core import ranks
-from ..core.basics import UserError, format_duration, load_named
+from ..core.basics import UserError, format_duration, load_named, taken_by
 from ..core.device import choose_engine
 from ..core.seeding import StepSeed, derived_seed
 from ..data.npz import images_of
@@ -320,7 +319,7 @@ def _plot_weights_over_time(axes, alphas, kind, relaxation):
         axes.axhspan(0.15, 0.85, color="#888888", alpha=0.12, linewidth=0)
     axes.set(title=f"{kind} cell: operation weights", xlabel="epoch", ylim=(-0.02, 1.02))
 
-# %% ../../nbs/02_search.ipynb #2b93e893
+# %% ../../nbs/02_search.ipynb #ownnames1
 #@title Defines require_search
 def require_search(config) -> type:
     "`UserError` where a space, strategy or score of one's own that the settings name cannot be loaded; the space."
@@ -330,16 +329,8 @@ def require_search(config) -> type:
         find_score(config.score or DEFAULT_SCORE)
     return load_named(config.space, SPACES, "space")
 
-
-def _processes(config, device) -> int:
-    "How many candidates are scored side by side: as the settings say, or one a core where that is safe."
-    if config.processes:
-        return config.processes
-    main = sys.modules["__main__"]
-    ours = getattr(main.__spec__, "name", "").startswith("ssnas_colab") or Path(sys.argv[0]).stem == "ssnas"
-    return torch.get_num_threads() if device.type == "cpu" and (ours or "ipykernel" in sys.modules) else 1
-
-
+# %% ../../nbs/02_search.ipynb #ownspace1
+#@title Defines _space_and_score
 def _space_and_score(data, config, budgets):
     "The space and the score that the settings name, and how many images there are; for images of any kind."
     images, _, _, config = _inputs(data, config)
@@ -350,16 +341,22 @@ def _space_and_score(data, config, budgets):
     classes = getattr(data, "num_classes", 0) or 10  # without labels: of a classifier as large as most
     filled = Filled(classes, budgets, images.shape[1:], depth=config.depth, device=device)
     space = require_search(config)
-    takes = inspect.signature(space)
-    more = {"nodes": config.nodes} if "nodes" in takes.parameters else {}
-    try:
-        takes.bind(filled, **more)
-    except TypeError as error:
-        raise UserError(f"The space {config.space} does not take fits ({error}): let __init__ take it alone") from None
+    told = f"The space {config.space} does not take fits"
+    more = taken_by(space, told, "let __init__ take it alone", filled, nodes=config.nodes)
     score = NetworkScore(filled, images, config.score or DEFAULT_SCORE, policy=config.policy)
     made = space(filled, **more)
     require_space(made)
     return made, score, count
+
+# %% ../../nbs/02_search.ipynb #2b93e893
+#@title Defines _processes, _budgets, _search_candidates
+def _processes(config, device) -> int:
+    "How many candidates are scored side by side: as the settings say, or one a core where that is safe."
+    if config.processes:
+        return config.processes
+    main = sys.modules["__main__"]
+    ours = getattr(main.__spec__, "name", "").startswith("ssnas_colab") or Path(sys.argv[0]).stem == "ssnas"
+    return torch.get_num_threads() if device.type == "cpu" and (ours or "ipykernel" in sys.modules) else 1
 
 
 def _budgets(run, budgets):

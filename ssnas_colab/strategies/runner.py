@@ -8,7 +8,6 @@ __all__ = ['STRATEGIES', 'fullness', 'choose', 'Scorer', 'finals', 'pick', 'fron
 
 # %% ../../nbs/strategies/07_runner.ipynb #72b781c3
 import dataclasses
-import inspect
 import json
 import math
 import multiprocessing
@@ -25,7 +24,7 @@ from concurrent.futures.process import BrokenProcessPool
 import torch
 
 from ..core import ranks
-from ..core.basics import Diverged, UserError, load_named
+from ..core.basics import Diverged, UserError, load_named, taken_by
 from ..core.seeding import derived_seed
 from ..experiment.callbacks import candidate_row, tell_callbacks
 from ..experiment.interrupts import stopping
@@ -110,12 +109,9 @@ def _begin(score):
 def _told(candidate, score=None):
     "What a score function (None: the worker's) says of a candidate: floats by name, \"score\" among them."
     score, job = score or _WORKER["score"], (candidate.genotype, candidate.steps, candidate.seed)
-    try:
-        takes = inspect.signature(score)
-        more = {n: candidate.sizes[n] for n in ("width",) if n in candidate.sizes and n in takes.parameters}
-        takes.bind(*job, **more)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"The score does not take (genotype, steps, seed) ({error}): let it take these three") from None
+    offered = {name: size for name, size in candidate.sizes.items() if name == "width"}
+    what = "The score does not take (genotype, steps, seed)"
+    more = taken_by(score, what, "let it take these three", *job, **offered)
     value = score(*job, **more)
     try:
         named = dict(value) if isinstance(value, dict) else {"score": value}
@@ -401,13 +397,8 @@ def _begun(kind, space, candidates, steps, seed, **more):
     "The strategy, made; `UserError` where its class does not take that, or the space lacks what it asks for."
     name = getattr(kind, "__name__", type(kind).__name__)
     require_space(space, *getattr(kind, "needs", ()))
-    try:
-        inspect.signature(kind).bind(space, candidates, steps, seed, **more)
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"The strategy {name} is no class that takes (space, candidates, steps, seed) ({error}): give it one "
-            "whose __init__ takes these four"
-        ) from None
+    told = f"The strategy {name} is no class that takes (space, candidates, steps, seed)"
+    taken_by(kind, told, "give it one whose __init__ takes these four", space, candidates, steps, seed)
     asked = kind(space, candidates, steps, seed, **more)
     if not callable(getattr(asked, "propose", None)):
         raise UserError(f"The strategy {name} has no propose(history): give it one that gives a list of Proposal")

@@ -7,7 +7,6 @@ __all__ = ['ATTEMPTS', 'SPACES', 'Candidate', 'finite', 'finite_scores', 'Propos
            'draws', 'require_budgets', 'Filled', 'NetworkScore']
 
 # %% ../../nbs/strategies/01_space.ipynb #c8e04f5b
-import contextlib
 import dataclasses
 import math
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import torch
 from torch.nn import Conv2d, Linear
 
 from ..core.basics import UserError, look_here
+from ..core.device import computing_threads
 from ..core.seeding import derived_seed
 from ..data.memmap import from_reference, to_reference
 from ..models.baselines import random_genotype
@@ -248,17 +248,6 @@ def require_budgets(budgets):
         if most is not None and not (isinstance(most, Real) and 0 < most < math.inf):
             raise UserError(f"The budget of {name} is {most!r}: it must be a number above 0, or be left out")
 
-
-@contextlib.contextmanager
-def _threads(count):
-    "Context in which torch computes with so many threads."
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
 # %% ../../nbs/strategies/01_space.ipynb #bf8577ad
 class Filled:
     """The sizes of the network of a genotype, made as wide as all budgets allow; by itself a `fits` for a space.
@@ -296,7 +285,7 @@ class Filled:
                     network = self.network(genotype, width).eval()
                 counts = {"parameters": count_parameters(network), "macs": self.macs(genotype, network)}
             else:
-                with _threads(self.threads):
+                with computing_threads(self.threads):
                     counts = sizes_of(lambda: self.network(genotype, width), self.shape, [name], self.device)
             self.known.update({(*key[:2], name): count for name, count in counts.items()})
         return self.known[key]
@@ -315,13 +304,14 @@ class Filled:
 
     def width(self, genotype) -> int:
         "The largest width within all budgets; 1 where there is none."
-        def fits(width):  # what costs most to know comes last
-            inside = (self.size(genotype, width, name) <= most for name, most in self.budgets.items())
-            return width == 1 or width < 1 << 16 and all(inside)
+        def inside(width):  # what costs most to know comes last
+            return all(self.size(genotype, width, name) <= most for name, most in self.budgets.items())
+
+        def fits(width):
+            return width == 1 or width < 1 << 16 and inside(width)
 
         if "latency" in self.budgets:  # measured of narrow ones first, which takes least
-            least = all(self.size(genotype, 1, name) <= most for name, most in self.budgets.items())
-            return largest(fits) if least else 1
+            return largest(fits) if inside(1) else 1
         guesses = [16 * (most / self.size(genotype, 16, name)) ** (1 if name == "memory" else 0.5)
                    for name, most in self.budgets.items()]  # fmt: skip
         return largest(fits, max(1, min(round(min(guesses)), 1 << 15)))

@@ -142,7 +142,7 @@ def test_whose_weights_taught_it_is_said(run):
     card = model_card(kept, model_facts(run) | {"name": name})
     assert "what EfficientNet-Lite0 (pretrained, fine-tuned) says, whose weights others trained; their licence:" in card
     assert "Apache-2.0 by the LICENSE file" in card and "is not settled" in card
-    report["models"]["efficientnet_lite0_finetuned"]["pretrained"] = "/home/quokka/weights"
+    report["models"]["efficientnet_lite0_finetuned"]["pretrained"] = "/mnt/quokka/weights"
     assert "quokka" not in json.dumps(carried_report(report, "x"))
 
 
