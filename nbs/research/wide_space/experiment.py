@@ -24,7 +24,8 @@ searched_mixed    CIFAR-10 alone: the same search of the wide space with stages 
 mixed_0 to _3     networks of that space
 NAME_long         CIFAR-10 alone: the same network, trained for ten times the steps
 resnet_small_long_time    trained for as long as the search and searched_long took together
-NAME@RATE         the rates 3 times and a third of the recipe's, for one network of each family: chosen on validation
+NAME@RATE         the rates 3 times and a third of the recipe's, for the first seed's network of each family; what is
+                  best on its validation split is that family's rate, and trains the other seeds too: NAME_tuned
 
 cifar10_lt100_3M is CIFAR-10 once more, within 3 M MACs instead of 9: what trains faster has more steps in equal time.
 
@@ -71,6 +72,7 @@ LONG = ["searched", "resnet_small", "uniform", "random_0", "resnet_small_long_ti
 LONG = [name if name.endswith("_time") else f"{name}_long" for name in [*LONG, "random_2", "DARTS_V2_within"]]
 SMALL_ARMS = ["searched", "searched_long", "random_0", "random_0_long", "resnet_small_long_time"]
 SMALL_ARMS += ["random_1", "random_1_long", "uniform", "uniform_long"]
+FAMILIES = "searched", "resnet_macs", "mobilenet_v3_macs", "shufflenet_v2_macs", "DARTS_V2_within"  # rates are tuned of
 UNIFORM = StageGenotype(tuple(Stage((Block(),) * 2, 2.0**i, 2 if i else 1) for i in range(3)))
 warnings.simplefilter("ignore")
 
@@ -96,10 +98,15 @@ def jobs():
     for seed in SEEDS:
         for name in SMALL_ARMS:
             yield SMALL, seed, name
-    for name in ("searched", "resnet_macs", "mobilenet_v3_macs", "shufflenet_v2_macs"):
+    for name in FAMILIES:
         for rate in RATES:
             for data in SETS:
                 yield data, SEEDS[0], f"{name}@{rate:g}"
+    for name in FAMILIES:
+        for data in SETS:
+            if best := tuned(data, name):
+                for seed in SEEDS[1:]:
+                    yield data, seed, best
 
 
 def budgets_of(set_name):
@@ -113,6 +120,14 @@ def path_of(data, seed, name):
 
 def done(data, seed, name):
     return json.loads(path_of(data, seed, name).read_text())
+
+
+def tuned(data, name):
+    "The arm with the rate that is best for a family on the first seed's validation split; None while one is missing."
+    arms = [name, *(f"{name}@{rate:g}" for rate in RATES)]
+    if not all(path_of(data, SEEDS[0], arm).is_file() for arm in arms):
+        return None
+    return max(arms, key=lambda arm: done(data, SEEDS[0], arm)["validation"])
 
 
 def searched(data, seed, bounds, **changes):
@@ -258,13 +273,17 @@ def report():
         for arm, own in arms.items():
             for row in own:
                 by_seed[arm].setdefault(int(row["file"].rsplit("_", 1)[1]), []).append(row["balanced_accuracy"])
+        for name in FAMILIES:
+            if len(by_seed.get(best := tuned(data, name), ())) == len(SEEDS):
+                arms[f"{name}_tuned"], by_seed[f"{name}_tuned"] = arms[best], by_seed[best]
         for arm, own in arms.items():
             values = np.array([row["balanced_accuracy"] for row in own])
             line = {"set": data, "arm": arm, "count": len(own), "balanced_accuracy": round(float(values.mean()), 4)}
             line |= {"sd": round(float(values.std(ddof=1)), 4) if len(own) > 1 else None}
             for key in ("macro_auc", "macs", "parameters", "cpu_seconds", "validation"):
                 line[key] = round(float(np.mean([row[key] for row in own])), 4)
-            ours = "searched_long" if "_long" in arm and "searched_long" in by_seed else "searched"
+            ours = f"searched{''.join(re.findall('_long|_tuned', arm))}"
+            ours = ours if ours in by_seed else "searched"
             gap = lead(by_seed[ours], by_seed[arm]) if arm != ours else None
             line["lead"] = gap and [None if end is None else round(end, 4) for end in gap]
             rows.append(line)
