@@ -35,7 +35,7 @@ from ..nas.relaxations import one_hot, relaxation_of, zero_one_loss
 from ..nas.scores import LEAST, find_score
 from ..plots.style import OPERATION_COLOURS
 from ..scale.tasks import current_pool
-from ..strategies.runner import STRATEGIES, choose, finals, plot_candidates, run_search
+from ..strategies.runner import STRATEGIES, choose, plan_scores, plot_candidates, run_search
 from ..strategies.space import SPACES, Filled, NetworkScore, draws, require_space
 from ..training.loop import Stateful, fit
 
@@ -410,7 +410,7 @@ def search_estimate(data, config=None, *, budgets=None, run=None, **changes) -> 
             times.setdefault(steps, []).append(time.perf_counter() - begin)
     few, more = (np.mean(times[steps]) for steps in (1, 4))
     step = max(more - few, 0.0) / 3
-    counts = [(config.candidates, config.score_steps), *finals(config.candidates, config.score_steps)]
+    counts = plan_scores(config.strategy, space, config.candidates, config.score_steps, config.seed)
     return {
         "candidates": config.candidates, "score": score.score, "strategy": config.strategy,
         "steps": sum(count * steps for count, steps in counts),

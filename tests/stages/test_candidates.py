@@ -183,6 +183,8 @@ def test_what_it_would_take(digits):
     found = search_estimate(digits, space="stages", budgets={"parameters": 20_000}, **FEW)
     assert found["steps"] == 4 * 2 + 2 * 2 * 8 and found["seconds"] > 0
     assert "4 candidates by evolution" in describe_search(found)
+    halving = search_estimate(digits, strategy="halving", budgets={"parameters": 20_000}, **FEW)
+    assert halving["steps"] == 4 * 1 + 2 * 3 + 2 * 2 * 8  # who is promoted is scored from the start
 
 
 def test_a_budget_that_nothing_fits(digits, tmp_path):
@@ -215,6 +217,9 @@ def say(*arguments):
     (["--space", "stages", "--set", "search.warmup=0.5"], ("warmup",)),
     (["--space", "stages", "--set", "search.depth=5"], ("depth",)),
     (["--space", "stages", "--score", "nasvot"], ("score", "naswot")),
+    (["--strategy", ""], ("strategy ''", "evolution")),
+    (["--space", "cells", "--strategy", ""], ("strategy ''", "evolution")),
+    (["--score", ""], ("score ''", "retrieval")),
     (["--space", "stages", "--max-macs", "lots"], ("max_macs",)),
     (["--space", "stages", "--max-parameters", "none", "--max-macs", "none"], ("max_parameters", "max_macs")),
     (["--space", "stages", "--candidates", "1"], ("candidates", "from 2 to")),
