@@ -231,6 +231,26 @@ def test_what_does_not_go_together_is_one_sentence(tmp_path, options, words):
         assert word in said, said
 
 
+@pytest.mark.parametrize("command, images, options, words", [
+    ("search", 80, ["--space", "stages", "--max-macs", "100"], ("the smallest has", "max_macs")),
+    ("search", 40, ["--space", "stages"], ("64 images", "got 40")),
+    ("run", 40, ["--strategy", "random"], ("64 images", "got 40")),
+    ("search", 3, ["--relaxation", "fair"], ("at least 4 images", "got 3")),
+])  # fmt: skip
+def test_a_search_that_cannot_begin_leaves_no_folder(tmp_path, command, images, options, words):
+    "So that the command with another budget, or with more images, is taken."
+    rng, parts = np.random.default_rng(0), {}
+    for name, count in (("train", images), ("val", 9), ("test", 9)):
+        parts[f"{name}_images"] = rng.integers(0, 256, (count, 8, 8), np.uint8)
+        parts[f"{name}_labels"] = np.arange(count)[:, None] % 2
+    np.savez(tmp_path / "some.npz", **parts)
+    places = ["--data", tmp_path / "some.npz", "--out", tmp_path / "run", "--device", "cpu"]
+    code, _, said = say(command, *places, *options)
+    assert code == 2 and said.count("\n") == 1 and not (tmp_path / "run").exists(), said
+    for word in words:
+        assert word in said, said
+
+
 def test_the_whole_way_by_the_command(tmp_path):
     few = ["--set", "evaluation.pretrain_steps=0", "--set", "evaluation.finetune_steps=4"]
     few += ["--set", "evaluation.resnet18=false", "--set", "evaluation.mobilenet=false"]
