@@ -161,7 +161,7 @@ _COLUMNS = {
 
 # %% ../nbs/07_cli.ipynb #f84f447f
 @contextlib.contextmanager
-def _opened(options):
+def _opened(options, searching=False):
     "The run and its images, in a session of its own: nobody else writes, and the time budget counts."
     out, config = _out(options), _config(options)
 
@@ -185,7 +185,7 @@ def _opened(options):
         folder = ending.enter_context(session(_place(options), options.time_budget))
         if options.fork and not ranks.by_first((folder / "run.json").is_file):
             fork_run(options.fork, folder, config)
-        run, data = open_with_data(options.data, folder, config, **_places(options))
+        run, data = open_with_data(options.data, folder, config, searching=searching, **_places(options))
         with use_callbacks(run, log):
             yield run, data
 
@@ -245,7 +245,7 @@ def _run_command(options):
 
     report = known_report(out, config, seeds, options.data, **_places(options))
     if not report or options.log:
-        with _opened(options) as (run, data):
+        with _opened(options, searching=True) as (run, data):
             _say(data.describe())
             report = report or run_stages(run, data, seeds, options.quiet)
     if report:
@@ -291,7 +291,7 @@ def _search_command(options):
         found = search_estimate(data, config["search"], budgets=budgets)
         _tell(options, lambda: found, lambda: describe_search(found))
         return
-    with _opened(options) as (run, data):
+    with _opened(options, searching=True) as (run, data):
         from ssnas_colab.stages.search import search
 
         search(data, run, run.config["search"], quiet=options.quiet)

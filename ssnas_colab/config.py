@@ -443,9 +443,10 @@ def search_config(config=None, *, began=None, **changes) -> SearchConfig:
     by_name = {"space", "strategy"} & set(changes) and "score" not in changes
     if made.score is None and by_name:  # what is asked for by name does not make do
         made = dataclasses.replace(made, score=DEFAULT_SCORE)
-    _check_name("score", made.score or DEFAULT_SCORE, SCORE_NAMES)
-    if not supernet:
-        made = dataclasses.replace(made, strategy=made.strategy or DEFAULT_STRATEGY)
+    _check_name("score", DEFAULT_SCORE if made.score is None else made.score, SCORE_NAMES)
+    if made.strategy is None and not supernet:
+        made = dataclasses.replace(made, strategy=DEFAULT_STRATEGY)
+    if made.strategy is not None:
         _check_name("strategy", made.strategy, STRATEGY_NAMES + RELAXATION_NAMES)
     if made.ratio_end <= made.ratio_start:
         raise UserError(f"The search's ratio_end is {made.ratio_end}: it must be above ratio_start, {made.ratio_start}")

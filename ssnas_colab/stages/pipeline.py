@@ -36,7 +36,7 @@ from ..sessions.session import guard, local_folder, session
 from .derivation import derive_stage
 from .evaluation import compared, evaluate, evaluation_parts, require_contestants, seed_run
 from .loader import NAMES, ImageData, data_stage, files_stamp, load_data, load_labelled
-from .search import require_search, search, search_estimate
+from .search import require_candidates, require_search, search, search_estimate
 
 # %% ../../nbs/06_pipeline.ipynb #d12da6b0
 #@title Defines read_images, open_with_data
@@ -46,12 +46,13 @@ def read_images(data, config, **more):
     return data if isinstance(data, ImageData) else load_data(data, seed=config["seed"], **settings, **more)
 
 
-def open_with_data(data, path, config, **places):
+def open_with_data(data, path, config, *, searching=False, **places):
     """The run at `path`, made if need be, and the `ImageData` with stage 1 recorded in the run: a pair.
 
-    data: a name, a path or an `ImageData`; config: what `pipeline_config` gave; places: `source`, `images` of
-    `load_data`. Sets too large for memory are kept in a file beside the run (on Google Drive: elsewhere). `UserError`
-    where the run was made with other settings or other images; a new folder is made only after the images were read.
+    data: a name, a path or an `ImageData`; config: what `pipeline_config` gave; searching: whether a search comes next,
+    which a new run must be able to begin; places: `source`, `images` of `load_data`. Sets too large for memory are kept
+    in a file beside the run (on Google Drive: elsewhere). `UserError` where the run was made with other settings or
+    other images; a new folder is made only after the images were read, and where the search can begin.
     """
     path = Path(path)
     if ranks.told(path.exists()):
@@ -68,6 +69,8 @@ def open_with_data(data, path, config, **places):
         _require_one_run(data, config, evaluation, device)
     check_task(evaluation, data.task)
     read_prevalence(evaluation.prevalence, data.task, data.class_names)
+    if searching and not ranks.told((path / "run.json").exists()):
+        require_candidates(data, config["search"], evaluation.budgets)
     run = guard(Run.open(path, config, complete=complete))
     with run.writing():
         data_stage(data, run)
@@ -143,7 +146,7 @@ def run_pipeline(
     if ranks.told(path.exists()):
         Run.check(path, config, complete=complete)
     with session(place, time_budget) as folder:
-        run, data = open_with_data(data, folder, config, **places)
+        run, data = open_with_data(data, folder, config, searching=True, **places)
         with use_callbacks(run, log):
             return known or run_stages(run, data, seeds, quiet)
 

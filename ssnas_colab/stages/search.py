@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AlphaHistory', 'current_genotype', 'epoch_metrics', 'after_epoch', 'StatusLine', 'search', 'plot_search',
-           'require_search', 'search_estimate', 'describe_search']
+           'require_search', 'require_candidates', 'search_estimate', 'describe_search']
 
 # %% ../../nbs/02_search.ipynb #88e8927d
 #@title Imports
@@ -35,8 +35,8 @@ from ..nas.relaxations import one_hot, relaxation_of, zero_one_loss
 from ..nas.scores import LEAST, find_score
 from ..plots.style import OPERATION_COLOURS
 from ..scale.tasks import current_pool
-from ..strategies.runner import STRATEGIES, choose, finals, plot_candidates, run_search
-from ..strategies.space import SPACES, Filled, NetworkScore, draws, require_space
+from ..strategies.runner import STRATEGIES, choose, plan_scores, plot_candidates, run_search
+from ..strategies.space import ATTEMPTS, SPACES, Filled, NetworkScore, draws, require_space
 from ..training.loop import Stateful, fit
 
 # %% ../../nbs/02_search.ipynb #dfb6478d
@@ -330,7 +330,7 @@ def require_search(config) -> type:
     return load_named(config.space, SPACES, "space")
 
 # %% ../../nbs/02_search.ipynb #ownspace1
-#@title Defines _space_and_score
+#@title Defines require_candidates
 def _space_and_score(data, config, budgets):
     "The space and the score that the settings name, and how many images there are; for images of any kind."
     images, _, _, config = _inputs(data, config)
@@ -347,6 +347,18 @@ def _space_and_score(data, config, budgets):
     made = space(filled, **more)
     require_space(made)
     return made, score, count
+
+
+def require_candidates(data, config, budgets):
+    "`UserError` where a search of such images could not begin: too few, or all that is drawn first exceeds `budgets`."
+    config = search_config(config)
+    if not config.strategy:
+        _inputs(data, config)
+        return
+    counted = {name: most for name, most in budgets.items() if name != "latency"}  # which is measured by the search
+    space, *_ = _space_and_score(data, config, counted or budgets)
+    if counted:
+        choose(draws(space, config.seed, 0, 1)[0], space, counted, least=0, more=ATTEMPTS)
 
 # %% ../../nbs/02_search.ipynb #2b93e893
 #@title Defines _processes, _budgets, _search_candidates
@@ -410,7 +422,7 @@ def search_estimate(data, config=None, *, budgets=None, run=None, **changes) -> 
             times.setdefault(steps, []).append(time.perf_counter() - begin)
     few, more = (np.mean(times[steps]) for steps in (1, 4))
     step = max(more - few, 0.0) / 3
-    counts = [(config.candidates, config.score_steps), *finals(config.candidates, config.score_steps)]
+    counts = plan_scores(config.strategy, space, config.candidates, config.score_steps, config.seed)
     return {
         "candidates": config.candidates, "score": score.score, "strategy": config.strategy,
         "steps": sum(count * steps for count, steps in counts),

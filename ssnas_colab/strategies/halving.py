@@ -31,6 +31,10 @@ class Halving:
     def __init__(self, space, candidates: int, steps: int, seed: int):
         self.space, self.candidates, self.steps, self.seed = space, candidates, steps, seed
 
+    def planned(self) -> list:
+        "(how many scores, steps of each) of all rungs."
+        return rungs(self.candidates, self.steps)
+
     def propose(self, history) -> list:
         "The next rung; an empty list: done."
         done, last = 0, None
@@ -76,6 +80,10 @@ class Asha:
             self.count += 1
         self.least = least or max(1, steps // self.count)
         self.brood = brood or max(2, candidates // 4)
+
+    def planned(self) -> list:
+        "(about how many scores, steps of each) of all rungs: a few more are promoted while a rung is filled."
+        return [(self.candidates // self.factor**k, self.least * self.factor**k) for k in range(self.count)]
 
     def jobs(self, scores) -> list:
         """The jobs up to the brood that comes after those that have `scores`: (rung, number of the job it promotes).

@@ -183,6 +183,8 @@ def test_what_it_would_take(digits):
     found = search_estimate(digits, space="stages", budgets={"parameters": 20_000}, **FEW)
     assert found["steps"] == 4 * 2 + 2 * 2 * 8 and found["seconds"] > 0
     assert "4 candidates by evolution" in describe_search(found)
+    halving = search_estimate(digits, strategy="halving", budgets={"parameters": 20_000}, **FEW)
+    assert halving["steps"] == 4 * 1 + 2 * 3 + 2 * 2 * 8  # who is promoted is scored from the start
 
 
 def test_a_budget_that_nothing_fits(digits, tmp_path):
@@ -215,6 +217,9 @@ def say(*arguments):
     (["--space", "stages", "--set", "search.warmup=0.5"], ("warmup",)),
     (["--space", "stages", "--set", "search.depth=5"], ("depth",)),
     (["--space", "stages", "--score", "nasvot"], ("score", "naswot")),
+    (["--strategy", ""], ("strategy ''", "evolution")),
+    (["--space", "cells", "--strategy", ""], ("strategy ''", "evolution")),
+    (["--score", ""], ("score ''", "retrieval")),
     (["--space", "stages", "--max-macs", "lots"], ("max_macs",)),
     (["--space", "stages", "--max-parameters", "none", "--max-macs", "none"], ("max_parameters", "max_macs")),
     (["--space", "stages", "--candidates", "1"], ("candidates", "from 2 to")),
@@ -222,6 +227,26 @@ def say(*arguments):
 def test_what_does_not_go_together_is_one_sentence(tmp_path, options, words):
     code, _, said = say("search", "--out", tmp_path / "run", *options)
     assert code == 2 and said.count("\n") == 1 and said.startswith("ssnas: ") and not (tmp_path / "run").exists()
+    for word in words:
+        assert word in said, said
+
+
+@pytest.mark.parametrize("command, images, options, words", [
+    ("search", 80, ["--space", "stages", "--max-macs", "100"], ("the smallest has", "max_macs")),
+    ("search", 40, ["--space", "stages"], ("64 images", "got 40")),
+    ("run", 40, ["--strategy", "random"], ("64 images", "got 40")),
+    ("search", 3, ["--relaxation", "fair"], ("at least 4 images", "got 3")),
+])  # fmt: skip
+def test_a_search_that_cannot_begin_leaves_no_folder(tmp_path, command, images, options, words):
+    "So that the command with another budget, or with more images, is taken."
+    rng, parts = np.random.default_rng(0), {}
+    for name, count in (("train", images), ("val", 9), ("test", 9)):
+        parts[f"{name}_images"] = rng.integers(0, 256, (count, 8, 8), np.uint8)
+        parts[f"{name}_labels"] = np.arange(count)[:, None] % 2
+    np.savez(tmp_path / "some.npz", **parts)
+    places = ["--data", tmp_path / "some.npz", "--out", tmp_path / "run", "--device", "cpu"]
+    code, _, said = say(command, *places, *options)
+    assert code == 2 and said.count("\n") == 1 and not (tmp_path / "run").exists(), said
     for word in words:
         assert word in said, said
 

@@ -26,8 +26,8 @@ from ssnas_colab.models.stages import (
 from ssnas_colab.strategies.controller import Controller, Policy
 from ssnas_colab.strategies.evolution import Evolution
 from ssnas_colab.strategies.grow_trim import GrowTrim, ranking
-from ssnas_colab.strategies.halving import Asha, rungs
-from ssnas_colab.strategies.runner import STRATEGIES, choose, front, pick, plot_candidates, run_search
+from ssnas_colab.strategies.halving import Asha, Halving, rungs
+from ssnas_colab.strategies.runner import STRATEGIES, choose, front, pick, plan_scores, plot_candidates, run_search
 from ssnas_colab.strategies.space import Candidate, CellSpace, Proposal, StageSpace
 
 
@@ -176,6 +176,43 @@ def test_halving_is_that_of_the_paper(count, steps):
     assert rungs(count, steps) == expected and alive == 1
 
 
+def test_halving_promotes_the_better_half():
+    asked, history, before = Halving(SPACE, 11, 6, 3), [], None
+    for count, steps in rungs(11, 6):
+        batch = asked.propose(history)
+        if before:  # unlike what they had in the rungs before, and unlike the order they were proposed in
+            better = sorted(before, key=lambda one: one.score)[len(before) // 2 :]
+            assert {str(one.make(0)) for one in batch} == {str(one.genotype) for one in better}
+        assert len(batch) == count and {one.steps for one in batch} == {steps}
+        values = np.random.default_rng(count).permutation(count)
+        before = [
+            Candidate(len(history) + i, one.make(0), steps, 0, float(value), {})
+            for i, (one, value) in enumerate(zip(batch, values, strict=True))
+        ]
+        history += before
+    assert asked.propose(history) == []
+
+
+@pytest.mark.parametrize("candidates, steps", [(2, 1), (12, 20), (100, 50)])
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_what_is_planned_is_what_is_scored(tmp_path, name, candidates, steps):
+    *planned, (count, longer) = plan_scores(name, SPACE, candidates, steps)
+    asked, history, rng = STRATEGIES[name](SPACE, candidates, steps, 0), [], np.random.default_rng(0)
+    while batch := asked.propose(history):
+        for one in batch:
+            more = rng.normal(), sizes(genotype := one.make(0))
+            history.append(Candidate(len(history), genotype, one.steps or steps, 0, *more))
+    made, expected = (sum(one.steps for one in history)), sum(count * steps for count, steps in planned)
+    assert made == expected if name != "asha" else expected <= made <= 2 * expected
+    assert {steps for _, steps in planned} == {one.steps for one in history}
+
+    def again(finalists):
+        assert len(finalists) == count and {one.steps for one in finalists} == {longer}
+        return finalists
+
+    pick(history, again, steps, 0)
+
+
 def scored(count):
     return [Candidate(i, g := random_genotype(i), 1, 0, score(g, 1, 0), sizes(g)) for i in range(count)]
 
@@ -212,6 +249,24 @@ def test_controller_takes_the_gradient_of_reinforce():
             continue
         moved, strong = (new - old).detach(), old.grad.abs() > 1e-5
         assert torch.equal(moved[strong].sign(), old.grad[strong].sign())  # uphill, by Adam's first step
+
+
+def test_the_controllers_baseline_is_a_moving_average(monkeypatch):
+    asked = Controller(SPACE, 8, 1, 0, batch=2, rate=0.5, decay=0.9)
+    monkeypatch.setattr(torch.optim, "Adam", torch.optim.SGD)  # whose step is the gradient
+    values = [1.0, 3.0, 5.0, 9.0, 4.0, 8.0]
+    history = [Candidate(i, None, 1, 0, value, {}) for i, value in enumerate(values)]
+    before, after, total = asked.learned(history[:4]), asked.learned(history), 0
+    before.zero_grad()
+    for one in history[4:]:  # 2, of which a tenth became 7
+        total = total + (one.score - 2.5) * before.walk(choices=asked.choices(before, one.number, 0))[1] / 2
+    total.backward()
+    for old, new in zip(before.parameters(), after.parameters(), strict=True):
+        if old.grad is not None:
+            assert torch.allclose(new, old + 0.5 * old.grad, atol=1e-6)
+
+
+def test_the_probabilities_of_all_choices_add_up_to_1():
     policy, seen = Policy([2, 3]), 0.0
     for choices in [(a, b) for a in range(2) for b in range(3)]:
         seen += policy.walk(choices=choices)[1].exp().item()
@@ -227,6 +282,10 @@ def test_grow_trim_stays_within_memory_and_ranks():
     moves = asked.ranked(history)
     assert moves and all(sizes(one)["memory"] <= sizes(best)["memory"] for one in moves)
     assert any(sizes(one)["memory"] > sizes(best)["memory"] for one in SPACE.moves(best)[0])
+    weights = ranking([SPACE.features(one.genotype) for one in history], [one.score for one in history])
+    guesses = [float(SPACE.features(one) @ weights) for one in moves]
+    assert guesses == sorted(guesses, reverse=True) and guesses[0] > guesses[-1]
+    assert [one.make(0) for one in asked.propose(history)] == moves[: asked.round]
 
 
 def test_a_fast_starter_with_no_room_is_not_picked(tmp_path):
