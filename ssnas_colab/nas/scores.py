@@ -34,12 +34,14 @@ from ..training.ssl_losses import Projector, barlow_twins_loss, nt_xent_loss, vi
 def untouched(network):
     """Context in which `network` may be trained: at its end, or at an exception, all is as it was.
 
-    That is: parameters, their gradients and whether they want any, buffers, the mode of each module, and the global
-    random state of torch (CPU, and the network's GPU), numpy and Python. Within, all floating-point parameters learn.
+    That is: parameters, their gradients and whether they want any, buffers, tensors held as attributes (what pruning
+    and weight norm make `weight`), the mode of each module, and the global random state of torch (CPU, and the
+    network's GPU), numpy and Python. Within, all floating-point parameters learn.
     """
     parameters = [(p, p.data, p.grad, p.requires_grad) for p in network.parameters()]
     buffers = [(buffer, buffer.data) for buffer in network.buffers()]
     names = [(m._buffers, dict(m._buffers)) for m in network.modules() if isinstance(m._buffers, dict)]
+    plain = [(vars(m), {k: v for k, v in vars(m).items() if isinstance(v, torch.Tensor)}) for m in network.modules()]
     modes = [(module, module.training) for module in network.modules()]
     device, states = device_of(network), (np.random.get_state(), random.getstate())
     try:
@@ -49,6 +51,8 @@ def untouched(network):
                 p.requires_grad_(p.is_floating_point())
             for buffer, data in buffers:
                 buffer.data = data.clone()
+            for own, held in plain:
+                own.update({name: tensor.detach().clone() for name, tensor in held.items()})
             yield
     finally:
         for p, data, gradient, wanted in parameters:
@@ -57,6 +61,8 @@ def untouched(network):
             p.requires_grad_(wanted)
         for own, held in names:  # where forward() put another tensor in a buffer's place
             own.clear(), own.update(held)
+        for own, held in plain:
+            own.update(held)
         for buffer, data in buffers:
             buffer.data = data
         for module, mode in modes:

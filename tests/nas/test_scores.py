@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from refusal import refused
 from torch import nn
+from torch.nn.utils import prune
 
 import ssnas_colab
 from ssnas_colab.core.basics import UserError
@@ -349,6 +350,19 @@ def test_the_network_is_left_as_it_was(name):
     network.train()
     assert network_score(network, pictures(), score=name, steps=2) == first  # whatever its mode and the generators
     assert isinstance(first, float)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+@pytest.mark.parametrize("wrap", [torch.nn.utils.weight_norm, lambda layer: prune.l1_unstructured(layer, "weight", 0.5)])
+def test_a_weight_that_is_made_at_each_call_is_left_too(wrap):
+    network = small()
+    wrap(network.blocks[0])
+    network(pictures().float())
+    weight = network.blocks[0].weight
+    before = weight.detach().clone()
+    for name in SCORES:
+        network_score(network, pictures(), score=name, steps=2)
+        assert network.blocks[0].weight is weight and torch.equal(weight, before)
 
 
 @pytest.mark.parametrize("fail_at", [2, 3, 7])
