@@ -95,10 +95,11 @@ class HeldOut:
 
     network: the module, with the weights it has by now; images: a uint8 tensor (N, C, H, W), in the order that the
     seed drew; head: the projector that was trained with it (None: no training); policy, seed: of the views;
-    statistics: mean and standard deviation for `normalise` (None: those of the images).
+    statistics: mean and standard deviation for `normalise` (None: those of the images); layout: of inputs in memory
+    (None: what is fast).
     """
 
-    def __init__(self, network, images, head=None, *, policy="natural", seed=0, statistics=None):
+    def __init__(self, network, images, head=None, *, policy="natural", seed=0, statistics=None, layout=None):
         self.network, self.images, self.head = network, images, head
         self.policy, self.seed, self.device = policy, seed, device_of(network)
         self.statistics = statistics or pixel_statistics(images.cpu().numpy())
@@ -106,7 +107,7 @@ class HeldOut:
         self.dtype = floats[0] if floats else torch.float32
         grouped = any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in network.modules())
         fast = grouped or self.device.type != "cpu"  # as `core.device.choose_engine` has it
-        self.layout = torch.channels_last if fast else torch.contiguous_format
+        self.layout = layout or (torch.channels_last if fast else torch.contiguous_format)
 
     @property
     def shape(self):
@@ -130,8 +131,10 @@ class HeldOut:
     def judging(self):
         "Bring the network and its head into the mode in which they are looked at."
         for module in (self.network, self.head or nn.Identity()):
-            for part in module.eval().modules():
-                part.training = isinstance(part, nn.modules.batchnorm._BatchNorm)
+            module.eval()  # which gives nothing back where a public network has a train() of its own
+            for part in module.modules():
+                scripted = str(getattr(part, "original_name", "")).startswith("BatchNorm")
+                part.training = scripted or isinstance(part, nn.modules.batchnorm._BatchNorm)
 
     @torch.no_grad()
     def through(self, batches):
@@ -223,7 +226,7 @@ def take(images, positions):
     return images[sent(torch.from_numpy(positions), images.device)]
 
 
-def train_briefly(network, images, objective, steps, *, policy, seed, statistics):
+def train_briefly(network, images, objective, steps, *, policy, seed, statistics, layout=None):
     """Train `network` without labels; gives (steps done, projector) at each number in `steps` (sorted, 0 or more).
 
     images: a pair: uint8 (N, C, H, W), and the positions of those to train on; objective: a name in `OBJECTIVES`.
@@ -231,7 +234,7 @@ def train_briefly(network, images, objective, steps, *, policy, seed, statistics
     they are fewer), projector 512-512.
     """
     images, places = images
-    held = HeldOut(network, take(images, places[:1]), policy=policy, seed=seed, statistics=statistics)
+    held = HeldOut(network, take(images, places[:1]), policy=policy, seed=seed, statistics=statistics, layout=layout)
     seed_globally(derived_seed(seed, "score", "projector"), held.device)
     head = Projector(network.feature_width, PROJECTOR).to(held.device, held.dtype)
     weights = [*(p for p in network.parameters() if p.requires_grad), *head.parameters()]
@@ -320,16 +323,20 @@ class _Maps:
         self.calls = [(None, {})]  # those in progress, the outermost first: its number, what was found inside
 
     def __enter__(self):
-        parts = [module for module in self.network.modules() if module is not self.network]
-        self.hooks = [part.register_forward_pre_hook(self.begin) for part in parts]
-        self.hooks += [part.register_forward_hook(self.end) for part in parts]
+        self.parts = {id(module) for module in self.network.modules()} - {id(self.network)}
+        all_modules = nn.modules.module  # a scripted one takes no hook of its own
+        self.hooks = [all_modules.register_module_forward_pre_hook(self.begin)]
+        self.hooks += [all_modules.register_module_forward_hook(self.end)]
         return self
 
     def begin(self, module, given):
-        self.calls.append((self.count, {}))
-        self.count += 1
+        if id(module) in self.parts:
+            self.calls.append((self.count, {}))
+            self.count += 1
 
     def end(self, module, given, result):
+        if id(module) not in self.parts:
+            return
         number, found = self.calls.pop()
         opened = isinstance(module, (nn.Sequential, nn.ModuleList))
         if not opened and isinstance(result, torch.Tensor) and result.ndim == 4:
@@ -356,8 +363,8 @@ def expressivity(held) -> float:
     """
     held.judging()
     with torch.no_grad():
-        few, found = held.few, {}
-        for images in (few[:2], few):  # first to see which calls count
+        found = {}
+        for images in (held.few[:2], held.few):  # first to see which calls count; a network may write in either
             with _Maps(held.network, found) as maps:
                 held.network.features(images)
             [(_, found)] = maps.calls
@@ -369,21 +376,17 @@ def expressivity(held) -> float:
     return total
 
 # %% ../../nbs/nas/08_scores.ipynb #4126c8e5
-class _Features(nn.Module):
-    "A module without `forward`, run through its `features`."
-
-    def __init__(self, network):
-        super().__init__()
-        self.network = network
-
-    def forward(self, x):
-        return self.network.features(x)
-
-
 def macs(held) -> float:
-    "MACs for one image: `count_macs` of the network for the images' shape."
-    runs = type(held.network).forward is not nn.Module.forward
-    return float(count_macs(held.network if runs else _Features(held.network), held.shape))
+    "MACs for one image: `count_macs` of the network for the images' shape; of `features` where it has no `forward`."
+    if type(held.network).forward is not nn.Module.forward:
+        return float(count_macs(nn.Sequential(held.network), held.shape))  # whatever its own train() gives back
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    held.network.eval()  # not a copy, which a `features` that was hung onto it would not read
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # else attention counts as none
+        held.network.features(held.inputs(held.images[:1]))
+    return float(counter.get_total_flops() // 2)
 
 
 def parameters(held) -> float:
@@ -395,7 +398,8 @@ def depth(held) -> float:
     "Convolutions and matrix products that follow one another on the longest way from an image to its features."
     held.network.eval()
     with torch.enable_grad():
-        result = held.network.features(held.inputs(held.images[:1]).requires_grad_())
+        image = held.inputs(held.images[:1]).requires_grad_()
+        result = held.network.features(image.clone())  # in which it may write
     longest, waiting = {None: 0}, [result.grad_fn]
     while waiting:
         node = waiting[-1]
@@ -406,6 +410,7 @@ def depth(held) -> float:
         waiting.pop()
         if node not in longest:
             weighs = node.name().startswith(("Convolution", "Addmm", "Mm", "Bmm", "Linear", "Baddbmm"))
+            weighs += 2 * node.name().startswith("ScaledDotProduct")  # attention in one operation: two products
             longest[node] = max((longest[source] for source in before), default=0) + weighs
     return float(longest[result.grad_fn])
 
@@ -478,7 +483,10 @@ def check_network(network):
 
 # %% ../../nbs/nas/08_scores.ipynb #42dac95c
 def check_features(held):
-    "`UserError` where the network cannot read such images, or its features are not (B, feature_width)."
+    """`UserError` where the network cannot read such images, or its features are not (B, feature_width).
+
+    `held.layout` becomes contiguous where the network reads no other, as one that flattens maps with `view`.
+    """
     network, shape = held.network, held.shape
     convolution = next((m for m in network.modules() if isinstance(m, nn.Conv2d)), None)
     try:
@@ -486,6 +494,9 @@ def check_features(held):
         with torch.no_grad():
             result = network.features(held.inputs(held.images[:2]))
     except RuntimeError as error:
+        if held.layout is torch.channels_last:
+            held.layout = torch.contiguous_format
+            return check_features(held)
         if convolution is None or convolution.in_channels == shape[0]:
             raise
         raise UserError(
@@ -537,12 +548,12 @@ def network_scores(
     seed = _whole(seed, 0, "seed")
     check_network(network)
     check_images(images)
+    device = device_of(network)
     policy = find_augmentation(policy or ("natural" if images.shape[1] == 3 else "medical"))
     order = epoch_order(len(images), seed, "score", "held out")
     count, found = min(HELD_OUT, len(images) // 2), {name: {} for name in wanted}
     some = take(images, order[:MEASURED])
     how = {"policy": policy, "seed": seed, "statistics": pixel_statistics(some.cpu().numpy())}
-    device = device_of(network)
 
     def measure(held, objective, done):
         for name, score in wanted.items():
@@ -555,7 +566,8 @@ def network_scores(
     exact = torch.backends.cudnn.flags(deterministic=True, benchmark=False) if cuda else contextlib.nullcontext()
     with torch.inference_mode(False), torch.enable_grad(), full_precision(device), exact:
         with untouched(network):
-            check_features(HeldOut(network, some, **how))
+            check_features(first := HeldOut(network, some, **how))
+            how["layout"] = first.layout
         for objective in dict.fromkeys(score.objective for score in wanted.values()):
             with untouched(network):
                 if objective is None:

@@ -277,6 +277,18 @@ def test_expressivity_looks_into_containers_and_wrappers_but_not_into_parts():
     assert found == pytest.approx(sum(entropy_of(each.numpy()) for each in maps), rel=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_expressivity_sees_a_scripted_part():
+    network, images = small(), pictures(64)
+    network.blocks = nn.ModuleList([Part()])
+    network.end = nn.Linear(6, 5)
+    expected = network_score(network, images, score="expressivity")
+    network.blocks[0] = torch.jit.script(network.blocks[0])
+    before = everything(network)
+    assert network_score(network, images, score="expressivity") == pytest.approx(expected, rel=1e-6)
+    assert same(before, everything(network))
+
+
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 12, 9)])
 def test_macs_and_parameters(shape):
     torch.manual_seed(0)
@@ -353,7 +365,7 @@ def test_the_network_is_left_as_it_was(name):
 
 
 @pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
-@pytest.mark.parametrize("wrap", [torch.nn.utils.weight_norm, lambda layer: prune.l1_unstructured(layer, "weight", 0.5)])
+@pytest.mark.parametrize("wrap", [nn.utils.weight_norm, lambda layer: prune.l1_unstructured(layer, "weight", 0.5)])
 def test_a_weight_that_is_made_at_each_call_is_left_too(wrap):
     network = small()
     wrap(network.blocks[0])
@@ -472,6 +484,71 @@ def test_networks_that_others_made():
     found = network_scores(network, pictures(64, 3, 32, 32), scores=("rank", "depth"), steps=1)
     assert found["depth"][0] == 17 and found["rank"][1] > 1
     assert same(before, dict(network.state_dict()))
+
+
+class Plain(nn.Module):
+    feature_width = 54
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.norm = nn.Conv2d(3, 6, 3, stride=2, groups=3), nn.BatchNorm2d(6)
+
+    def features(self, x):
+        return F.relu(self.norm(self.layer(x - 0.5))).reshape(len(x), -1)
+
+
+class Habits(Plain):
+    "As public networks are: it writes in its input, flattens with `view`, and its train() gives nothing back."
+
+    def train(self, mode=True):
+        super().train(mode)
+
+    def forward(self, x):
+        return F.relu(self.norm(self.layer(x.sub_(0.5)))).view(len(x), -1)
+
+    features = forward
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_habits_of_public_networks_change_nothing(name):
+    pair = []
+    for kind in (Plain, Habits):
+        torch.manual_seed(0)
+        pair.append(kind().double())
+    first, second = (network_score(each, pictures(), score=name, steps=2) for each in pair)
+    assert math.isfinite(first) and first == pytest.approx(second, rel=1e-6)
+
+
+class Attends(nn.Module):
+    feature_width = 8
+
+    def __init__(self, activation="relu"):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 8, 4, stride=4)
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, activation=activation)
+        self.layers = nn.TransformerEncoder(layer, 2)
+
+    def features(self, x):
+        return self.layers(self.patches(x).flatten(2).transpose(1, 2)).mean(1)
+
+
+def test_a_transformer_has_its_products():
+    torch.manual_seed(0)
+    network, images = Attends(), pictures(64)
+    assert network_score(network, images, score="depth") == 1 + 2 * 6
+    macs = 4 * 8 * 48 + 2 * (4 * 8 * 24 + 2 * 4 * 4 * 8 + 4 * 8 * 8 + 2 * 4 * 8 * 16)
+    assert network_score(network, images, score="macs") == macs
+    Attends.forward = Attends.features
+    try:
+        assert count_macs(network, (3, 8, 8)) == network_score(network, images, score="macs") == macs
+    finally:
+        del Attends.forward
+
+
+def test_macs_of_features_that_were_hung_onto_a_module():
+    inner, outer = small(), nn.Module()
+    outer.net, outer.feature_width, outer.features = inner, 5, lambda x: inner(x)
+    assert network_score(outer, pictures(64), score="macs") == count_macs(inner, (3, 8, 8))
 
 
 def test_training_that_leaves_the_numbers_is_the_worst_score():
