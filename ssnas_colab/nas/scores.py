@@ -480,6 +480,11 @@ def check_network(network):
             f"a score needs a module with features(x) and feature_width, but got {type(network).__name__}: "
             "give it a method that maps (B, C, H, W) to (B, feature_width)"
         )
+    if any(map(nn.parameter.is_lazy, [*network.parameters(), *network.buffers()])):
+        raise UserError(
+            f"a score needs a module with weights, but some of {type(network).__name__} wait for a first input: "
+            "run it once before"
+        )
 
 # %% ../../nbs/nas/08_scores.ipynb #42dac95c
 def check_features(held):
@@ -488,21 +493,17 @@ def check_features(held):
     `held.layout` becomes contiguous where the network reads no other, as one that flattens maps with `view`.
     """
     network, shape = held.network, held.shape
-    convolution = next((m for m in network.modules() if isinstance(m, nn.Conv2d)), None)
     try:
         held.judging()
         with torch.no_grad():
             result = network.features(held.inputs(held.images[:2]))
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, AssertionError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
         if held.layout is torch.channels_last:
             held.layout = torch.contiguous_format
             return check_features(held)
-        if convolution is None or convolution.in_channels == shape[0]:
-            raise
-        raise UserError(
-            f"the network reads images of {convolution.in_channels} channels, but these have {shape[0]}: "
-            "make it with as many in_channels"
-        ) from error
+        raise UserError(_unreadable(network, shape, error)) from error
     found = getattr(result, "shape", ())
     if tuple(found) != (2, network.feature_width):
         what = f"shape {tuple(found)}" if isinstance(result, torch.Tensor) else type(result).__name__
@@ -510,6 +511,19 @@ def check_features(held):
             f"features(x) of {type(network).__name__} gives {what} for 2 images: "
             f"it should be (2, {network.feature_width}), as feature_width says"
         )
+
+
+def _unreadable(network, shape, error):
+    "What to say where `network` raised `error` for 2 images of `shape`."
+    for convolution in network.modules():
+        wanted = getattr(convolution, "in_channels", 0)
+        if f"expected input{[2, *shape]} to have {wanted} channels" in str(error):
+            return (
+                f"the network reads images of {wanted} channels, but these have {shape[0]}: "
+                "make it with as many in_channels"
+            )
+    told = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0].rstrip('.')}"
+    return f"{type(network).__name__} cannot read images of shape {shape} ({told}): make it for such, or pass others"
 
 
 def _number(value, name) -> float:
@@ -549,6 +563,8 @@ def network_scores(
     check_network(network)
     check_images(images)
     device = device_of(network)
+    if device.type == "meta" and {score.function for score in wanted.values()} - {macs, parameters, depth}:
+        raise UserError("a score needs a module with weights, but this one is on the meta device: build it on another")
     policy = find_augmentation(policy or ("natural" if images.shape[1] == 3 else "medical"))
     order = epoch_order(len(images), seed, "score", "held out")
     count, found = min(HELD_OUT, len(images) // 2), {name: {} for name in wanted}

@@ -571,6 +571,25 @@ class Pair(Small):
         return x, x
 
 
+class Backwards(Small):
+    "Its first layer is the last that it names."
+
+    def __init__(self):
+        super().__init__()
+        self._modules["stem"] = self._modules.pop("stem")
+
+
+class Lazy(Small):
+    def __init__(self):
+        super().__init__()
+        self.end = nn.LazyLinear(5)
+
+
+def without_values():
+    with torch.device("meta"):
+        return Small()
+
+
 @pytest.mark.parametrize(
     "change, words",
     [
@@ -586,6 +605,10 @@ class Pair(Small):
         ({"images": pictures().float() / 255}, "uint8"),
         ({"images": pictures()[0]}, "(N, C, H, W)"),
         ({"images": pictures(64, 1)}, "3 channels, but these have 1"),
+        ({"network": Backwards(), "images": pictures(64, 1)}, "3 channels, but these have 1"),
+        ({"network": Backwards(), "images": pictures(64, 3, 2, 2)}, "cannot read images of shape (3, 2, 2) (Run"),
+        ({"network": Lazy()}, "wait for a first input: run it once"),
+        ({"network": without_values()}, "on the meta device"),
         ({"images": [1, 2]}, "list"),
         ({"network": nn.Linear(3, 3)}, "features(x)"),
         ({"network": Wrong()}, "it should be (2, 5)"),
@@ -598,6 +621,11 @@ def test_refusals(change, words):
     with pytest.raises(UserError) as caught:
         network_score(network, images, **arguments)
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_only_counts_needs_no_values():
+    for name in ("macs", "parameters", "depth"):
+        assert network_score(without_values(), pictures(), score=name) == network_score(small(), pictures(), score=name)
 
 
 def spread(held):
