@@ -266,8 +266,9 @@ def train_briefly(network, images, objective, steps, *, policy, seed, statistics
 # %% ../../nbs/nas/08_scores.ipynb #8dd7e460
 _ACTIVATIONS = set(
     "relu relu6 hardtanh leaky_relu elu gelu silu mish hardswish hardsigmoid sigmoid tanh softplus threshold celu selu "
-    "rrelu_with_noise _prelu_kernel log_sigmoid_forward hardshrink softshrink glu".split()
+    "rrelu_with_noise _prelu_kernel log_sigmoid_forward hardshrink softshrink glu erf".split()
 )
+_CUTS = set("clamp clamp_min maximum fmax gt ge lt le".split())
 
 
 class _Codes(TorchDispatchMode):
@@ -279,14 +280,16 @@ class _Codes(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name, kwargs = function._schema.name.removeprefix("aten::").rstrip("_"), kwargs or {}
-        if name in _ACTIVATIONS or name in ("clamp", "clamp_min", "maximum", "gt") and self.at_zero(name, args, kwargs):
+        floor = args[1] if len(args) > 1 else kwargs.get("min", kwargs.get("other"))
+        if name in _ACTIVATIONS or name in _CUTS and self.at_zero(floor):
             self.see(args[0])
+        elif name in ("maximum", "fmax") and self.at_zero(args[0]):
+            self.see(floor)
         return function(*args, **kwargs)
 
     @staticmethod
-    def at_zero(name, args, kwargs):
+    def at_zero(floor):
         "Whether zero is where it cuts, as ReLU does; clamps also keep norms and variances away from zero."
-        floor = args[1] if len(args) > 1 else kwargs.get("min", kwargs.get("other"))
         return floor is not None and not torch.as_tensor(floor).any()
 
     def see(self, x):
@@ -299,17 +302,24 @@ def naswot(held) -> float:
     """Logarithm of |det K|, K_ij: units on which the images i and j agree (NASWOT: Mellor 2021, arXiv 2006.04647).
 
     A unit is on where what goes into an activation is above 0, whatever calls it: ReLU and its kind, smooth ones,
-    `clamp`, `maximum` and `x > 0`. Of the first 64 images, equal ones once. Minus infinity where two images share all,
-    `UserError` where all are equal.
+    `clamp`, `maximum` and comparisons with 0. Of the first 64 images, equal ones once. Minus infinity where K is
+    singular, as where two images share all or units are few; `UserError` where all are equal.
     """
     few = torch.unique(held.images[:FEW].flatten(1), dim=0).unflatten(1, held.shape)
     if len(few) < 2:
         raise UserError(f"naswot needs images that differ, but the first {FEW} drawn are all equal: take another score")
     held.judging()
-    with torch.no_grad(), _Codes(len(few)) as codes:
-        held.network.features(held.inputs(few))
-    sign, logarithm = np.linalg.slogdet(codes.agree.numpy())
-    return float(logarithm) if sign else -math.inf
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # which hides the activations of a transformer's layers
+    try:
+        with torch.no_grad(), _Codes(len(few)) as codes:
+            held.network.features(held.inputs(few))
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+    agree = codes.agree.numpy()
+    if np.linalg.matrix_rank(agree, hermitian=True) < len(agree):  # rounding gives such a one some determinant
+        return -math.inf
+    return float(np.linalg.slogdet(agree)[1])
 
 # %% ../../nbs/nas/08_scores.ipynb #118d2365
 class _Maps:

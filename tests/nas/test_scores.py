@@ -156,7 +156,10 @@ ACTIVATIONS = {
     "threshold": lambda x: F.threshold(x, 0, 0),
     "maximum": lambda x: torch.maximum(x, torch.zeros_like(x)),
     "mask": lambda x: x * (x > 0), "where": lambda x: torch.where(x > 0, x, 0),
-    "max": lambda x: torch.max(x, torch.zeros(())),
+    "max": lambda x: torch.max(x, torch.zeros(())), "of zero": lambda x: torch.maximum(torch.zeros_like(x), x),
+    "fmax": lambda x: torch.fmax(x, torch.zeros(())), "at least": lambda x: x * (x >= 0),
+    "filled": lambda x: x.masked_fill(x < 0, 0), "at most": lambda x: torch.where(x <= 0, 0, x),
+    "erf": lambda x: x * (1 + torch.erf(x / 2**0.5)) / 2,
     "relu6": F.relu6, "hardtanh": nn.Hardtanh(0, 6), "hardswish": F.hardswish, "nn.Hardswish": nn.Hardswish(),
     "silu": F.silu, "silu_": nn.SiLU(inplace=True), "gelu": F.gelu, "elu": F.elu, "selu": F.selu, "celu": F.celu,
     "leaky": F.leaky_relu, "prelu": nn.PReLU().double(), "rrelu": nn.RReLU().eval(), "mish": F.mish,
@@ -206,6 +209,27 @@ def test_naswot_takes_equal_images_once():
     once = torch.cat([images[:7], images[8:]])
     expected = scores.naswot(HeldOut(network, once, statistics=pixel_statistics(images.numpy())))
     assert network_score(network, images, score="naswot") == pytest.approx(expected, rel=1e-9)
+
+
+class Units(nn.Module):
+    "So many units, which do not see an image's last pixel."
+
+    def __init__(self, units):
+        super().__init__()
+        self.layer, self.feature_width = nn.Linear(191, units), units
+
+    def features(self, x):
+        return F.relu(self.layer(x.flatten(1)[:, :191]))
+
+
+def test_naswot_of_a_singular_matrix_is_the_worst_score():
+    images = pictures(64)
+    images[7] = images[8]
+    images[7, 2, 7, 7] ^= 1
+    torch.manual_seed(0)
+    assert network_score(Units(1000), images, score="naswot") == -math.inf  # two images share all
+    assert network_score(Units(16), pictures(64), score="naswot") == -math.inf  # the rank is 17 at most
+    assert math.isfinite(network_score(Units(1000), pictures(64), score="naswot"))
 
 
 def test_naswot_refuses_images_that_are_all_equal():
@@ -487,11 +511,11 @@ def test_networks_that_others_made():
 
 
 class Plain(nn.Module):
-    feature_width = 54
+    feature_width = 216
 
     def __init__(self):
         super().__init__()
-        self.layer, self.norm = nn.Conv2d(3, 6, 3, stride=2, groups=3), nn.BatchNorm2d(6)
+        self.layer, self.norm = nn.Conv2d(3, 6, 3, groups=3), nn.BatchNorm2d(6)
 
     def features(self, x):
         return F.relu(self.norm(self.layer(x - 0.5))).reshape(len(x), -1)
@@ -543,6 +567,19 @@ def test_a_transformer_has_its_products():
         assert count_macs(network, (3, 8, 8)) == network_score(network, images, score="macs") == macs
     finally:
         del Attends.forward
+
+
+def test_naswot_sees_the_activations_of_a_transformer():
+    torch.manual_seed(0)
+    network, images = Attends(), pictures(64)
+    found, fused = network_score(network, images, score="naswot"), torch.backends.mha.get_fastpath_enabled()
+    assert math.isfinite(found) and fused
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        assert network_score(network, images, score="naswot") == found
+        assert not torch.backends.mha.get_fastpath_enabled()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(True)
 
 
 def test_macs_of_features_that_were_hung_onto_a_module():
