@@ -34,12 +34,14 @@ from ..training.ssl_losses import Projector, barlow_twins_loss, nt_xent_loss, vi
 def untouched(network):
     """Context in which `network` may be trained: at its end, or at an exception, all is as it was.
 
-    That is: parameters, their gradients and whether they want any, buffers, the mode of each module, and the global
-    random state of torch (CPU, and the network's GPU), numpy and Python. Within, all floating-point parameters learn.
+    That is: parameters, their gradients and whether they want any, buffers, tensors held as attributes (what pruning
+    and weight norm make `weight`), the mode of each module, and the global random state of torch (CPU, and the
+    network's GPU), numpy and Python. Within, all floating-point parameters learn.
     """
     parameters = [(p, p.data, p.grad, p.requires_grad) for p in network.parameters()]
     buffers = [(buffer, buffer.data) for buffer in network.buffers()]
     names = [(m._buffers, dict(m._buffers)) for m in network.modules() if isinstance(m._buffers, dict)]
+    plain = [(vars(m), {k: v for k, v in vars(m).items() if isinstance(v, torch.Tensor)}) for m in network.modules()]
     modes = [(module, module.training) for module in network.modules()]
     device, states = device_of(network), (np.random.get_state(), random.getstate())
     try:
@@ -49,6 +51,8 @@ def untouched(network):
                 p.requires_grad_(p.is_floating_point())
             for buffer, data in buffers:
                 buffer.data = data.clone()
+            for own, held in plain:
+                own.update({name: tensor.detach().clone() for name, tensor in held.items()})
             yield
     finally:
         for p, data, gradient, wanted in parameters:
@@ -57,6 +61,8 @@ def untouched(network):
             p.requires_grad_(wanted)
         for own, held in names:  # where forward() put another tensor in a buffer's place
             own.clear(), own.update(held)
+        for own, held in plain:
+            own.update(held)
         for buffer, data in buffers:
             buffer.data = data
         for module, mode in modes:
@@ -89,10 +95,11 @@ class HeldOut:
 
     network: the module, with the weights it has by now; images: a uint8 tensor (N, C, H, W), in the order that the
     seed drew; head: the projector that was trained with it (None: no training); policy, seed: of the views;
-    statistics: mean and standard deviation for `normalise` (None: those of the images).
+    statistics: mean and standard deviation for `normalise` (None: those of the images); layout: of inputs in memory
+    (None: what is fast).
     """
 
-    def __init__(self, network, images, head=None, *, policy="natural", seed=0, statistics=None):
+    def __init__(self, network, images, head=None, *, policy="natural", seed=0, statistics=None, layout=None):
         self.network, self.images, self.head = network, images, head
         self.policy, self.seed, self.device = policy, seed, device_of(network)
         self.statistics = statistics or pixel_statistics(images.cpu().numpy())
@@ -100,7 +107,7 @@ class HeldOut:
         self.dtype = floats[0] if floats else torch.float32
         grouped = any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in network.modules())
         fast = grouped or self.device.type != "cpu"  # as `core.device.choose_engine` has it
-        self.layout = torch.channels_last if fast else torch.contiguous_format
+        self.layout = layout or (torch.channels_last if fast else torch.contiguous_format)
 
     @property
     def shape(self):
@@ -124,8 +131,10 @@ class HeldOut:
     def judging(self):
         "Bring the network and its head into the mode in which they are looked at."
         for module in (self.network, self.head or nn.Identity()):
-            for part in module.eval().modules():
-                part.training = isinstance(part, nn.modules.batchnorm._BatchNorm)
+            module.eval()  # which gives nothing back where a public network has a train() of its own
+            for part in module.modules():
+                scripted = str(getattr(part, "original_name", "")).startswith("BatchNorm")
+                part.training = scripted or isinstance(part, nn.modules.batchnorm._BatchNorm)
 
     @torch.no_grad()
     def through(self, batches):
@@ -217,7 +226,7 @@ def take(images, positions):
     return images[sent(torch.from_numpy(positions), images.device)]
 
 
-def train_briefly(network, images, objective, steps, *, policy, seed, statistics):
+def train_briefly(network, images, objective, steps, *, policy, seed, statistics, layout=None):
     """Train `network` without labels; gives (steps done, projector) at each number in `steps` (sorted, 0 or more).
 
     images: a pair: uint8 (N, C, H, W), and the positions of those to train on; objective: a name in `OBJECTIVES`.
@@ -225,7 +234,7 @@ def train_briefly(network, images, objective, steps, *, policy, seed, statistics
     they are fewer), projector 512-512.
     """
     images, places = images
-    held = HeldOut(network, take(images, places[:1]), policy=policy, seed=seed, statistics=statistics)
+    held = HeldOut(network, take(images, places[:1]), policy=policy, seed=seed, statistics=statistics, layout=layout)
     seed_globally(derived_seed(seed, "score", "projector"), held.device)
     head = Projector(network.feature_width, PROJECTOR).to(held.device, held.dtype)
     weights = [*(p for p in network.parameters() if p.requires_grad), *head.parameters()]
@@ -257,8 +266,9 @@ def train_briefly(network, images, objective, steps, *, policy, seed, statistics
 # %% ../../nbs/nas/08_scores.ipynb #8dd7e460
 _ACTIVATIONS = set(
     "relu relu6 hardtanh leaky_relu elu gelu silu mish hardswish hardsigmoid sigmoid tanh softplus threshold celu selu "
-    "rrelu_with_noise _prelu_kernel log_sigmoid_forward hardshrink softshrink glu".split()
+    "rrelu_with_noise _prelu_kernel log_sigmoid_forward hardshrink softshrink glu erf".split()
 )
+_CUTS = set("clamp clamp_min maximum fmax gt ge lt le".split())
 
 
 class _Codes(TorchDispatchMode):
@@ -270,14 +280,16 @@ class _Codes(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name, kwargs = function._schema.name.removeprefix("aten::").rstrip("_"), kwargs or {}
-        if name in _ACTIVATIONS or name in ("clamp", "clamp_min", "maximum", "gt") and self.at_zero(name, args, kwargs):
+        floor = args[1] if len(args) > 1 else kwargs.get("min", kwargs.get("other"))
+        if name in _ACTIVATIONS or name in _CUTS and self.at_zero(floor):
             self.see(args[0])
+        elif name in ("maximum", "fmax") and self.at_zero(args[0]):
+            self.see(floor)
         return function(*args, **kwargs)
 
     @staticmethod
-    def at_zero(name, args, kwargs):
+    def at_zero(floor):
         "Whether zero is where it cuts, as ReLU does; clamps also keep norms and variances away from zero."
-        floor = args[1] if len(args) > 1 else kwargs.get("min", kwargs.get("other"))
         return floor is not None and not torch.as_tensor(floor).any()
 
     def see(self, x):
@@ -290,17 +302,24 @@ def naswot(held) -> float:
     """Logarithm of |det K|, K_ij: units on which the images i and j agree (NASWOT: Mellor 2021, arXiv 2006.04647).
 
     A unit is on where what goes into an activation is above 0, whatever calls it: ReLU and its kind, smooth ones,
-    `clamp`, `maximum` and `x > 0`. Of the first 64 images, equal ones once. Minus infinity where two images share all,
-    `UserError` where all are equal.
+    `clamp`, `maximum` and comparisons with 0. Of the first 64 images, equal ones once. Minus infinity where K is
+    singular, as where two images share all or units are few; `UserError` where all are equal.
     """
     few = torch.unique(held.images[:FEW].flatten(1), dim=0).unflatten(1, held.shape)
     if len(few) < 2:
         raise UserError(f"naswot needs images that differ, but the first {FEW} drawn are all equal: take another score")
     held.judging()
-    with torch.no_grad(), _Codes(len(few)) as codes:
-        held.network.features(held.inputs(few))
-    sign, logarithm = np.linalg.slogdet(codes.agree.numpy())
-    return float(logarithm) if sign else -math.inf
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # which hides the activations of a transformer's layers
+    try:
+        with torch.no_grad(), _Codes(len(few)) as codes:
+            held.network.features(held.inputs(few))
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+    agree = codes.agree.numpy()
+    if np.linalg.matrix_rank(agree, hermitian=True) < len(agree):  # rounding gives such a one some determinant
+        return -math.inf
+    return float(np.linalg.slogdet(agree)[1])
 
 # %% ../../nbs/nas/08_scores.ipynb #118d2365
 class _Maps:
@@ -314,16 +333,20 @@ class _Maps:
         self.calls = [(None, {})]  # those in progress, the outermost first: its number, what was found inside
 
     def __enter__(self):
-        parts = [module for module in self.network.modules() if module is not self.network]
-        self.hooks = [part.register_forward_pre_hook(self.begin) for part in parts]
-        self.hooks += [part.register_forward_hook(self.end) for part in parts]
+        self.parts = {id(module) for module in self.network.modules()} - {id(self.network)}
+        all_modules = nn.modules.module  # a scripted one takes no hook of its own
+        self.hooks = [all_modules.register_module_forward_pre_hook(self.begin)]
+        self.hooks += [all_modules.register_module_forward_hook(self.end)]
         return self
 
     def begin(self, module, given):
-        self.calls.append((self.count, {}))
-        self.count += 1
+        if id(module) in self.parts:
+            self.calls.append((self.count, {}))
+            self.count += 1
 
     def end(self, module, given, result):
+        if id(module) not in self.parts:
+            return
         number, found = self.calls.pop()
         opened = isinstance(module, (nn.Sequential, nn.ModuleList))
         if not opened and isinstance(result, torch.Tensor) and result.ndim == 4:
@@ -350,8 +373,8 @@ def expressivity(held) -> float:
     """
     held.judging()
     with torch.no_grad():
-        few, found = held.few, {}
-        for images in (few[:2], few):  # first to see which calls count
+        found = {}
+        for images in (held.few[:2], held.few):  # first to see which calls count; a network may write in either
             with _Maps(held.network, found) as maps:
                 held.network.features(images)
             [(_, found)] = maps.calls
@@ -363,21 +386,17 @@ def expressivity(held) -> float:
     return total
 
 # %% ../../nbs/nas/08_scores.ipynb #4126c8e5
-class _Features(nn.Module):
-    "A module without `forward`, run through its `features`."
-
-    def __init__(self, network):
-        super().__init__()
-        self.network = network
-
-    def forward(self, x):
-        return self.network.features(x)
-
-
 def macs(held) -> float:
-    "MACs for one image: `count_macs` of the network for the images' shape."
-    runs = type(held.network).forward is not nn.Module.forward
-    return float(count_macs(held.network if runs else _Features(held.network), held.shape))
+    "MACs for one image: `count_macs` of the network for the images' shape; of `features` where it has no `forward`."
+    if type(held.network).forward is not nn.Module.forward:
+        return float(count_macs(nn.Sequential(held.network), held.shape))  # whatever its own train() gives back
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    held.network.eval()  # not a copy, which a `features` that was hung onto it would not read
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # else attention counts as none
+        held.network.features(held.inputs(held.images[:1]))
+    return float(counter.get_total_flops() // 2)
 
 
 def parameters(held) -> float:
@@ -389,7 +408,8 @@ def depth(held) -> float:
     "Convolutions and matrix products that follow one another on the longest way from an image to its features."
     held.network.eval()
     with torch.enable_grad():
-        result = held.network.features(held.inputs(held.images[:1]).requires_grad_())
+        image = held.inputs(held.images[:1]).requires_grad_()
+        result = held.network.features(image.clone())  # in which it may write
     longest, waiting = {None: 0}, [result.grad_fn]
     while waiting:
         node = waiting[-1]
@@ -400,6 +420,7 @@ def depth(held) -> float:
         waiting.pop()
         if node not in longest:
             weighs = node.name().startswith(("Convolution", "Addmm", "Mm", "Bmm", "Linear", "Baddbmm"))
+            weighs += 2 * node.name().startswith("ScaledDotProduct")  # attention in one operation: two products
             longest[node] = max((longest[source] for source in before), default=0) + weighs
     return float(longest[result.grad_fn])
 
@@ -469,23 +490,30 @@ def check_network(network):
             f"a score needs a module with features(x) and feature_width, but got {type(network).__name__}: "
             "give it a method that maps (B, C, H, W) to (B, feature_width)"
         )
+    if any(map(nn.parameter.is_lazy, [*network.parameters(), *network.buffers()])):
+        raise UserError(
+            f"a score needs a module with weights, but some of {type(network).__name__} wait for a first input: "
+            "run it once before"
+        )
 
 # %% ../../nbs/nas/08_scores.ipynb #42dac95c
 def check_features(held):
-    "`UserError` where the network cannot read such images, or its features are not (B, feature_width)."
+    """`UserError` where the network cannot read such images, or its features are not (B, feature_width).
+
+    `held.layout` becomes contiguous where the network reads no other, as one that flattens maps with `view`.
+    """
     network, shape = held.network, held.shape
-    convolution = next((m for m in network.modules() if isinstance(m, nn.Conv2d)), None)
     try:
         held.judging()
         with torch.no_grad():
             result = network.features(held.inputs(held.images[:2]))
-    except RuntimeError as error:
-        if convolution is None or convolution.in_channels == shape[0]:
+    except (RuntimeError, ValueError, AssertionError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
             raise
-        raise UserError(
-            f"the network reads images of {convolution.in_channels} channels, but these have {shape[0]}: "
-            "make it with as many in_channels"
-        ) from error
+        if held.layout is torch.channels_last:
+            held.layout = torch.contiguous_format
+            return check_features(held)
+        raise UserError(_unreadable(network, shape, error)) from error
     found = getattr(result, "shape", ())
     if tuple(found) != (2, network.feature_width):
         what = f"shape {tuple(found)}" if isinstance(result, torch.Tensor) else type(result).__name__
@@ -493,6 +521,19 @@ def check_features(held):
             f"features(x) of {type(network).__name__} gives {what} for 2 images: "
             f"it should be (2, {network.feature_width}), as feature_width says"
         )
+
+
+def _unreadable(network, shape, error):
+    "What to say where `network` raised `error` for 2 images of `shape`."
+    for convolution in network.modules():
+        wanted = getattr(convolution, "in_channels", 0)
+        if f"expected input{[2, *shape]} to have {wanted} channels" in str(error):
+            return (
+                f"the network reads images of {wanted} channels, but these have {shape[0]}: "
+                "make it with as many in_channels"
+            )
+    told = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0].rstrip('.')}"
+    return f"{type(network).__name__} cannot read images of shape {shape} ({told}): make it for such, or pass others"
 
 
 def _number(value, name) -> float:
@@ -531,12 +572,14 @@ def network_scores(
     seed = _whole(seed, 0, "seed")
     check_network(network)
     check_images(images)
+    device = device_of(network)
+    if device.type == "meta" and {score.function for score in wanted.values()} - {macs, parameters, depth}:
+        raise UserError("a score needs a module with weights, but this one is on the meta device: build it on another")
     policy = find_augmentation(policy or ("natural" if images.shape[1] == 3 else "medical"))
     order = epoch_order(len(images), seed, "score", "held out")
     count, found = min(HELD_OUT, len(images) // 2), {name: {} for name in wanted}
     some = take(images, order[:MEASURED])
     how = {"policy": policy, "seed": seed, "statistics": pixel_statistics(some.cpu().numpy())}
-    device = device_of(network)
 
     def measure(held, objective, done):
         for name, score in wanted.items():
@@ -549,7 +592,8 @@ def network_scores(
     exact = torch.backends.cudnn.flags(deterministic=True, benchmark=False) if cuda else contextlib.nullcontext()
     with torch.inference_mode(False), torch.enable_grad(), full_precision(device), exact:
         with untouched(network):
-            check_features(HeldOut(network, some, **how))
+            check_features(first := HeldOut(network, some, **how))
+            how["layout"] = first.layout
         for objective in dict.fromkeys(score.objective for score in wanted.values()):
             with untouched(network):
                 if objective is None:

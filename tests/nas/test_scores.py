@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from refusal import refused
 from torch import nn
+from torch.nn.utils import prune
 
 import ssnas_colab
 from ssnas_colab.core.basics import UserError
@@ -155,7 +156,10 @@ ACTIVATIONS = {
     "threshold": lambda x: F.threshold(x, 0, 0),
     "maximum": lambda x: torch.maximum(x, torch.zeros_like(x)),
     "mask": lambda x: x * (x > 0), "where": lambda x: torch.where(x > 0, x, 0),
-    "max": lambda x: torch.max(x, torch.zeros(())),
+    "max": lambda x: torch.max(x, torch.zeros(())), "of zero": lambda x: torch.maximum(torch.zeros_like(x), x),
+    "fmax": lambda x: torch.fmax(x, torch.zeros(())), "at least": lambda x: x * (x >= 0),
+    "filled": lambda x: x.masked_fill(x < 0, 0), "at most": lambda x: torch.where(x <= 0, 0, x),
+    "erf": lambda x: x * (1 + torch.erf(x / 2**0.5)) / 2,
     "relu6": F.relu6, "hardtanh": nn.Hardtanh(0, 6), "hardswish": F.hardswish, "nn.Hardswish": nn.Hardswish(),
     "silu": F.silu, "silu_": nn.SiLU(inplace=True), "gelu": F.gelu, "elu": F.elu, "selu": F.selu, "celu": F.celu,
     "leaky": F.leaky_relu, "prelu": nn.PReLU().double(), "rrelu": nn.RReLU().eval(), "mish": F.mish,
@@ -205,6 +209,27 @@ def test_naswot_takes_equal_images_once():
     once = torch.cat([images[:7], images[8:]])
     expected = scores.naswot(HeldOut(network, once, statistics=pixel_statistics(images.numpy())))
     assert network_score(network, images, score="naswot") == pytest.approx(expected, rel=1e-9)
+
+
+class Units(nn.Module):
+    "So many units, which do not see an image's last pixel."
+
+    def __init__(self, units):
+        super().__init__()
+        self.layer, self.feature_width = nn.Linear(191, units), units
+
+    def features(self, x):
+        return F.relu(self.layer(x.flatten(1)[:, :191]))
+
+
+def test_naswot_of_a_singular_matrix_is_the_worst_score():
+    images = pictures(64)
+    images[7] = images[8]
+    images[7, 2, 7, 7] ^= 1
+    torch.manual_seed(0)
+    assert network_score(Units(1000), images, score="naswot") == -math.inf  # two images share all
+    assert network_score(Units(16), pictures(64), score="naswot") == -math.inf  # the rank is 17 at most
+    assert math.isfinite(network_score(Units(1000), pictures(64), score="naswot"))
 
 
 def test_naswot_refuses_images_that_are_all_equal():
@@ -274,6 +299,18 @@ def test_expressivity_looks_into_containers_and_wrappers_but_not_into_parts():
         maps.append(maps[-1].relu())
         maps.append(inner.blocks[1](maps[-1]))
     assert found == pytest.approx(sum(entropy_of(each.numpy()) for each in maps), rel=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_expressivity_sees_a_scripted_part():
+    network, images = small(), pictures(64)
+    network.blocks = nn.ModuleList([Part()])
+    network.end = nn.Linear(6, 5)
+    expected = network_score(network, images, score="expressivity")
+    network.blocks[0] = torch.jit.script(network.blocks[0])
+    before = everything(network)
+    assert network_score(network, images, score="expressivity") == pytest.approx(expected, rel=1e-6)
+    assert same(before, everything(network))
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 12, 9)])
@@ -349,6 +386,19 @@ def test_the_network_is_left_as_it_was(name):
     network.train()
     assert network_score(network, pictures(), score=name, steps=2) == first  # whatever its mode and the generators
     assert isinstance(first, float)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+@pytest.mark.parametrize("wrap", [nn.utils.weight_norm, lambda layer: prune.l1_unstructured(layer, "weight", 0.5)])
+def test_a_weight_that_is_made_at_each_call_is_left_too(wrap):
+    network = small()
+    wrap(network.blocks[0])
+    network(pictures().float())
+    weight = network.blocks[0].weight
+    before = weight.detach().clone()
+    for name in SCORES:
+        network_score(network, pictures(), score=name, steps=2)
+        assert network.blocks[0].weight is weight and torch.equal(weight, before)
 
 
 @pytest.mark.parametrize("fail_at", [2, 3, 7])
@@ -460,6 +510,84 @@ def test_networks_that_others_made():
     assert same(before, dict(network.state_dict()))
 
 
+class Plain(nn.Module):
+    feature_width = 216
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.norm = nn.Conv2d(3, 6, 3, groups=3), nn.BatchNorm2d(6)
+
+    def features(self, x):
+        return F.relu(self.norm(self.layer(x - 0.5))).reshape(len(x), -1)
+
+
+class Habits(Plain):
+    "As public networks are: it writes in its input, flattens with `view`, and its train() gives nothing back."
+
+    def train(self, mode=True):
+        super().train(mode)
+
+    def forward(self, x):
+        return F.relu(self.norm(self.layer(x.sub_(0.5)))).view(len(x), -1)
+
+    features = forward
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_habits_of_public_networks_change_nothing(name):
+    pair = []
+    for kind in (Plain, Habits):
+        torch.manual_seed(0)
+        pair.append(kind().double())
+    first, second = (network_score(each, pictures(), score=name, steps=2) for each in pair)
+    assert math.isfinite(first) and first == pytest.approx(second, rel=1e-6)
+
+
+class Attends(nn.Module):
+    feature_width = 8
+
+    def __init__(self, activation="relu"):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 8, 4, stride=4)
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, activation=activation)
+        self.layers = nn.TransformerEncoder(layer, 2)
+
+    def features(self, x):
+        return self.layers(self.patches(x).flatten(2).transpose(1, 2)).mean(1)
+
+
+def test_a_transformer_has_its_products():
+    torch.manual_seed(0)
+    network, images = Attends(), pictures(64)
+    assert network_score(network, images, score="depth") == 1 + 2 * 6
+    macs = 4 * 8 * 48 + 2 * (4 * 8 * 24 + 2 * 4 * 4 * 8 + 4 * 8 * 8 + 2 * 4 * 8 * 16)
+    assert network_score(network, images, score="macs") == macs
+    Attends.forward = Attends.features
+    try:
+        assert count_macs(network, (3, 8, 8)) == network_score(network, images, score="macs") == macs
+    finally:
+        del Attends.forward
+
+
+def test_naswot_sees_the_activations_of_a_transformer():
+    torch.manual_seed(0)
+    network, images = Attends(), pictures(64)
+    found, fused = network_score(network, images, score="naswot"), torch.backends.mha.get_fastpath_enabled()
+    assert math.isfinite(found) and fused
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        assert network_score(network, images, score="naswot") == found
+        assert not torch.backends.mha.get_fastpath_enabled()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(True)
+
+
+def test_macs_of_features_that_were_hung_onto_a_module():
+    inner, outer = small(), nn.Module()
+    outer.net, outer.feature_width, outer.features = inner, 5, lambda x: inner(x)
+    assert network_score(outer, pictures(64), score="macs") == count_macs(inner, (3, 8, 8))
+
+
 def test_training_that_leaves_the_numbers_is_the_worst_score():
     network = small()
     with torch.no_grad():
@@ -480,6 +608,25 @@ class Pair(Small):
         return x, x
 
 
+class Backwards(Small):
+    "Its first layer is the last that it names."
+
+    def __init__(self):
+        super().__init__()
+        self._modules["stem"] = self._modules.pop("stem")
+
+
+class Lazy(Small):
+    def __init__(self):
+        super().__init__()
+        self.end = nn.LazyLinear(5)
+
+
+def without_values():
+    with torch.device("meta"):
+        return Small()
+
+
 @pytest.mark.parametrize(
     "change, words",
     [
@@ -495,6 +642,10 @@ class Pair(Small):
         ({"images": pictures().float() / 255}, "uint8"),
         ({"images": pictures()[0]}, "(N, C, H, W)"),
         ({"images": pictures(64, 1)}, "3 channels, but these have 1"),
+        ({"network": Backwards(), "images": pictures(64, 1)}, "3 channels, but these have 1"),
+        ({"network": Backwards(), "images": pictures(64, 3, 2, 2)}, "cannot read images of shape (3, 2, 2) (Run"),
+        ({"network": Lazy()}, "wait for a first input: run it once"),
+        ({"network": without_values()}, "on the meta device"),
         ({"images": [1, 2]}, "list"),
         ({"network": nn.Linear(3, 3)}, "features(x)"),
         ({"network": Wrong()}, "it should be (2, 5)"),
@@ -507,6 +658,11 @@ def test_refusals(change, words):
     with pytest.raises(UserError) as caught:
         network_score(network, images, **arguments)
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_only_counts_needs_no_values():
+    for name in ("macs", "parameters", "depth"):
+        assert network_score(without_values(), pictures(), score=name) == network_score(small(), pictures(), score=name)
 
 
 def spread(held):
