@@ -303,6 +303,10 @@ def test_budgets_that_nothing_fits_say_the_smallest_size():
     refused("max_memory=10", act=lambda: Network.within(MBCONV, 4, max_memory=10, input_size=(16, 16)))
     refused("input_size", act=lambda: Network.within(MBCONV, 4, max_macs=10**6))
     refused("budget", act=lambda: Network.within(MBCONV, 4, max_parameters=None))
+    for budget in ("max_parameters", "max_macs", "max_memory", "max_latency"):
+        for most in (float("nan"), float("inf"), -1, "many"):
+            given = {"max_parameters": None, "input_size": (16, 16), budget: most}
+            refused(budget[4:], "above 0", act=lambda given=given: Network.within(MBCONV, 4, **given))
     refused("cells", act=lambda: Network(MBCONV, 4, auxiliary=True))
     refused("cells", act=lambda: Network(MBCONV, 4).set_drop_path(0.2))
 
