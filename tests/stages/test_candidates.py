@@ -206,7 +206,7 @@ def say(*arguments):
 
 
 @pytest.mark.parametrize("options, words", [
-    (["--space", "stage"], ("space", "stages")),
+    (["--space", "stage"], ("space", "did you mean 'stages'?\n")),
     (["--strategy", "evolve"], ("strategy", "evolution")),
     (["--space", "stages", "--relaxation", "fair"], ("fair", "cells")),
     (["--space", "stages", "--strategy", "darts"], ("darts", "cells")),
