@@ -383,7 +383,8 @@ def _foreign(space, strategy) -> tuple:
 def _check_name(what, name, known):
     "`UserError` unless `name` is known, or names something of one's own as module:Class."
     if ":" not in str(name) and name not in known:
-        raise UserError(f"The search has no {what} {_shown(name)}: {did_you_mean(str(name), known)}, or module:Class")
+        known = *known, "module:Class"
+        raise UserError(f"The search has no {what} {_shown(name)}: {did_you_mean(str(name), known)}")
 
 
 def _relaxation_in_its_place(changes):

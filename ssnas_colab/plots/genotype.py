@@ -338,21 +338,22 @@ def _strip(genotype, finest, css, chosen, marked, clickable):
     marked: names of what differs, all else is grey; None where nothing is compared.
     """
     side = finest / genotype.stem_stride
-    bars = [("muted", 1.0, side, "", "the stem: a 3x3 convolution")]
+    bars = [("muted", 1.0, side, "the stem", "the stem: a 3x3 convolution")]
     for i, stage in enumerate(genotype.stages):
         side /= stage.stride
         for j, block in enumerate(stage.blocks):
             words = describe_block(genotype, i, j)
             bars.append((_COLOURS[block.kind], stage.width, side, f"stage {i} {j}", words))
-    bars += [("muted", genotype.head, side, "", "the head: a 1x1 convolution")] if genotype.head else []
+    bars += [("muted", genotype.head, side, "the head", "the head: a 1x1 convolution")] if genotype.head else []
     gap, room = 5, _WIDE - 2 * _MARGIN
     unit = min(26, (room - gap * (len(genotype.stages) + 1)) / sum(bar[1] for bar in bars))
     x, y, before, last, body = _MARGIN, _HIGH / 2, "", 0, ""
     for colour, width, side, name, words in bars:
-        stage, wide, tall = name.rpartition(" ")[0], unit * width, max(_HIGH * side, 1.5)
-        if stage != before or not name:
+        wide, tall, of_stage = unit * width, max(_HIGH * side, 1.5), name.startswith("stage ")
+        stage = name.rpartition(" ")[0] if of_stage else name
+        if stage != before:
             x, before = x + gap * (x > _MARGIN), stage
-            if name and x - last >= 9:
+            if of_stage and x - last >= 9:
                 body += svg_text(x, _HIGH + 9, str(int(stage.split()[1]) + 1), css["muted"], 10, "start")
                 last = x + 6
         here = chosen is not None and name == " ".join(map(str, chosen))
@@ -361,7 +362,7 @@ def _strip(genotype, finest, css, chosen, marked, clickable):
         drawn += f'style="fill: {css["differs"] if marked and name in marked else "transparent"}"/>'
         drawn += f'<rect x="{x:.2f}" y="{y - tall / 2:.2f}" width="{wide:.2f}" height="{tall:.2f}" '
         drawn += f'style="fill: {css[colour if marked is None or name in marked else "faint"]}; stroke: {line}"/>'
-        body += f"<g {_pick(words, name, clickable, 'block')}>{drawn}</g>" if name else f"<g>{drawn}</g>"
+        body += f"<g {_pick(words, name, clickable, 'block')}>{drawn}</g>" if of_stage else f"<g>{drawn}</g>"
         x += wide
     return body
 
@@ -428,6 +429,8 @@ def draw_stages(genotype, *, sizes=None, chosen=None, other=None, theme="auto", 
             blocks = enumerate(stage.blocks)
             marked |= {f"stage {i} {j}" for j, block in blocks if not alike or twin.blocks[j : j + 1] != (block,)}
             marked |= {f"stage {i}"} if not alike or twin.blocks != stage.blocks else set()
+        parts = {"the stem": genotype.stem_stride != other.stem_stride, "the head": genotype.head != other.head}
+        marked |= {part for part, differs in parts.items() if differs}
     if title:
         body += svg_text(_MARGIN, y, _line(title, 46), css["ink"], 14, "start", 'font-weight="bold"')
         y += 20
@@ -449,7 +452,7 @@ def draw_stages(genotype, *, sizes=None, chosen=None, other=None, theme="auto", 
     for i, (number, lines, words, about) in enumerate(_told(genotype, sizes)):
         tall, stage = 16 * len(lines) + 20, int(number) - 1 if number else None
         here = stage is not None and chosen is not None and chosen[:2] == ("stage", stage)
-        differs = marked is not None and f"stage {stage}" in marked
+        differs = marked is not None and (about if stage is None else f"stage {stage}") in marked
         fill = css["differs"] if differs else "transparent"
         row = f'<rect x="4" y="-3" width="{_WIDE - 8}" height="{tall}" style="fill: {fill}"/>'
         row += f'<rect x="4" y="-3" width="4" height="{tall}" style="fill: {css["chosen"]}"/>' * here

@@ -14,7 +14,7 @@ import torch
 
 from ..core.basics import UserError
 from ..experiment.run import Run
-from ..models.genotype import CELLS, PRIMITIVES, edges, genotype_from_json, node_name
+from ..models.genotype import CELLS, PRIMITIVES, Genotype, edges, genotype_from_json, node_name
 from ..nas.derive import derive_quietly
 from ..nas.monitor import decided_share
 from ..nas.relaxations import relaxation_of
@@ -106,6 +106,14 @@ def _stored(run, settings):
     return None
 
 
+def _require_its_space(run, genotype, searched, settings):
+    "`UserError` where the genotype that a run keeps is of another space than its search; an archive tells no search."
+    number = settings.get("pick")
+    if searched and not isinstance(genotype, Genotype if number is None else type(take(searched, number))):
+        told = f"{run.path / 'genotype.json'} is of another space than what the run searched"
+        raise UserError(f"{told}: put the run's own back, or name another folder; nothing was changed")
+
+
 def derive_stage(
     run: Run, *, method: str | None = None, threshold: float | None = None, max_edges: int | None = None,
     pick: int | None = None,
@@ -120,7 +128,8 @@ def derive_stage(
     weights (see `kept_edges`), the epoch since which it is unchanged and warnings, also of edges that the search made
     less likely than they were at first; of candidates the pick, and why. Repeated with the same settings it returns
     the stored genotype. Its warnings are `derive`'s and those. `UserError` where the search is missing or not finished,
-    for a setting out of range or of the other kind of search, or for other settings once a network has been trained.
+    for a setting out of range or of the other kind of search, for other settings once a network has been trained, or
+    where the run keeps a genotype of another space than the one it searched.
     """
     given = {"method": method, "threshold": threshold, "max_edges": max_edges, "pick": pick}
     given = {name: value for name, value in given.items() if value is not None}
@@ -141,6 +150,7 @@ def derive_stage(
         settings = {"method": method, "threshold": 0.85, "max_edges": 2}
     settings |= given
     if genotype := _stored(run, settings):
+        _require_its_space(run, genotype, searched, settings)
         return genotype
     if candidates:
         genotype, number = take(searched, settings["pick"]), settings["pick"]

@@ -335,7 +335,10 @@ def _space_and_score(data, config, budgets):
     "The space and the score that the settings name, and how many images there are; for images of any kind."
     images, _, _, config = _inputs(data, config)
     count = len(images)
-    if count < LEAST and config.score is None:
+    if count < LEAST:
+        if config.score is not None:
+            told = f"The score {config.score} needs at least {LEAST} training images, and there are {count}"
+            raise UserError(f"{told}: let search.score be none, which uses some of them more than once")
         images = np.asarray(images)[np.arange(LEAST) % count]
     device = choose_engine(config.device, config.precision).device
     classes = getattr(data, "num_classes", 0) or 10  # without labels: of a classifier as large as most

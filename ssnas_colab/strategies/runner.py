@@ -29,14 +29,14 @@ from ..core.seeding import derived_seed
 from ..experiment.callbacks import candidate_row, tell_callbacks
 from ..experiment.interrupts import stopping
 from ..models.genotype import genotype_from_json
-from ..models.network import SIZES
+from ..models.network import SIZES, require_budgets
 from ..nas.monitor import LivePicture
 from .controller import Controller
 from .evolution import Evolution
 from .grow_trim import GrowTrim
 from .halving import Asha, Halving
 from .random import Random
-from .space import ATTEMPTS, Candidate, Proposal, finite, require_budgets, require_space
+from .space import ATTEMPTS, Candidate, Proposal, finite, require_space
 
 STRATEGIES = {
     "random": Random, "halving": Halving, "asha": Asha, "evolution": Evolution, "controller": Controller,

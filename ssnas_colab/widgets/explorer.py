@@ -339,7 +339,10 @@ def _differences(one, other, name, others_name):
         differ = [str(i) for i, (mine, theirs) in pairs if mine != theirs]
         count = max(len(one.stages), len(other.stages))
         differing = f"{len(differ)} differ{'s' * (len(differ) == 1)}"
-        return f"Of {counted(count, 'stage')} {differing}{': ' * bool(differ)}{', '.join(differ)}"
+        told = f"Of {counted(count, 'stage')} {differing}{': ' * bool(differ)}{', '.join(differ)}"
+        parts = {"the stem": one.stem_stride != other.stem_stride, "the head": one.head != other.head}
+        ends = [part for part, differs in parts.items() if differs]
+        return told + f"; {' and '.join(ends)} differ{'s' * (len(ends) == 1)}" * bool(ends)
     mine, theirs = (Counter((k, *edge) for k in CELLS for edge in getattr(one, k)) for one in (one, other))
     less, more, both = ((mine - theirs).total(), (theirs - mine).total(), (mine & theirs).total())
     return f"{counted(less, 'edge')} only in {name}, {more} only in {others_name}, {both} in both"

@@ -68,6 +68,8 @@ WRONG = [
     '{"space": "stages", "stages": [{"blocks": [{"kind": "mbconv", "expansion": true}]}]}',
     '{"space": "stages", "stages": [{"blocks": [{"kind": "basic"}], "stride": true}]}',
     '{"space": "stages", "stem_stride": 1.0, "stages": [{"blocks": [{"kind": "basic"}]}]}',
+    '{"space": "stages", "stages": [{"blocks": [{"kind": "basic", "squeeze_excite": true}]}]}',
+    '{"space": "stages", "stages": [{"blocks": [{"kind": "mb\\nconv"}]}]}',
     json.dumps({"space": "stages", "stages": [{"blocks": [{"kind": "basic"}], "width": 10**400}]}),
     json.dumps({"space": "stages", "stages": [{"blocks": [{"kind": "basic"}] * 65}]}),
     json.dumps({"space": "stages", "stages": [{"blocks": [{"kind": "basic"}]}] * 17}),
@@ -79,6 +81,27 @@ def test_what_no_network_can_be_is_one_sentence(text):
     with pytest.raises(ValueError) as caught:
         genotype_from_json(text)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("block", [
+    Block("basic", expansion=6), Block("basic", squeeze_excite=True), Block("basic", shortcut="same"),
+    Block("skip", 5), Block("skip", shortcut="same"), Block("cell", 5, genotype=GENOTYPES["SNAS"]),
+])  # fmt: skip
+def test_what_a_kind_of_block_does_not_heed_is_refused_not_forgotten(block):
+    with pytest.raises(ValueError, match=f"a block of stage 2 must be left out where the kind is {block.kind}"):
+        StageGenotype((Stage((Block(),)), Stage((block,))))
+
+
+@pytest.mark.parametrize("text, words", [
+    ('{"space": "cells", "normal": []}', "'cells'.*no such key"),
+    ('{"space": "stages", "stages": [{"blocks": [{"kind": "mbconv", "expand": 6}]}]}', "'expand': .*'expansion'"),
+    ('{"space": "stages", "stages": [{"block": [{"kind": "mbconv"}]}]}', "Stage 1 .*'block': .*'blocks'"),
+    ('{"space": "stages", "stages": [{"blocks": [{"kernel": 3}]}]}', "stage 1 lacks kind"),
+    ('{"space": "stages", "stages": [{"blocks": {"kind": "basic"}}]}', "the blocks of stage 1 must be a list"),
+])  # fmt: skip
+def test_what_is_wrong_in_a_file_is_named(text, words):
+    with pytest.raises(ValueError, match=words):
+        genotype_from_json(text)
 
 
 def growths(stages):
@@ -280,6 +303,10 @@ def test_budgets_that_nothing_fits_say_the_smallest_size():
     refused("max_memory=10", act=lambda: Network.within(MBCONV, 4, max_memory=10, input_size=(16, 16)))
     refused("input_size", act=lambda: Network.within(MBCONV, 4, max_macs=10**6))
     refused("budget", act=lambda: Network.within(MBCONV, 4, max_parameters=None))
+    for budget in ("max_parameters", "max_macs", "max_memory", "max_latency"):
+        for most in (float("nan"), float("inf"), -1, "many"):
+            given = {"max_parameters": None, "input_size": (16, 16), budget: most}
+            refused(budget[4:], "above 0", act=lambda given=given: Network.within(MBCONV, 4, **given))
     refused("cells", act=lambda: Network(MBCONV, 4, auxiliary=True))
     refused("cells", act=lambda: Network(MBCONV, 4).set_drop_path(0.2))
 

@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import xml.etree.ElementTree as xml
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -239,6 +240,9 @@ def test_stages_that_differ_are_underlaid_and_the_chosen_block_is_marked():
     assert marked(text, "block", "differs") == ["stage 2 1"] and marked(text, "row", "differs") == ["stage 2 0"]
     assert marked(text, "block", "chosen") == ["stage 1 0"] == marked(text, "row", "chosen")
     assert marked(draw_genotype(one, other=one, theme="light"), "block", "differs") == []
+    other = replace(one, stem_stride=2, head=4.0)  # neither is in both
+    found = [draw_genotype(a, other=b, theme="light").count(light["differs"]) for a, b in ((one, other), (other, one))]
+    assert found == [2 + 1, 4 + 1]  # bar and row of the stem, of one also of the head, and the legend
     assert light["differs"] not in draw_genotype(one, other=GENOTYPES["SNAS"], theme="light")
     assert light["differs"] not in draw_genotype(GENOTYPES["SNAS"], other=one, theme="light")
     assert "tabindex" not in text and draw_genotype(one, clickable=True).count('tabindex="0"') == 8 + 4

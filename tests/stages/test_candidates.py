@@ -196,7 +196,8 @@ def test_a_budget_that_nothing_fits(digits, tmp_path):
 def test_too_few_images_for_a_score(tmp_path, digits):
     run = Run.open(tmp_path / "run", {})
     few = digits.images["train"][:40]
-    refused("64", act=lambda: search(few, run, space="stages", budgets={"parameters": 9000}, quiet=True, **FEW))
+    given = {"space": "stages", "budgets": {"parameters": 9000}, "quiet": True} | FEW
+    refused("retrieval needs at least 64", "there are 40", "be none", act=lambda: search(few, run, **given))
 
 
 def say(*arguments):
@@ -208,7 +209,7 @@ def say(*arguments):
 
 
 @pytest.mark.parametrize("options, words", [
-    (["--space", "stage"], ("space", "stages")),
+    (["--space", "stage"], ("space", "did you mean 'stages'?\n")),
     (["--strategy", "evolve"], ("strategy", "evolution")),
     (["--space", "stages", "--relaxation", "fair"], ("fair", "cells")),
     (["--space", "stages", "--strategy", "darts"], ("darts", "cells")),

@@ -12,6 +12,7 @@ from ssnas_colab.core.basics import UserError
 from ssnas_colab.experiment.run import Run
 from ssnas_colab.models.genotype import EDGES, PRIMITIVES, Edge, Genotype
 from ssnas_colab.models.network import Network
+from ssnas_colab.models.stages import random_stages
 from ssnas_colab.stages.derivation import derive_stage, genotype_over_time, unchanged_since
 
 KINDS = ("normal", "reduce")
@@ -55,6 +56,25 @@ def test_artefacts(tmp_path):
         "edges": {"normal": 4, "reduce": 4}, "unchanged_since": 1, "warnings": [],
     }  # fmt: skip
     assert run.finished("derivation")
+
+
+def test_a_genotype_of_another_space_is_refused_and_left(tmp_path):
+    run = run_with(tmp_path / "cells", alphas_of(*CELL))
+    own = derive_stage(run)
+    facts = {"score": -0.4, "parameters": 50_000, "macs": 10**6}
+    rows = [{"number": i, "genotype": random_stages(i).to_dict()} | facts for i in range(2)]
+    found = {"space": "stages", "strategy": "random", "score": "retrieval", "why": "told"}
+    found |= {"candidates": rows, "front": [0, 1], "pick": {"number": 1}}
+    other = Run.open(tmp_path / "stages", {"data": "none"})
+    other.save_json("search.json", found)
+    assert derive_stage(other) == random_stages(1) == derive_stage(other)
+    run.save_text("genotype.json", random_stages(1).to_json())
+    other.save_text("genotype.json", own.to_json())
+    for one in (run, other):
+        before = files(one)
+        with pytest.raises(UserError, match="genotype.json is of another space than what the run searched"):
+            derive_stage(one)
+        assert files(one) == before
 
 
 def test_sigmoid_and_share_of_decided(tmp_path):

@@ -280,6 +280,9 @@ def test_stages_and_cells_are_compared_in_any_order():
     assert "Of 4 stages 0 differ." in panel.text.value
     panel.other.value = "mobilenet_v2"
     assert "Of 6 stages 6 differ: 1, 2, 3, 4, 5, 6." in panel.text.value
+    panel.other.value = "mobilenet_v3_small"
+    assert "Of 5 stages 5 differ: 1, 2, 3, 4, 5; the stem and the head differ." in panel.text.value
+    panel.other.value = "mobilenet_v2"
     panel.edge.value = ("stage", 5, 0)  # which the one has and the other has not
     assert "resnet18: no such block. mobilenet_v2: stage 6, block 1 of 3" in panel.text.value
     panel.other.value = "SNAS"
