@@ -4,13 +4,12 @@
 
 # %% auto #0
 __all__ = ['ATTEMPTS', 'SPACES', 'Candidate', 'finite', 'finite_scores', 'Proposal', 'CellSpace', 'StageSpace', 'require_space',
-           'draws', 'require_budgets', 'Filled', 'NetworkScore']
+           'draws', 'Filled', 'NetworkScore']
 
 # %% ../../nbs/strategies/01_space.ipynb #c8e04f5b
 import dataclasses
 import math
 from collections.abc import Callable
-from numbers import Real
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from ..core.seeding import derived_seed
 from ..data.memmap import from_reference, to_reference
 from ..models.baselines import random_genotype
 from ..models.genotype import PRIMITIVES, Edge
-from ..models.network import SIZES, Network, count_parameters, largest, sizes_of
+from ..models.network import SIZES, Network, count_parameters, largest, require_budgets, sizes_of
 from ssnas_colab.models.stages import (
     DRAWN_BLOCKS,
     DRAWN_DEPTHS,
@@ -240,13 +239,6 @@ def draws(space, seed, first, last):
         return Proposal(lambda attempt: space.draw(derived_seed(seed, "draw", number, attempt)))
 
     return [proposal(number) for number in range(first, last)]
-
-# %% ../../nbs/strategies/01_space.ipynb #19a2032e
-def require_budgets(budgets):
-    "`UserError` for a budget (None: there is none) that is no finite number above 0."
-    for name, most in budgets.items():
-        if most is not None and not (isinstance(most, Real) and 0 < most < math.inf):
-            raise UserError(f"The budget of {name} is {most!r}: it must be a number above 0, or be left out")
 
 # %% ../../nbs/strategies/01_space.ipynb #bf8577ad
 class Filled:
