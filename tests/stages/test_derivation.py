@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from refusal import refused
 
 from ssnas_colab.core.basics import UserError
 from ssnas_colab.experiment.run import Run
+from ssnas_colab.models.baselines import random_genotype
 from ssnas_colab.models.genotype import EDGES, PRIMITIVES, Edge, Genotype
 from ssnas_colab.models.network import Network
+from ssnas_colab.models.stages import random_stages
 from ssnas_colab.stages.derivation import derive_stage, genotype_over_time, unchanged_since
 
 KINDS = ("normal", "reduce")
@@ -183,3 +186,34 @@ def test_every_search_gives_a_network_that_can_be_built(tmp_path):
         assert all(genotype.used(kind)[0] and genotype.used(kind)[1] for kind in KINDS)
     network = Network(genotype, 3, in_channels=1, width=4, depth=3)
     assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
+
+
+def test_a_genotype_of_another_space_is_refused(tmp_path):
+    "Whether it stands in the record of the search or in the run's genotype.json."
+    cells, stages = random_genotype(0), random_stages(0)
+
+    def scored(name, genotype, space):
+        sizes = {"score": 1.0, "parameters": 1, "macs": 1, "genotype": genotype.to_dict()}
+        rows = [{"number": number} | sizes for number in range(2)]
+        how = {"space": space, "strategy": "random", "score": "depth", "why": "It is."}
+        found = how | {"candidates": rows, "front": [0], "pick": {"number": 0}}
+        run = Run.open(tmp_path / name, {"data": "none"})
+        run.save_json("search.json", found)
+        return run
+
+    for name, own, other, space in (("a", cells, stages, "cells"), ("b", stages, cells, "stages")):
+        run = scored(name, own, space)
+        assert derive_stage(run) == own == derive_stage(run)
+        run.save_text("genotype.json", other.to_json())
+        refused(run.path, f"searched {space}", act=lambda run=run: derive_stage(run))
+        run.save_text("genotype.json", '{"space": "trees"}')
+        refused(run.path, "could not be read", act=lambda run=run: derive_stage(run))
+        assert derive_stage(scored(f"{name} of its own", other, "my:Space")) == other
+        run = scored(f"{name} wrong", other, space)
+        refused(run.path, f"searched {space}", act=lambda run=run: derive_stage(run))
+        assert not run.has("genotype.json")
+        refused("no candidate 7", act=lambda run=run: derive_stage(run, pick=7))
+    run = run_with(tmp_path / "alphas", alphas_of(*CELL))
+    derive_stage(run)
+    run.save_text("genotype.json", stages.to_json())
+    refused(run.path, "searched cells", act=lambda: derive_stage(run))
