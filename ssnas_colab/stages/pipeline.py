@@ -36,7 +36,7 @@ from ..sessions.session import guard, local_folder, session
 from .derivation import derive_stage
 from .evaluation import compared, evaluate, evaluation_parts, require_contestants, seed_run
 from .loader import NAMES, ImageData, data_stage, files_stamp, load_data, load_labelled
-from .search import require_search, search, search_estimate
+from .search import require_fitting, require_search, search, search_estimate
 
 # %% ../../nbs/06_pipeline.ipynb #d12da6b0
 #@title Defines read_images, open_with_data
@@ -51,7 +51,8 @@ def open_with_data(data, path, config, **places):
 
     data: a name, a path or an `ImageData`; config: what `pipeline_config` gave; places: `source`, `images` of
     `load_data`. Sets too large for memory are kept in a file beside the run (on Google Drive: elsewhere). `UserError`
-    where the run was made with other settings or other images; a new folder is made only after the images were read.
+    where the run was made with other settings or other images; a new folder is made only after the images were read
+    and its search may begin (see `require_fitting`).
     """
     path = Path(path)
     if ranks.told(path.exists()):
@@ -59,6 +60,7 @@ def open_with_data(data, path, config, **places):
     device, read = choose_engine(config["search"]["device"]).device, []
     evaluation = evaluation_config(config["evaluation"])
     require_contestants(evaluation)
+    new = not ranks.told((path / "run.json").exists())
     if not ranks.told((path / "search.json").exists()):  # what was searched is read without its parts
         require_search(config["search"])
     cache = path.with_name(path.name + ".images")
@@ -68,6 +70,8 @@ def open_with_data(data, path, config, **places):
         _require_one_run(data, config, evaluation, device)
     check_task(evaluation, data.task)
     read_prevalence(evaluation.prevalence, data.task, data.class_names)
+    if new:
+        require_fitting(data, config["search"], evaluation.budgets)
     run = guard(Run.open(path, config, complete=complete))
     with run.writing():
         data_stage(data, run)

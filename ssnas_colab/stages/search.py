@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AlphaHistory', 'current_genotype', 'epoch_metrics', 'after_epoch', 'StatusLine', 'search', 'plot_search',
-           'require_search', 'search_estimate', 'describe_search']
+           'require_search', 'require_fitting', 'search_estimate', 'describe_search']
 
 # %% ../../nbs/02_search.ipynb #88e8927d
 #@title Imports
@@ -36,7 +36,7 @@ from ..nas.scores import LEAST, find_score
 from ..plots.style import OPERATION_COLOURS
 from ..scale.tasks import current_pool
 from ..strategies.runner import STRATEGIES, choose, finals, plot_candidates, run_search
-from ..strategies.space import SPACES, Filled, NetworkScore, draws, require_space
+from ..strategies.space import ATTEMPTS, SPACES, Filled, NetworkScore, draws, require_space
 from ..training.loop import Stateful, fit
 
 # %% ../../nbs/02_search.ipynb #dfb6478d
@@ -330,7 +330,7 @@ def require_search(config) -> type:
     return load_named(config.space, SPACES, "space")
 
 # %% ../../nbs/02_search.ipynb #ownspace1
-#@title Defines _space_and_score
+#@title Defines require_fitting
 def _space_and_score(data, config, budgets):
     "The space and the score that the settings name, and how many images there are; for images of any kind."
     images, _, _, config = _inputs(data, config)
@@ -345,8 +345,21 @@ def _space_and_score(data, config, budgets):
     more = taken_by(space, told, "let __init__ take it alone", filled, nodes=config.nodes)
     score = NetworkScore(filled, images, config.score or DEFAULT_SCORE, policy=config.policy)
     made = space(filled, **more)
-    require_space(made)
+    require_space(made, *getattr(load_named(config.strategy, STRATEGIES, "strategy"), "needs", ()))
     return made, score, count
+
+
+def require_fitting(data, config, budgets):
+    """`UserError` where a search by a strategy cannot begin on these images: too few for its score, or no network fits.
+
+    Latency, which would have to be measured, is left to the search.
+    """
+    config, counted = search_config(config), {name: most for name, most in budgets.items() if name != "latency"}
+    if config.strategy:
+        space, *_ = _space_and_score(data, config, counted or budgets)
+        proposal = draws(space, derived_seed(config.seed, "estimate"), 0, 1)[0]
+        if counted:
+            choose(proposal, space, counted, least=0.0, attempts=2 * ATTEMPTS)
 
 # %% ../../nbs/02_search.ipynb #2b93e893
 #@title Defines _processes, _budgets, _search_candidates

@@ -1,5 +1,6 @@
 "A search by a strategy, from the command to the report: what it keeps, what goes on, what is taken, what is refused."
 
+import dataclasses
 import io
 import json
 from contextlib import redirect_stderr, redirect_stdout
@@ -197,6 +198,24 @@ def test_too_few_images_for_a_score(tmp_path, digits):
     refused("64", act=lambda: search(few, run, space="stages", budgets={"parameters": 9000}, quiet=True, **FEW))
 
 
+def test_what_no_search_can_begin_with_leaves_no_folder(tmp_path, digits, monkeypatch):
+    monkeypatch.setattr("ssnas_colab.stages.search.ATTEMPTS", 2)
+    few = dataclasses.replace(digits, images=digits.images | {"train": digits.images["train"][:40]})
+    for data, words, settings in [
+        (digits, ("the smallest has", "MACs", "raise max_macs"), {"space": "stages", "max_macs": 100}),
+        (digits, ("parameters", "raise max_parameters"), {"strategy": "random", "max_parameters": 50}),
+        (few, ("64 images", "40"), {"search": {"score": "naswot"}}),
+    ]:
+        config = pipeline_config("digits", device="cpu", **settings)
+        refused(*words, act=lambda data=data, config=config: open_with_data(data, tmp_path / "run", config))
+        assert not any(tmp_path.iterdir())
+    measured = pipeline_config("digits", device="cpu", max_parameters=9000, max_macs=None, max_latency=1e-6)
+    monkeypatch.setattr("ssnas_colab.models.network.latency", None)  # left to the search
+    assert open_with_data(digits, tmp_path / "run", measured)[0].has("data.json")
+    monkeypatch.setattr("ssnas_colab.stages.pipeline.require_fitting", None)  # a run that was begun goes on
+    assert open_with_data(digits, tmp_path / "run", measured)[0].has("data.json")
+
+
 def say(*arguments):
     "The command: its exit code, what it printed, what it complained of."
     out, err = io.StringIO(), io.StringIO()
@@ -294,6 +313,22 @@ def test_a_space_that_takes_no_fits_is_refused(digits, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     act = lambda: search_estimate(digits, space="odd_space:Odd", strategy="random", budgets={"macs": MACS}, **FEW)  # noqa: E731
     refused("odd_space:Odd", "does not take fits", act=act)
+
+
+def test_a_space_and_a_strategy_that_do_not_go_together_are_refused_before_a_folder(digits, tmp_path, monkeypatch):
+    (tmp_path / "plain_space.py").write_text(
+        "from ssnas_colab.models.stages import random_stages\n\nclass Plain:\n"
+        "    def __init__(self, fits):\n        self.fits = fits\n\n"
+        "    def draw(self, seed):\n        return random_stages(seed)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    for strategy, words in (("grow_trim", ("moves", "features")), ("evolution", ("mutate",))):
+        options = {"space": "plain_space:Plain", "strategy": strategy}
+        config = pipeline_config("digits", device="cpu", max_macs=MACS, **options)
+        refused("Plain lacks", *words, act=lambda config=config: open_with_data(digits, tmp_path / "run", config))
+        act = lambda options=options: search_estimate(digits, budgets={"macs": MACS}, **options, **FEW)  # noqa: E731
+        refused("Plain lacks", *words, act=act)
+        assert not (tmp_path / "run").exists()
 
 
 def test_an_estimate_is_made_wherever_the_search_finds_a_network(digits):
