@@ -16,7 +16,7 @@ from torch import nn
 
 from ..core.basics import UserError, did_you_mean
 from .genotype import PRIMITIVES, Edge, Genotype
-from .network import count_macs, largest, widest
+from .network import count_macs, largest, require_budgets, widest
 
 # %% ../../nbs/models/04_baselines.ipynb #7c48f066
 def stem_layers(in_channels, channels, stride) -> tuple:
@@ -194,6 +194,7 @@ def within_macs(name, num_classes, in_channels=3, *, max_macs, input_size, stem_
     """
     if name not in SCALED:
         raise UserError(f"There is no hand-made network {name!r} to scale: {did_you_mean(name, SCALED)}")
+    require_budgets({"macs": max_macs})
     step = _widest_step(name, num_classes, in_channels, int(max_macs), tuple(input_size), stem_stride)
     return SCALED[name][1](step, num_classes, in_channels, stem_stride)
 

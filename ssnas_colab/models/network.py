@@ -14,7 +14,7 @@ import statistics
 import time
 from bisect import bisect_right
 from functools import lru_cache
-from numbers import Real
+from numbers import Integral, Real
 
 import torch
 import torch.nn.functional as F
@@ -399,12 +399,15 @@ class Network(nn.Module):
         max_parameters: the default is a 27th of ResNet-18's 11,173,962 (arXiv 2109.08580); None: any number; max_macs,
         max_latency (milliseconds for an image on `device`, measured, once a process: see `sizes_of`), max_memory (bytes
         of one image's activations): of images of `input_size`, (height, width). `UserError` where width 1 is too much,
-        saying by what.
+        saying by what, and for a budget or an `input_size` that is none.
         """
         asked = {"parameters": max_parameters, "macs": max_macs, "latency": max_latency, "memory": max_memory}
         budgets = {name: most for name, most in asked.items() if most is not None}
         if input_size is None and budgets.keys() - {"parameters"}:
             raise UserError("max_macs, max_latency and max_memory are of images of some size: give input_size=(H, W)")
+        two = isinstance(input_size, (tuple, list)) and len(input_size) == 2
+        if input_size is not None and not (two and all(isinstance(side, Integral) and side > 0 for side in input_size)):
+            raise UserError(f"input_size is {input_size!r}: it must be (height, width), two whole numbers above 0")
         if not budgets:
             raise UserError("There is no budget that says how wide the network may be: give max_parameters or max_macs")
         build, shape = {"in_channels": in_channels, "depth": depth}, (in_channels, *(input_size or (32, 32)))

@@ -27,7 +27,7 @@ class Block:
     of an mbconv's inner width; squeeze_excite: whether an mbconv weighs its channels (Hu 2018); shortcut: "project"
     (around every block, through a 1x1 convolution where channels or size change) or "same" (only where they do not);
     genotype: the `Genotype` of a cell, of which the normal one is used, or where it halves the image the other. What a
-    kind does not heed (see `CHOICES`) must be left out in a `StageGenotype`.
+    kind does not heed (see `CHOICES`) must be left out in a `StageGenotype`; an expansion of 1 says that there is none.
     """
 
     kind: str = "mbconv"
@@ -36,6 +36,10 @@ class Block:
     squeeze_excite: bool = False
     shortcut: str = "project"
     genotype: object = None
+
+    def __post_init__(self):
+        if self.expansion == 1 and self.kind in KINDS and "expansion" not in CHOICES.get(self.kind, ()):
+            object.__setattr__(self, "expansion", Block.expansion)
 
     def __str__(self):
         if self.kind == "mbconv":

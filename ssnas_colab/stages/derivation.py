@@ -15,6 +15,7 @@ import torch
 from ..core.basics import UserError
 from ..experiment.run import Run
 from ..models.genotype import CELLS, PRIMITIVES, Genotype, edges, genotype_from_json, node_name
+from ..models.stages import StageGenotype
 from ..nas.derive import derive_quietly
 from ..nas.monitor import decided_share
 from ..nas.relaxations import relaxation_of
@@ -87,16 +88,36 @@ def _from_alphas(run, searched, settings):
     facts = {**settings, "epoch": len(story) - 1, "decided": decided, "edges": used, "kept": kept}
     return genotype, facts | {"unchanged_since": unchanged_since(story), "warnings": said}
 
-# %% ../../nbs/03_derivation.ipynb #fb27cff0
-#@title Defines derive_stage
-def _stored(run, settings):
+# %% ../../nbs/03_derivation.ipynb #ofspace1
+#@title Defines _KINDS, _of_space, _stored
+_KINDS = {"cells": Genotype, "stages": StageGenotype}  # a space of one's own may have others
+
+
+def _of_space(run, space, read):
+    "The genotype that `read` gives; `UserError` where it cannot be read, or is of another space than was searched."
+    try:
+        genotype = read()
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"The genotype in the run at {run.path} could not be read: {error}") from None
+    if not isinstance(genotype, _KINDS.get(space, object)):
+        other = next(name for name, kind in _KINDS.items() if isinstance(genotype, kind))
+        raise UserError(
+            f"The genotype in the run at {run.path} is of {other}, but it searched {space}: put its own files back, or "
+            "search anew in another folder"
+        )
+    return genotype
+
+
+def _stored(run, settings, space):
     "The genotype that was derived with these settings, None where it has to be derived; `UserError` where it may not."
     if not run.finished("derivation"):
         return None
     facts = run.facts("derivation")
     changes = [f"{n}: {facts.get(n)} -> {value}" for n, value in settings.items() if facts.get(n) != value]
     if not changes:
-        return genotype_from_json(run.load_text("genotype.json"))
+        return _of_space(run, space, lambda: genotype_from_json(run.load_text("genotype.json")))
     built = {*run.finished_stages(), *run.status()["open"]} - {"data", "search", "derivation"}
     if built:
         raise UserError(
@@ -105,15 +126,8 @@ def _stored(run, settings):
         )
     return None
 
-
-def _require_its_space(run, genotype, searched, settings):
-    "`UserError` where the genotype that a run keeps is of another space than its search; an archive tells no search."
-    number = settings.get("pick")
-    if searched and not isinstance(genotype, Genotype if number is None else type(take(searched, number))):
-        told = f"{run.path / 'genotype.json'} is of another space than what the run searched"
-        raise UserError(f"{told}: put the run's own back, or name another folder; nothing was changed")
-
-
+# %% ../../nbs/03_derivation.ipynb #fb27cff0
+#@title Defines derive_stage
 def derive_stage(
     run: Run, *, method: str | None = None, threshold: float | None = None, max_edges: int | None = None,
     pick: int | None = None,
@@ -128,8 +142,8 @@ def derive_stage(
     weights (see `kept_edges`), the epoch since which it is unchanged and warnings, also of edges that the search made
     less likely than they were at first; of candidates the pick, and why. Repeated with the same settings it returns
     the stored genotype. Its warnings are `derive`'s and those. `UserError` where the search is missing or not finished,
-    for a setting out of range or of the other kind of search, for other settings once a network has been trained, or
-    where the run keeps a genotype of another space than the one it searched.
+    for a setting out of range or of the other kind of search, for a genotype that cannot be read or is of another
+    space, or for other settings once a network has been trained.
     """
     given = {"method": method, "threshold": threshold, "max_edges": max_edges, "pick": pick}
     given = {name: value for name, value in given.items() if value is not None}
@@ -149,11 +163,12 @@ def derive_stage(
         method = method or relaxation_of(searched["relaxation"]).derivation
         settings = {"method": method, "threshold": 0.85, "max_edges": 2}
     settings |= given
-    if genotype := _stored(run, settings):
-        _require_its_space(run, genotype, searched, settings)
+    space = searched.get("space", "cells") if searched else None
+    if genotype := _stored(run, settings, space):
         return genotype
     if candidates:
-        genotype, number = take(searched, settings["pick"]), settings["pick"]
+        number = settings["pick"]
+        genotype = _of_space(run, space, lambda: take(searched, number))
         own = number == searched["pick"]["number"]
         facts = settings | {"why": searched["why"] if own else f"Candidate {number} was taken by hand.", "warnings": []}
     else:

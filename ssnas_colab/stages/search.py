@@ -348,7 +348,7 @@ def _space_and_score(data, config, budgets):
     more = taken_by(space, told, "let __init__ take it alone", filled, nodes=config.nodes)
     score = NetworkScore(filled, images, config.score or DEFAULT_SCORE, policy=config.policy)
     made = space(filled, **more)
-    require_space(made)
+    require_space(made, *getattr(load_named(config.strategy, STRATEGIES, "strategy"), "needs", ()))
     return made, score, count
 
 

@@ -54,7 +54,7 @@ def choose(proposal, space, budgets, least=0.85, attempts=ATTEMPTS, more=0):
 
     Where none of `attempts` does, of the fullest that fits. budgets: the most by name; more: how many attempts, those
     from number `attempts` on, are made where none of these fits. `UserError` where those do not fit either, saying what
-    the smallest has.
+    the smallest has; also where the first ten exceed a budget ten times, for then it is far from any network.
     """
     best, smallest, refused = None, None, None
     for attempt in (*range(1 if proposal.fixed else attempts), *range(attempts, attempts + more)):
@@ -73,6 +73,8 @@ def choose(proposal, space, budgets, least=0.85, attempts=ATTEMPTS, more=0):
         full = fullness(sizes, budgets)
         if full > 1:
             smallest = min(smallest or (full, sizes), (full, sizes), key=lambda one: one[0])
+            if best is None and attempt >= 9 and smallest[0] > 10:
+                break
         elif best is None or full > best[0]:
             best = full, genotype, sizes, attempt
             if full >= least:

@@ -1,5 +1,6 @@
 "The controls: ResNet-18, its narrow twin, networks of equal work, random genotypes."
 
+import math
 from collections import Counter
 
 import pytest
@@ -147,6 +148,11 @@ def test_equal_work_says_when_nothing_fits():
             within_macs(name, 10, 1, max_macs=500, input_size=(8, 8))
     with pytest.raises(UserError, match="no hand-made network 'resnets'.*resnet"):
         within_macs("resnets", 10, max_macs=10**6, input_size=(8, 8))
+    for most in (math.nan, math.inf, -1):
+        with pytest.raises(UserError, match=f"budget of macs is {most}"):
+            within_macs("resnet", 10, max_macs=most, input_size=(8, 8))
+        with pytest.raises(UserError, match=f"budget of parameters is {most}"):
+            narrow_resnet(10, max_parameters=most)
 
 
 def test_random_genotype_is_deterministic():

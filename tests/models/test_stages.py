@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -309,6 +310,28 @@ def test_budgets_that_nothing_fits_say_the_smallest_size():
             refused(budget[4:], "above 0", act=lambda given=given: Network.within(MBCONV, 4, **given))
     refused("cells", act=lambda: Network(MBCONV, 4, auxiliary=True))
     refused("cells", act=lambda: Network(MBCONV, 4).set_drop_path(0.2))
+
+
+@pytest.mark.parametrize("most", [math.nan, math.inf, 0, -5, "400k"])
+@pytest.mark.parametrize("name", ["parameters", "macs", "memory", "latency"])
+def test_a_budget_that_is_none_is_refused_at_once(name, most):
+    given = {"max_parameters": None, "input_size": (16, 16)} | {f"max_{name}": most}
+    refused(f"budget of {name} is {most!r}", act=lambda: Network.within(MBCONV, 4, **given))
+
+
+@pytest.mark.parametrize("kind", ["basic", "skip"])
+def test_an_expansion_of_1_is_none(kind):
+    one = StageGenotype((Stage((Block(kind, expansion=1),)),))
+    assert one == StageGenotype((Stage((Block(kind),)),)) == genotype_from_json(one.to_json())
+    assert Block("mbconv", expansion=1).expansion == 1
+
+
+@pytest.mark.parametrize("size", [16, (16,), (3, 16, 16), (0, 16), (16, -1), (16.5, 16), "16", ("16", "16")])
+def test_an_input_size_that_is_none_is_refused(size):
+    for most in (None, 10**6):
+        act = lambda most=most: Network.within(MBCONV, 4, max_macs=most, input_size=size)  # noqa: E731
+        refused("input_size", "(height, width)", act=act)
+    assert Network.within(MBCONV, 4, max_macs=10**6, input_size=[16, 20]).width > 1
 
 
 @pytest.mark.parametrize("width", [1, 2, 3])

@@ -200,6 +200,14 @@ def test_too_few_images_for_a_score(tmp_path, digits):
     refused("retrieval needs at least 64", "there are 40", "be none", act=lambda: search(few, run, **given))
 
 
+def test_only_a_new_run_has_to_be_able_to_begin_and_latency_is_left_to_the_search(tmp_path, digits, monkeypatch):
+    measured = pipeline_config("digits", device="cpu", max_parameters=9000, max_macs=None, max_latency=1e-6)
+    monkeypatch.setattr("ssnas_colab.models.network.latency", None)
+    assert open_with_data(digits, tmp_path / "run", measured, searching=True)[0].has("data.json")
+    monkeypatch.setattr("ssnas_colab.stages.pipeline.require_candidates", None)  # a run that was begun goes on
+    assert open_with_data(digits, tmp_path / "run", measured, searching=True)[0].has("data.json")
+
+
 def say(*arguments):
     "The command: its exit code, what it printed, what it complained of."
     out, err = io.StringIO(), io.StringIO()
@@ -234,8 +242,8 @@ def test_what_does_not_go_together_is_one_sentence(tmp_path, options, words):
 
 @pytest.mark.parametrize("command, images, options, words", [
     ("search", 80, ["--space", "stages", "--max-macs", "100"], ("the smallest has", "max_macs")),
-    ("search", 40, ["--space", "stages"], ("64 images", "got 40")),
-    ("run", 40, ["--strategy", "random"], ("64 images", "got 40")),
+    ("search", 40, ["--space", "stages"], ("at least 64 training images", "there are 40")),
+    ("run", 40, ["--strategy", "random"], ("at least 64 training images", "there are 40")),
     ("search", 3, ["--relaxation", "fair"], ("at least 4 images", "got 3")),
 ])  # fmt: skip
 def test_a_search_that_cannot_begin_leaves_no_folder(tmp_path, command, images, options, words):
@@ -320,6 +328,23 @@ def test_a_space_that_takes_no_fits_is_refused(digits, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     act = lambda: search_estimate(digits, space="odd_space:Odd", strategy="random", budgets={"macs": MACS}, **FEW)  # noqa: E731
     refused("odd_space:Odd", "does not take fits", act=act)
+
+
+def test_a_space_and_a_strategy_that_do_not_go_together_are_refused_before_a_folder(digits, tmp_path, monkeypatch):
+    (tmp_path / "plain_space.py").write_text(
+        "from ssnas_colab.models.stages import random_stages\n\nclass Plain:\n"
+        "    def __init__(self, fits):\n        self.fits = fits\n\n"
+        "    def draw(self, seed):\n        return random_stages(seed)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    for strategy, words in (("grow_trim", ("moves", "features")), ("evolution", ("mutate",))):
+        options = {"space": "plain_space:Plain", "strategy": strategy}
+        config = pipeline_config("digits", device="cpu", max_macs=MACS, **options)
+        act = lambda config=config: open_with_data(digits, tmp_path / "run", config, searching=True)  # noqa: E731
+        refused("Plain lacks", *words, act=act)
+        act = lambda options=options: search_estimate(digits, budgets={"macs": MACS}, **options, **FEW)  # noqa: E731
+        refused("Plain lacks", *words, act=act)
+        assert not (tmp_path / "run").exists()
 
 
 def test_an_estimate_is_made_wherever_the_search_finds_a_network(digits):

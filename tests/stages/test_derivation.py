@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from refusal import refused
 
 from ssnas_colab.core.basics import UserError
 from ssnas_colab.experiment.run import Run
+from ssnas_colab.models.baselines import random_genotype
 from ssnas_colab.models.genotype import EDGES, PRIMITIVES, Edge, Genotype
 from ssnas_colab.models.network import Network
 from ssnas_colab.models.stages import random_stages
@@ -56,25 +58,6 @@ def test_artefacts(tmp_path):
         "edges": {"normal": 4, "reduce": 4}, "unchanged_since": 1, "warnings": [],
     }  # fmt: skip
     assert run.finished("derivation")
-
-
-def test_a_genotype_of_another_space_is_refused_and_left(tmp_path):
-    run = run_with(tmp_path / "cells", alphas_of(*CELL))
-    own = derive_stage(run)
-    facts = {"score": -0.4, "parameters": 50_000, "macs": 10**6}
-    rows = [{"number": i, "genotype": random_stages(i).to_dict()} | facts for i in range(2)]
-    found = {"space": "stages", "strategy": "random", "score": "retrieval", "why": "told"}
-    found |= {"candidates": rows, "front": [0, 1], "pick": {"number": 1}}
-    other = Run.open(tmp_path / "stages", {"data": "none"})
-    other.save_json("search.json", found)
-    assert derive_stage(other) == random_stages(1) == derive_stage(other)
-    run.save_text("genotype.json", random_stages(1).to_json())
-    other.save_text("genotype.json", own.to_json())
-    for one in (run, other):
-        before = files(one)
-        with pytest.raises(UserError, match="genotype.json is of another space than what the run searched"):
-            derive_stage(one)
-        assert files(one) == before
 
 
 def test_sigmoid_and_share_of_decided(tmp_path):
@@ -203,3 +186,34 @@ def test_every_search_gives_a_network_that_can_be_built(tmp_path):
         assert all(genotype.used(kind)[0] and genotype.used(kind)[1] for kind in KINDS)
     network = Network(genotype, 3, in_channels=1, width=4, depth=3)
     assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
+
+
+def test_a_genotype_of_another_space_is_refused(tmp_path):
+    "Whether it stands in the record of the search or in the run's genotype.json."
+    cells, stages = random_genotype(0), random_stages(0)
+
+    def scored(name, genotype, space):
+        sizes = {"score": 1.0, "parameters": 1, "macs": 1, "genotype": genotype.to_dict()}
+        rows = [{"number": number} | sizes for number in range(2)]
+        how = {"space": space, "strategy": "random", "score": "depth", "why": "It is."}
+        found = how | {"candidates": rows, "front": [0], "pick": {"number": 0}}
+        run = Run.open(tmp_path / name, {"data": "none"})
+        run.save_json("search.json", found)
+        return run
+
+    for name, own, other, space in (("a", cells, stages, "cells"), ("b", stages, cells, "stages")):
+        run = scored(name, own, space)
+        assert derive_stage(run) == own == derive_stage(run)
+        run.save_text("genotype.json", other.to_json())
+        refused(run.path, f"searched {space}", act=lambda run=run: derive_stage(run))
+        run.save_text("genotype.json", '{"space": "trees"}')
+        refused(run.path, "could not be read", act=lambda run=run: derive_stage(run))
+        assert derive_stage(scored(f"{name} of its own", other, "my:Space")) == other
+        run = scored(f"{name} wrong", other, space)
+        refused(run.path, f"searched {space}", act=lambda run=run: derive_stage(run))
+        assert not run.has("genotype.json")
+        refused("no candidate 7", act=lambda run=run: derive_stage(run, pick=7))
+    run = run_with(tmp_path / "alphas", alphas_of(*CELL))
+    derive_stage(run)
+    run.save_text("genotype.json", stages.to_json())
+    refused(run.path, "searched cells", act=lambda: derive_stage(run))

@@ -153,6 +153,15 @@ def test_half_empty_proposals_are_drawn_again_and_the_fullest_is_kept():
         choose(Proposal(lambda a: 250 - a), Toy(), {"parameters": 100}, attempts=101)
     with pytest.raises(UserError, match="does not say the latency"):
         choose(Proposal(lambda a: 1), Toy(), {"latency": 1})
+    for most, count in ((100, 13), (20, 10)):  # ten of over ten times are enough
+        tried = []
+        make = Proposal(lambda a, tried=tried: tried.append(a) or (250 - a if a < 12 else 90))
+        if count == 13:
+            assert choose(make, Toy(), {"parameters": most})[1]["parameters"] == 90
+        else:
+            with pytest.raises(UserError, match="the smallest has 241"):
+                choose(make, Toy(), {"parameters": most})
+        assert len(tried) == count
 
 
 def test_any_of_several_budgets_may_be_the_one_that_is_full():
