@@ -384,21 +384,26 @@ def _network_text(found, genotype):
 
 # %% ../nbs/07_cli.ipynb #0da271aa
 def _front(run):
-    "Of a finished search by a strategy: how, how many candidates, those on the front, the one taken; else None."
+    "Of a finished search by a strategy: how, how many candidates, those on the front and the one taken; else None."
     searched = run.load_json("search.json") if run and run.has("search.json") else {}
     if "pick" not in searched:
         return None
-    rows, keys = {row["number"]: row for row in searched["candidates"]}, ("number", "score", "parameters", "macs")
-    front = [{key: rows[number].get(key) for key in keys} for number in searched["front"]]
+    rows = {row["number"]: row for row in searched["candidates"]}
+    keys, taken = ("number", "score", "steps", "parameters", "macs"), searched["pick"]["number"]
+    taken = run.facts("derivation").get("pick", taken)
+    *front, own = [{key: rows[number].get(key) for key in keys} for number in (*searched["front"], taken)]
     facts = {key: searched[key] for key in ("space", "strategy", "score")} | {"candidates": len(rows), "front": front}
-    return facts | {"taken": run.facts("derivation").get("pick", searched["pick"]["number"])}
+    return facts | {"taken": taken, "pick": own}
 
 
 def _front_text(found):
     "What `_front` found, a line a candidate."
     lines = [f"The front of {found['candidates']} candidates by {found['strategy']}, scored by {found['score']}:"]
-    for row in found["front"]:
+    rows = [*found["front"], *[found["pick"]] * (found["pick"] not in found["front"])]
+    unlike = len({row["steps"] for row in rows}) > 1  # as halving leaves them
+    for row in rows:
         cost = f"{row['parameters']:,} parameters, {row['macs'] / 1e6:.2f} M MACs"
+        cost = f"after {row['steps']} steps, {cost}" if unlike else cost
         lines.append(f"  {row['number']}: {row['score']:.4g}, {cost}{', taken' * (row['number'] == found['taken'])}")
     return "\n".join(lines)
 

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..core.basics import UserError, did_you_mean, load_named
+from ..core.basics import UserError, did_you_mean, load_named, taken_by
 from ..core.device import Engine, full_precision, sent
 from ..core.seeding import StepSeed, derived_seed, epoch_order
 from ..data.augment import find_augmentation, normalise, pixel_statistics, two_views
@@ -449,7 +449,10 @@ def find_score(score) -> Score:
     if isinstance(score, Score):
         return _with_objective(score)
     found = load_named(str(score), SCORES, "score", (Callable, Score))
-    return _with_objective(found if isinstance(found, Score) else Score(found))
+    if not isinstance(found, Score):
+        taken_by(found, f"The score {score} does not take what was held out", "let it take one HeldOut", score)
+        found = Score(found)
+    return _with_objective(found)
 
 
 def _with_objective(score):

@@ -53,7 +53,7 @@ def _search_of(run) -> dict:
     found = run.load_json("search.json")
     if "pick" not in found:
         return {}
-    rows, keys = {row["number"]: row for row in found["candidates"]}, ("number", "score", *_SIZES)
+    rows, keys = {row["number"]: row for row in found["candidates"]}, ("number", "score", "steps", *_SIZES)
     taken = run.facts("derivation").get("pick", found["pick"]["number"])
     shown = dict.fromkeys([*found["front"], taken])
     front = [{key: rows[number][key] for key in keys if key in rows[number]} for number in shown]
@@ -384,17 +384,18 @@ def search_table(report):
     if not found:
         return "", [], []
     known = [name for name in _SIZES if all(name in row for row in found["front"])]
-    rows = []
+    rows, unlike = [], len({row.get("steps") for row in found["front"]}) > 1  # as halving leaves them
     for row in sorted(found["front"], key=lambda row: (row["macs"], row["number"])):
         sizes = [f"{row[n]:,}" if n == "parameters" else f"{row[n] / 1e6 ** (n != 'latency'):.2f}" for n in known]
         name = f"{row['number']} (taken)" * (row["number"] == found["taken"]) or str(row["number"])
-        rows.append([name, "–" if row["score"] is None else f"{row['score']:.4g}", *sizes])
+        score = "–" if row["score"] is None else f"{row['score']:.4g}"
+        rows.append([name, score, *[row.get("steps")] * unlike, *sizes])
     text = (
         f"{found['candidates']} candidates of the space {found['space']} were scored, proposed by the strategy "
         f"{found['strategy']}. {found['why']} The table has those that no other one beats at as little work; "
         "`ssnas derive RUN --pick N` takes another."
     )
-    head = ["candidate", found["score"], *(_SIZES[n] for n in known)]
+    head = ["candidate", found["score"], *["after steps"] * unlike, *(_SIZES[n] for n in known)]
     return text, head, rows
 
 # %% ../../nbs/reports/06_build.ipynb #b03de621

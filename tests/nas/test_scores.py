@@ -675,6 +675,12 @@ def test_a_score_of_ones_own_by_name(monkeypatch):
     assert found["my_scores:spread"].keys() == {0} and found["my_scores:after"].keys() == {2}
 
 
+def test_a_score_of_ones_own_takes_what_was_held_out(monkeypatch):
+    monkeypatch.setitem(sys.modules, "my_scores", types.SimpleNamespace(none=lambda: 1.0, two=lambda held, steps: 1.0))
+    for name in ("my_scores:none", "my_scores:two"):
+        refused(f"The score {name} does not take", act=lambda name=name: network_score(small(), pictures(), score=name))
+
+
 def test_nothing_to_score():
     for options in ({"scores": ()}, {"steps": ()}):
         with pytest.raises(UserError, match="at least one score"):

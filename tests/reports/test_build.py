@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from ssnas_colab.reports.build import report_view
+from ssnas_colab.reports.build import report_view, search_table
 from ssnas_colab.reports.pages import report_markdown, report_page
 
 from .hand_made import report
@@ -59,3 +59,15 @@ def test_a_report_without_a_searched_network_has_words():
     view = report_view(made)
     assert view.genotype == view.genotype_note == "" and "nothing can be said" in view.verdict[0]
     assert "None" not in report_markdown(view) and "searched:" not in report_page(view, {})
+
+
+def test_candidates_that_were_scored_for_unlike_steps_are_told_with_them():
+    rows = [{"number": n, "score": 0.5, "steps": 20, "parameters": 900, "macs": 10**6 * (n + 1)} for n in range(2)]
+    found = {"space": "stages", "strategy": "halving", "score": "rank", "candidates": 9, "taken": 1, "why": "It is."}
+    head, lines = search_table({"search": found | {"front": rows}})[1:]
+    assert head == ["candidate", "rank", "parameters", "M MACs"] and lines[1][:2] == ["1 (taken)", "0.5"]
+    head, lines = search_table({"search": found | {"front": [rows[0], rows[1] | {"steps": 80}]}})[1:]
+    assert head == ["candidate", "rank", "after steps", "parameters", "M MACs"] and lines[1][2] == 80
+    for row in rows:  # an old report does not know
+        del row["steps"]
+    assert "after steps" not in search_table({"search": found | {"front": rows}})[1]

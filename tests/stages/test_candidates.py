@@ -101,6 +101,12 @@ def test_the_pick_or_another(searched, tmp_path):
     other = next(row["number"] for row in found["candidates"] if row["number"] != taken)
     assert derive_stage(run, pick=other) == load_genotype_text(found["candidates"][other]["genotype"])
     assert "by hand" in run.load_json("derivation.json")["why"]
+    run.save_json("search.json", found | {"front": [taken]})  # none that it holds is hidden, and unlike steps are told
+    assert f"  {other}: " in (told := say("show", str(run.path))[1]) and ", taken" in told and "after" not in told
+    rows = [row | {"steps": 9} if row["number"] == other else row for row in found["candidates"]]
+    run.save_json("search.json", found | {"front": [taken], "candidates": rows})
+    assert f"  {taken}: " in (told := say("show", str(run.path))[1]) and "after 9 steps" in told
+    run.save_json("search.json", found)
     for options in ({"method": "top2"}, {"threshold": 0.5}, {"max_edges": 2}):
         refused(next(iter(options)), "candidates", act=lambda options=options: derive_stage(run, **options))
     refused("no candidate 99", act=lambda: derive_stage(run, pick=99))
