@@ -559,7 +559,7 @@ def folds_of(data, count, seed=0):
 
 
 def fold_config(config):
-    "What is trained in each fold: the searched network, a hand-made one within the same bound, and the pretrained ones."
+    "What is trained in each fold: the searched network, a hand-made one within its bound, and the pretrained ones."
     made = {"resnet18": False, "mobilenet": False, "random_genotypes": 0, "published": (), "teacher": None}
     made["equal_macs"] = () if config.max_parameters else config.equal_macs[:1]
     return dataclasses.replace(config, **made, folds=None)
