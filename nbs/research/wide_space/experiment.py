@@ -22,8 +22,8 @@ searched_cells    CIFAR-10 alone: the same search of the space of cells (5 of th
 cells_0 to _3     networks of that space, drawn as random_0 is
 searched_mixed    CIFAR-10 alone: the same search of the wide space with stages of cells in it, see mixed.py
 mixed_0 to _3     networks of that space
-NAME_long         CIFAR-10 alone: the same network, trained for ten times the steps
-resnet_small_long_time    trained for as long as the search and searched_long took together
+NAME_long         CIFAR-10 alone: the same network, trained for ten times the steps; NAME_longer: for forty times
+resnet_small_long_time, resnet_small_longer_time    for as long as the search and searched_long or _longer took together
 NAME@RATE         the rates 3 times and a third of the recipe's, for the first seed's network of each family; what is
                   best on its validation split is that family's rate, and trains the other seeds too: NAME_tuned
 
@@ -34,7 +34,6 @@ command goes on after any interruption. One thread. Seconds are CPU seconds.
 """
 
 import json
-import re
 import tempfile
 import time
 import warnings
@@ -67,10 +66,11 @@ STEPS = "pretrain_steps", "finetune_steps"
 SEEDS, RANDOM, RATES = (10, 11, 12), 8, (6e-3, 7e-4)
 ATTEMPTS = {"cells": {"space": "cells", "depth": 5}, "mixed": {"space": "mixed:MixedSpace"}}  # other spaces
 ATTEMPTED = [f"searched_{space}" for space in ATTEMPTS] + [f"{space}_{i}" for i in range(4) for space in ATTEMPTS]
-TIMES = 10  # as many steps as the recipe's has NAME_long
+TIMES = {"_longer": 40, "_long": 10}  # as many steps as the recipe has NAME_longer and NAME_long
 LONG = ["searched", "resnet_small", "uniform", "random_0", "resnet_small_long_time", "random_1", "resnet_macs"]
 LONG = [name if name.endswith("_time") else f"{name}_long" for name in [*LONG, "random_2", "DARTS_V2_within"]]
 SMALL_ARMS = ["searched", "searched_long", "random_0", "random_0_long", "resnet_small_long_time"]
+SMALL_ARMS += ["searched_longer", "resnet_small_longer_time", "random_0_longer"]
 SMALL_ARMS += ["random_1", "random_1_long", "uniform", "uniform_long"]
 FAMILIES = "searched", "resnet_macs", "mobilenet_v3_macs", "shufflenet_v2_macs", "DARTS_V2_within"  # rates are tuned of
 UNIFORM = StageGenotype(tuple(Stage((Block(),) * 2, 2.0**i, 2 if i else 1) for i in range(3)))
@@ -107,6 +107,13 @@ def jobs():
             if best := tuned(data, name):
                 for seed in SEEDS[1:]:
                     yield data, seed, best
+
+
+def length_of(name) -> tuple:
+    "(name without it, its suffix of `TIMES` or none): resnet_small_long_time is of the length of searched_long."
+    own, time = name.removesuffix("_time"), "_time" * name.endswith("_time")
+    suffix = next((suffix for suffix in TIMES if own.endswith(suffix)), "")
+    return own.removesuffix(suffix) + time, suffix
 
 
 def budgets_of(set_name):
@@ -180,9 +187,10 @@ def contestant(data, name, seed, set_name):
 
     name, _, rate = name.partition("@")
     changes = {"finetune_rate": float(rate)} if rate else {}
-    again = rate or name.endswith("_long")  # another training of a network that is known
-    if name.endswith("_long"):
-        name, changes = name.removesuffix("_long"), {key: TIMES * RECIPE[key] for key in STEPS}
+    name, length = length_of(name)
+    again = rate or length  # another training of a network that is known
+    if length and not name.endswith("_time"):
+        changes = {key: TIMES[length] * RECIPE[key] for key in STEPS}
     sizes = {"in_channels": data.channels}
     shape, bounds = (data.channels, *data.size), budgets_of(set_name)
     space = name.removeprefix("searched_")
@@ -226,8 +234,7 @@ def contestant(data, name, seed, set_name):
         make = lambda: narrow_resnet(data.num_classes, data.channels, bounds["max_parameters"])  # noqa: E731
     if name.endswith("_time"):
         known = done(set_name, seed, "searched")
-        own = done(set_name, seed, "searched_long") if name.endswith("_long_time") else known
-        allowed = known["search_cpu_seconds"] + own["cpu_seconds"]
+        allowed = known["search_cpu_seconds"] + done(set_name, seed, f"searched{length}")["cpu_seconds"]
         times = steps_within(allowed, make, data, seed) / sum(RECIPE[key] for key in STEPS)
         changes |= {key: max(1, round(RECIPE[key] * times)) for key in STEPS}
         return make, {"cpu_seconds_allowed": allowed}, changes
@@ -266,9 +273,10 @@ def report():
         found = [json.loads(path.read_text()) | {"file": path.stem} for path in files]
         arms = {}
         for row in found:
-            kind, long = re.fullmatch("(.*?)(_long)?", row["name"]).groups()
+            kind, length = length_of(row["name"])
             arm = kind.rpartition("_")[0]
-            arms.setdefault((arm if arm in ("random", *ATTEMPTS) else kind) + (long or ""), []).append(row)
+            arm = f"{arm}{length}" if arm in ("random", *ATTEMPTS) else row["name"]
+            arms.setdefault(arm, []).append(row)
         by_seed = {arm: {} for arm in arms}
         for arm, own in arms.items():
             for row in own:
@@ -282,7 +290,7 @@ def report():
             line |= {"sd": round(float(values.std(ddof=1)), 4) if len(own) > 1 else None}
             for key in ("macro_auc", "macs", "parameters", "cpu_seconds", "validation"):
                 line[key] = round(float(np.mean([row[key] for row in own])), 4)
-            ours = f"searched{''.join(re.findall('_long|_tuned', arm))}"
+            ours = f"searched{length_of(arm)[1] or '_tuned' * arm.endswith('_tuned')}"
             ours = ours if ours in by_seed else "searched"
             gap = lead(by_seed[ours], by_seed[arm]) if arm != ours else None
             line["lead"] = gap and [None if end is None else round(end, 4) for end in gap]
@@ -299,13 +307,14 @@ def report():
 
 def row_of(folder, set_name, seed, name):
     "What a job finds; None where the search that it starts from is not done."
-    first = "searched_long" if name.endswith("_long_time") else "searched"
-    needs = name.endswith(("_macs", "_time", "_macs_long")) or "@" in name or name == "searched_long"  # of a search
-    if needs and name != "most_macs" and not path_of(set_name, seed, first).is_file():
+    known, length = length_of(name)
+    first = f"searched{length * known.endswith('_time')}"
+    needs = known.endswith(("_macs", "_time")) or "@" in name or known == "searched" and length  # what a search found
+    if needs and known != "most_macs" and not path_of(set_name, seed, first).is_file():
         return None
     data = load(folder, set_name.removesuffix("_3M"))
     make, facts, changes = contestant(data, name, seed, set_name)
-    weights_of = name.partition("@")[0].removesuffix("_long")  # the name draws the first weights
+    weights_of = name if name.endswith("_time") else known.partition("@")[0]  # the name draws the first weights
     return {"name": name} | facts | trained(weights_of, make, data, seed, **changes)
 
 
