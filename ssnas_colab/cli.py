@@ -404,7 +404,8 @@ def _front_text(found):
     for row in rows:
         cost = f"{row['parameters']:,} parameters, {row['macs'] / 1e6:.2f} M MACs"
         cost = f"after {row['steps']} steps, {cost}" if unlike else cost
-        lines.append(f"  {row['number']}: {row['score']:.4g}, {cost}{', taken' * (row['number'] == found['taken'])}")
+        score = "no score" if row["score"] is None else f"{row['score']:.4g}"  # training left the numbers
+        lines.append(f"  {row['number']}: {score}, {cost}{', taken' * (row['number'] == found['taken'])}")
     return "\n".join(lines)
 
 # %% ../nbs/07_cli.ipynb #7c5ab54c

@@ -106,6 +106,9 @@ def test_the_pick_or_another(searched, tmp_path):
     rows = [row | {"steps": 9} if row["number"] == other else row for row in found["candidates"]]
     run.save_json("search.json", found | {"front": [taken], "candidates": rows})
     assert f"  {taken}: " in (told := say("show", str(run.path))[1]) and "after 9 steps" in told
+    rows = [row | {"score": None} if row["number"] == other else row for row in found["candidates"]]
+    run.save_json("search.json", found | {"front": [taken], "candidates": rows})
+    assert f"  {other}: no score" in say("show", str(run.path))[1]
     run.save_json("search.json", found)
     for options in ({"method": "top2"}, {"threshold": 0.5}, {"max_edges": 2}):
         refused(next(iter(options)), "candidates", act=lambda options=options: derive_stage(run, **options))
