@@ -95,7 +95,8 @@ def count_macs(module: nn.Module, input_shape: tuple = (3, 32, 32)) -> int:
     """
     from torch.utils.flop_counter import FlopCounterMode  # which imports Triton, where there is one
 
-    shapes = copy.deepcopy(module).to("meta", torch.float32).eval()
+    shapes = copy.deepcopy(module).to("meta", torch.float32)
+    shapes.eval()  # which gives nothing back where a public network has a train() of its own
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         shapes(torch.zeros(1, *input_shape, device="meta"))
     return counter.get_total_flops() // 2
@@ -142,7 +143,8 @@ def activation_bytes(module, input_shape=(3, 32, 32)) -> int:
 
     What training keeps of each image, nearly; `input_shape`: (channels, height, width). `module` stays as it is.
     """
-    shapes, total = copy.deepcopy(module).to("meta", torch.float32).eval(), []
+    shapes, total = copy.deepcopy(module).to("meta", torch.float32), []
+    shapes.eval()
 
     def add(layer, given, result):
         total.append(result.numel() * 4 if isinstance(result, torch.Tensor) else 0)

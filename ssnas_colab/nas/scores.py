@@ -389,7 +389,7 @@ def expressivity(held) -> float:
 def macs(held) -> float:
     "MACs for one image: `count_macs` of the network for the images' shape; of `features` where it has no `forward`."
     if type(held.network).forward is not nn.Module.forward:
-        return float(count_macs(nn.Sequential(held.network), held.shape))  # whatever its own train() gives back
+        return float(count_macs(held.network, held.shape))
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 

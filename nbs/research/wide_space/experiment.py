@@ -190,7 +190,7 @@ def contestant(data, name, seed, set_name):
     name, length = length_of(name)
     again = rate or length  # another training of a network that is known
     if length and not name.endswith("_time"):
-        changes = {key: TIMES[length] * RECIPE[key] for key in STEPS}
+        changes |= {key: TIMES[length] * RECIPE[key] for key in STEPS}
     sizes = {"in_channels": data.channels}
     shape, bounds = (data.channels, *data.size), budgets_of(set_name)
     space = name.removeprefix("searched_")
