@@ -95,6 +95,9 @@ def count_macs(module: nn.Module, input_shape: tuple = (3, 32, 32)) -> int:
     """
     from torch.utils.flop_counter import FlopCounterMode  # which imports Triton, where there is one
 
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        raise UserError(f"The MACs of {type(module).__name__} cannot be counted, parts of it are scripted: pass it as "
+                        "it was before torch.jit.script")
     shapes = copy.deepcopy(module).to("meta", torch.float32)
     shapes.eval()  # which gives nothing back where a public network has a train() of its own
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

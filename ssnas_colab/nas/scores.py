@@ -578,6 +578,9 @@ def network_scores(
     device = device_of(network)
     if device.type == "meta" and {score.function for score in wanted.values()} - {macs, parameters, depth}:
         raise UserError("a score needs a module with weights, but this one is on the meta device: build it on another")
+    halves = any(p.dtype is torch.float16 for p in network.parameters())
+    if halves and any(score.objective for score in wanted.values()):
+        raise UserError("a score that trains leaves the numbers in float16: score network.float(), or in bfloat16")
     policy = find_augmentation(policy or ("natural" if images.shape[1] == 3 else "medical"))
     order = epoch_order(len(images), seed, "score", "held out")
     count, found = min(HELD_OUT, len(images) // 2), {name: {} for name in wanted}

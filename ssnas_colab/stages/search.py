@@ -401,7 +401,7 @@ def _search_candidates(data, run, config, budgets, quiet):
     found |= {"settings": config.used, "budgets": budgets, "images": images, "seconds": seconds}
     run.save_json("search.json", found)
     run.save_figure("search.png", plot_candidates(found))
-    run.finish("search", steps=sum(one["steps"] for one in told), seconds=seconds)
+    run.finish("search", steps=sum(one["steps"] for one in told) * score.trains, seconds=seconds)
     return found
 
 # %% ../../nbs/02_search.ipynb #c1a809e5
@@ -428,7 +428,7 @@ def search_estimate(data, config=None, *, budgets=None, run=None, **changes) -> 
     counts = plan_scores(config.strategy, space, config.candidates, config.score_steps, config.seed)
     return {
         "candidates": config.candidates, "score": score.score, "strategy": config.strategy,
-        "steps": sum(count * steps for count, steps in counts),
+        "steps": sum(count * steps for count, steps in counts) * score.trains,
         "seconds": sum(count * (max(few - step, 0.0) + steps * step) for count, steps in counts),
         "device": str(score.filled.device),
     }  # fmt: skip
@@ -438,8 +438,8 @@ def describe_search(found) -> str:
     "The figures of `search_estimate` in a few lines of text."
     if "candidates" not in found:
         return describe_estimate(found)
+    steps = f"{found['steps']:,} steps in all" if found["steps"] else "without training"
     return (
-        f"{found['candidates']} candidates by {found['strategy']}, scored by {found['score']}, {found['steps']:,} "
-        f"steps in all\nabout {format_duration(found['seconds'])} on {found['device']}, less where several are scored "
-        "side by side"
+        f"{found['candidates']} candidates by {found['strategy']}, scored by {found['score']}, {steps}\n"
+        f"about {format_duration(found['seconds'])} on {found['device']}, less where several are scored side by side"
     )

@@ -244,14 +244,14 @@ def finals(candidates: int, steps: int, times=4, longest=0) -> tuple:
     return 2 * max(2, -(-candidates // 8)), max(times * steps, longest)
 
 
-def pick(candidates, score_again, steps, seed, *, budgets=None, times=4) -> dict:
+def pick(candidates, score_again, steps, seed, *, budgets=None, times=4, trains=True) -> dict:
     """Which candidate is taken: finalists are the best eighth, at least two, scored `times` as long with two seeds.
 
     score_again: from a list of `Candidate` (each with the steps and the seed to score it by) to the list scored. The
     noise is the root mean square over finalists of the standard deviation of a mean of two scores (|a - b| / 2); of
     those within it of the best mean the one with the fewest MACs is taken, or where latency was measured, the least.
     Candidates whose training left the numbers are no finalists, but where all are such that were scored for longest,
-    they are by their scores before; `Diverged` where there are none.
+    they are by their scores before; `Diverged` where there are none. trains: whether the score trains for its steps.
     Gives "finalists", "steps", "noise", "number" and the sentence "why".
     """
     finite_ones = [one for one in candidates if math.isfinite(one.score)]
@@ -272,7 +272,7 @@ def pick(candidates, score_again, steps, seed, *, budgets=None, times=4) -> dict
     best = max(row["score"] for row in good)
     near, by = [row for row in good if row["score"] >= best - noise], "latency" if "latency" in rows[0] else "macs"
     taken = min(near, key=lambda row: (row[by], -row["score"], row["number"]))
-    why = _why(taken, rows, near, longer, noise, best, by, budgets or {})
+    why = _why(taken, rows, near, longer if trains else 0, noise, best, by, budgets or {})
     rows = [finite(row) | {"scores": list(finite(dict(enumerate(row["scores"]))).values())} for row in rows]
     return {"finalists": rows, "steps": longer, "noise": noise, "number": taken["number"], "why": why}
 
@@ -319,7 +319,8 @@ def _why(taken, rows, near, steps, noise, best, by, budgets):
         used = ", ".join(f"{100 * taken[name] / most:.0f} % of max_{name}" for name, most in budgets.items())
         told += f"; it uses {used}"
     of = "one finalist" if len(rows) == 1 else f"{len(rows)} finalists"
-    return f"Candidate {taken['number']} was taken: of {of} scored for {steps} steps with two seeds, {told}."
+    scored = f"scored for {steps} steps with two seeds" if steps else "scored without training by two seeds"
+    return f"Candidate {taken['number']} was taken: of {of} {scored}, {told}."
 
 # %% ../../nbs/strategies/07_runner.ipynb #ad5b9855
 def front(candidates) -> list:
@@ -441,7 +442,8 @@ def run_search(
     """Search `space` by `strategy` (a name in `STRATEGIES`, 'module:Class' or a class); gives the dict for search.json.
 
     score: a function (genotype, steps, seed), or the 'module:name' of one, that gives a number, higher is better, or
-    numbers by name with "score" among them; where it takes `width`, it gets the one in the sizes of `space.fits`. With
+    numbers by name with "score" among them; where it takes `width`, it gets the one in the sizes of `space.fits`; one
+    that does not train for its steps has `trains` False, and the reason says so. With
     `processes` above 1 it must be importable and is pickled once for each process. Minus infinity and NaN: training
     left the numbers; so counts plus infinity, with a warning.
     candidates: how many the strategy may propose, 2 or more; steps: of their scores; budgets: upper bounds by the names
@@ -477,7 +479,8 @@ def run_search(
             return scored([(f"finalists/{i}.json", one) for i, one in enumerate(finalists)])
 
         scored.tell = lambda one: None
-        chosen = pick(history, score_again, steps, seed, budgets=budgets, times=times)
+        trains = getattr(score, "trains", True)
+        chosen = pick(history, score_again, steps, seed, budgets=budgets, times=times, trains=trains)
     rows = [one.row() for one in history]
     result = {"candidates": rows, "front": front(history), "pick": chosen, "why": chosen["why"]}
     tell_callbacks(run, "on_end", "search")

@@ -329,6 +329,7 @@ class NetworkScore:
         self.filled, self.images, self.score, self.policy = filled, images, score, policy
         look_here()
         self.objective = find_score(score).objective
+        self.trains = self.objective is not None
 
     def __call__(self, genotype, steps, seed, width=None) -> dict:
         with torch.random.fork_rng(devices=[]):

@@ -650,6 +650,7 @@ def without_values():
         ({"network": nn.Linear(3, 3)}, "features(x)"),
         ({"network": Wrong()}, "it should be (2, 5)"),
         ({"network": Pair()}, "gives tuple for 2 images"),
+        ({"network": small().half()}, "leaves the numbers in float16"),
     ],
 )
 def test_refusals(change, words):
@@ -658,6 +659,12 @@ def test_refusals(change, words):
     with pytest.raises(UserError) as caught:
         network_score(network, images, **arguments)
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_half_precision_is_scored_without_training_alone():
+    network = small().half()
+    assert math.isfinite(network_score(network, pictures(), score="naswot"))
+    assert math.isfinite(network_score(network.bfloat16(), pictures(), score="retrieval", steps=2))
 
 
 def test_what_only_counts_needs_no_values():

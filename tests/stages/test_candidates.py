@@ -176,6 +176,9 @@ def test_large_images_come_in_through_a_stem_that_steps(tmp_path):
         run = Run.open(tmp_path / strategy, {})
         found = search(images, run, budgets={"macs": 2e6}, quiet=True, **options)
         assert {row["genotype"]["stem_stride"] for row in found["candidates"]} == {2}
+        assert "without training" in found["why"] and run.facts("search")["steps"] == 0
+    told = search_estimate(images, space="stages", score="macs", candidates=2, device="cpu", budgets={"macs": 2e6})
+    assert told["steps"] == 0 and "scored by macs, without training\n" in describe_search(told)
 
 
 def test_a_fork_keeps_a_search_of_the_same_budgets_alone(searched, tmp_path):

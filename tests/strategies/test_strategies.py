@@ -333,6 +333,9 @@ def test_within_the_noise_the_fewest_macs_are_taken():
     found = pick(four, again(1.0, 2.0, 1.4, 1.4), 1, 0)
     assert found["number"] == 1 and found["noise"] == pytest.approx((0.25 / 2) ** 0.5) and found["steps"] == 4
     assert pick(four, again(1.4, 1.4, 1.0, 1.0), 1, 0)["number"] == 0
+    assert "scored for 4 steps with two seeds" in found["why"]
+    free = pick(four, again(1.0, 2.0, 1.4, 1.4), 1, 0, trains=False)
+    assert "scored without training by two seeds" in free["why"] and free["number"] == 1
     finalists = pick(rows(range(17), [1] * 17), again(*[0.0] * 6), 1, 0)["finalists"]
     assert [row["number"] for row in finalists] == [16, 15, 14]
 
