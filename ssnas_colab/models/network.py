@@ -312,7 +312,7 @@ class _CellBlock(nn.Module):
 
 
 def _block(block, in_channels, channels, stride):
-    "The module of a `Block`."
+    "The module of a `Block`; None of a skip that changes nothing."
     if block.kind == "basic":
         return BasicBlock(in_channels, channels, stride, block.kernel)
     if block.kind == "mbconv":
@@ -321,7 +321,7 @@ def _block(block, in_channels, channels, stride):
     if block.kind == "cell":
         return _CellBlock(block.genotype, in_channels, channels, stride)
     if stride == 1 and in_channels == channels:
-        return nn.Identity()
+        return None
     return conv_norm(in_channels, channels, stride=stride, relu=False)
 
 
@@ -334,7 +334,9 @@ def stage_modules(genotype, width, in_channels=3):
     for stage in genotype.stages:
         channels, blocks = max(round(width * stage.width), 1), nn.Sequential()
         for i, block in enumerate(stage.blocks):
-            blocks.append(_block(block, before, channels, 1 if i else stage.stride))
+            made = _block(block, before, channels, 1 if i else stage.stride)
+            if made is not None:  # what is nothing is no part of the network, but keeps its number
+                blocks.add_module(str(i), made)
             before = channels
         stages.append(blocks)
     head = nn.Sequential()

@@ -192,6 +192,14 @@ def test_nas_bench_macro_is_rebuilt_to_the_digit():
         macro_genotype("0123")
 
 
+def test_a_layer_that_is_nothing_is_no_part_and_leaves_the_others_their_names():
+    net = Network(macro_genotype("01201202"), 10, width=8)
+    names = [[str(i) for i, digit in enumerate(part) if i == 0 or digit != "0"] for part in ("01", "201", "202")]
+    assert [list(stage._modules) for stage in net.stages] == names
+    images = torch.randn(2, 3, 32, 32)
+    assert net.eval().features(images).shape == (2, net.feature_width)
+
+
 @pytest.mark.parametrize("budgets", [
     {"max_macs": 2_000_000}, {"max_parameters": 50_000}, {"max_memory": 300_000},
     {"max_macs": 3_000_000, "max_parameters": 60_000, "max_memory": 600_000},
