@@ -39,8 +39,8 @@ from .core import ranks
 from .core.basics import Diverged, UserError, did_you_mean, printable, read_json
 from .core.environment import is_address
 from .experiment.interrupts import Stopped, parse_duration
-from .models.genotype import GENOTYPES, PUBLISHED_SIZES, load_genotype
-from .models.stages import StageGenotype
+from .models.genotype import NAMED, PUBLISHED_SIZES, load_genotype
+from .models.stages import STAGE_WIDTHS, StageGenotype
 from .scale.ranks import is_other_rank, joined
 
 # %% ../nbs/07_cli.ipynb #a16e51d0
@@ -337,7 +337,8 @@ def _built(genotype, classes, channels, size, **options):
             net = Network(genotype, classes, in_channels=channels, **options)
     else:
         net = Network.within(genotype, classes, in_channels=channels, input_size=tuple(size), **options)
-    return {"parameters": count_parameters(net), "macs": count_macs(net, (channels, *size)), "width": net.width}
+    at = {"width": net.width, "depth": net.depth}  # of stages as many as they have blocks
+    return {"parameters": count_parameters(net), "macs": count_macs(net, (channels, *size))} | at
 
 
 def _own_network(run, genotype):
@@ -360,7 +361,7 @@ def _own_network(run, genotype):
         return None, None
     budgets = {"max_parameters": None} | {f"max_{n}": most for n, most in evaluation_config(config).budgets.items()}
     classes = len(data["class_names"]) or 10
-    return {"depth": depth} | _built(genotype, classes, data["channels"], data["size"], depth=depth, **budgets), data
+    return _built(genotype, classes, data["channels"], data["size"], depth=depth, **budgets), data
 
 # %% ../nbs/07_cli.ipynb #f8fa6754
 def _network(what, genotype, run):
@@ -368,10 +369,11 @@ def _network(what, genotype, run):
     found, data = _own_network(run, genotype) if run else (None, None)
     if found:
         return found | {"classes": len(data["class_names"]), "size": list(data["size"]), "channels": data["channels"]}
-    found = {"width": 36, "depth": 20, "classes": 10, "size": [32, 32], "channels": 3}
+    at = {"width": STAGE_WIDTHS.get(what, 36), "depth": 20}
+    found = at | {"classes": 10, "size": [32, 32], "channels": 3}
     if what in PUBLISHED_SIZES:
         return found | dict(zip(("parameters", "macs"), PUBLISHED_SIZES[what], strict=True))
-    return found | _built(genotype, 10, 3, (32, 32), width=36, depth=20)
+    return found | _built(genotype, 10, 3, (32, 32), **at)
 
 
 def _network_text(found, genotype):
@@ -426,8 +428,8 @@ _SHOWN = "run.json", "report.json", "report.md", "data.json", "search.json", "ge
 
 def _show_command(options):
     what = options.what
-    if what not in GENOTYPES and not is_address(what) and not Path(what).exists():
-        raise UserError(f"There is no genotype at {what}: name a run, a file or one of {', '.join(GENOTYPES)}")
+    if what not in NAMED and not is_address(what) and not Path(what).exists():
+        raise UserError(f"There is no genotype at {what}: name a run, a file or one of {', '.join(NAMED)}")
     if options.png:
         from ssnas_colab.core.files import new_file
 
@@ -438,7 +440,7 @@ def _show_command(options):
 
 
 def _show(options, what, folder):
-    genotype, run = GENOTYPES[what] if what in GENOTYPES else load_genotype(folder), None
+    genotype, run = NAMED[what] if what in NAMED else load_genotype(folder), None
     if (folder / "run.json").is_file():
         from ssnas_colab.experiment.run import Run
 
@@ -816,7 +818,7 @@ def command_parser() -> argparse.ArgumentParser:
     _add_option(made.add_argument, RunConfig, "seeds", **seeds)
     _add_settings(made, ("data", "evaluation"))
     made = command("show", _show_command, "a genotype, published or found, and a run's report")
-    text = f"a run, also at an address, a genotype file, or one of {', '.join(GENOTYPES)}"
+    text = f"a run, also at an address, a genotype file, or one of {', '.join(NAMED)}"
     made.add_argument("what", metavar="WHAT", help=text)
     made.add_argument("--png", metavar="FILE", help="write its picture to this file")
     prevalence = "tell predictive values for another share of those who have it: 0.02, or NAME=0.02,NAME=0.1"

@@ -403,6 +403,8 @@ def test_what_is_shown_is_to_be_had_as_one_document(say, capsys, tmp_path):
     shown = told(capsys, "show", "DARTS_V2")
     assert shown["text"] == str(GENOTYPES["DARTS_V2"]) and shown["report"] is None and shown["search"] is None
     assert (shown["network"]["parameters"], shown["network"]["macs"]) == PUBLISHED_SIZES["DARTS_V2"]
+    network = told(capsys, "show", "resnet18")["network"]
+    assert (network["parameters"], network["width"], network["depth"]) == (11_173_962, 64, 8)  # as published
     assert told(capsys, "data")["class_names"] == list("0123456789")
     assert told(capsys, "search", "--dry-run", "--set", "search.steps=4", "--device", "cpu")["seconds"] > 0
     runs = Path(__file__).parents[1] / "nbs/research/does_it_hold"

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHOICES', 'KINDS', 'KERNELS', 'DRAWN_BLOCKS', 'DRAWN_EXPANSIONS', 'DRAWN_DEPTHS', 'GROWTHS', 'DRAWN_STAGES',
-           'STAGE_GENOTYPES', 'Block', 'Stage', 'StageGenotype', 'summary_of_stages', 'stem_stride_for',
+           'STAGE_GENOTYPES', 'STAGE_WIDTHS', 'Block', 'Stage', 'StageGenotype', 'summary_of_stages', 'stem_stride_for',
            'random_stages', 'mutate_stages', 'macro_genotype']
 
 # %% ../../nbs/models/05_stages.ipynb #f60503ab
@@ -292,11 +292,12 @@ STAGE_GENOTYPES = {
         ((Block(expansion=1),), 1.0, 1), (2 * (Block(expansion=6),), 1.5, 1), (3 * (Block(expansion=6),), 2.0, 2),
         (4 * (Block(expansion=6),), 4.0, 2), (3 * (Block(expansion=6),), 6.0, 1), (3 * (Block(expansion=6),), 10.0, 2),
     ),
-    "mobilenet_v3_small": _stages(  # to be built at width 16
+    "mobilenet_v3_small": _stages(
         ((_v3(1, 3),), 1.0, 2), (2 * (_v3(4, 3, False),), 1.5, 2), ((_v3(4), _v3(6), _v3(6)), 2.5, 2),
         (2 * (_v3(3),), 3.0, 1), (3 * (_v3(6),), 6.0, 2), stem_stride=2, head=36.0,
     ),
 }  # fmt: skip
+STAGE_WIDTHS = {"resnet18": 64, "mobilenet_v2": 16, "mobilenet_v3_small": 16}  # as published
 
 
 def macro_genotype(digits: str) -> StageGenotype:
