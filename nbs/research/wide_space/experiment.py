@@ -17,7 +17,8 @@ resnet_macs, mobilenet_v3_macs, shufflenet_v2_macs    hand-made ones as wide as 
 DARTS_V2, FairDARTS_b    published cells (5 of them deep) within the parameters, at twice the MACs and more
 DARTS_V2_within, FairDARTS_b_within    the same within both budgets
 resnet18          whole, at 27 times the parameters
-resnet_small_time, resnet18_time    trained for as many steps as take as long as search and training together
+resnet_small_time, resnet18_time    trained for as many steps as take as long as search and training together, by the
+                  pace of both networks in one process: a machine that is slower on that day is as slow for both
 searched_cells    CIFAR-10 alone: the same search of the space of cells (5 of them deep) within both budgets
 cells_0 to _3     networks of that space, drawn as random_0 is
 searched_mixed    CIFAR-10 alone: the same search of the wide space with stages of cells in it, see mixed.py
@@ -64,6 +65,7 @@ CHOICE = {"space": "stages", "strategy": "evolution", "candidates": 40, "score":
 SMALL = "cifar10_lt100_3M"
 STEPS = "pretrain_steps", "finetune_steps"
 SEEDS, RANDOM, RATES = (10, 11, 12), 8, (6e-3, 7e-4)
+PACE = 50, 200  # steps of the trainings that tell how long one takes
 ATTEMPTS = {"cells": {"space": "cells", "depth": 5}, "mixed": {"space": "mixed:MixedSpace"}}  # other spaces
 ATTEMPTED = [f"searched_{space}" for space in ATTEMPTS] + [f"{space}_{i}" for i in range(4) for space in ATTEMPTS]
 TIMES = {"_longer": 40, "_long": 10}  # as many steps as the recipe has NAME_longer and NAME_long
@@ -149,6 +151,12 @@ def searched(data, seed, bounds, **changes):
     return take(found, number), {row["number"]: row for row in found["candidates"]}[number]["width"], facts
 
 
+def found_before(known, data):
+    "A function that makes the network of a search that is done, from its JSON."
+    genotype = genotype_from_json(json.dumps(known["genotype"]))
+    return lambda: Network(genotype, data.num_classes, width=known["width"], in_channels=data.channels)
+
+
 def drawn_of(space, number, data, seed, bounds):
     "Genotype and a function that makes its network, of a space of `ATTEMPTS`, drawn anew until it fills a budget."
     budgets = {name.removeprefix("max_"): most for name, most in bounds.items()}
@@ -205,10 +213,9 @@ def contestant(data, name, seed, set_name):
     if name in ("searched", "best_of_random"):
         if again:
             known = done(set_name, seed, name)
-            genotype, width, facts = genotype_from_json(json.dumps(known["genotype"])), known["width"], {}
-        else:
-            strategy = CHOICE["strategy"] if name == "searched" else "random"
-            genotype, width, facts = searched(data, seed, bounds, strategy=strategy)
+            return found_before(known, data), {"genotype": known["genotype"]}, changes
+        strategy = CHOICE["strategy"] if name == "searched" else "random"
+        genotype, width, facts = searched(data, seed, bounds, strategy=strategy)
         facts |= {"genotype": genotype.to_dict()}
         return lambda: Network(genotype, data.num_classes, width=width, **sizes), facts, changes
     if name.startswith("random_"):
@@ -233,20 +240,29 @@ def contestant(data, name, seed, set_name):
     else:
         make = lambda: narrow_resnet(data.num_classes, data.channels, bounds["max_parameters"])  # noqa: E731
     if name.endswith("_time"):
-        known = done(set_name, seed, "searched")
+        known, recipe = done(set_name, seed, "searched"), sum(RECIPE[key] for key in STEPS)
         allowed = known["search_cpu_seconds"] + done(set_name, seed, f"searched{length}")["cpu_seconds"]
-        times = steps_within(allowed, make, data, seed) / sum(RECIPE[key] for key in STEPS)
+        few, pace = paces([found_before(known, data), make], data, seed)
+        today = (few[0] + pace[0] * (recipe - PACE[0])) / known["cpu_seconds"]
+        times = ((today * allowed - few[1]) / pace[1] + PACE[0]) / recipe
         changes |= {key: max(1, round(RECIPE[key] * times)) for key in STEPS}
-        return make, {"cpu_seconds_allowed": allowed}, changes
+        return make, {"cpu_seconds_allowed": allowed, "times_as_slow": round(today, 3)}, changes
     return make, {}, changes
 
 
-def steps_within(seconds, make, data, seed):
-    "How many steps a network takes in so many CPU seconds: by two short trainings, so that what begins one cancels."
-    few, more = (trained("pace", make, data, seed, pretrain_steps=2 * n, finetune_steps=3 * n) for n in (20, 80))
-    few, more = few["cpu_seconds"], more["cpu_seconds"]
-    pace = (more - few) / (5 * 60)
-    return (seconds - few) / pace + 5 * 20
+def paces(makes, data, seed):
+    """(CPU seconds of `PACE[0]` steps, seconds of a further step) of each network, measured in turn, twice.
+
+    By trainings of two lengths, so that what begins one cancels. A searched network among them tells how much slower
+    the machine is than on the day on which it was trained: its seconds of that day are worth as many more of these.
+    """
+    took = [
+        [trained("pace", make, data, seed, pretrain_steps=2 * n // 5, finetune_steps=3 * n // 5)["cpu_seconds"]
+         for make in makes]
+        for n in 2 * PACE
+    ]  # fmt: skip
+    few, more = np.mean(took[::2], 0), np.mean(took[1::2], 0)
+    return few, (more - few) / (PACE[1] - PACE[0])
 
 
 def lead(searched, others, draws=10_000):
