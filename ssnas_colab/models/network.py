@@ -311,6 +311,20 @@ class _CellBlock(nn.Module):
         return self.even(self.cell(x, x))
 
 
+class _Projection(nn.Module):
+    "A skip where channels or size change: a 1x1 convolution and batch norm, one part as every block is."
+
+    def __init__(self, in_channels, channels, stride):
+        super().__init__()
+        for name, layer in conv_norm(in_channels, channels, stride=stride, relu=False).named_children():
+            self.add_module(name, layer)
+
+    def forward(self, x):
+        for layer in self.children():
+            x = layer(x)
+        return x
+
+
 def _block(block, in_channels, channels, stride):
     "The module of a `Block`; None of a skip that changes nothing."
     if block.kind == "basic":
@@ -322,7 +336,7 @@ def _block(block, in_channels, channels, stride):
         return _CellBlock(block.genotype, in_channels, channels, stride)
     if stride == 1 and in_channels == channels:
         return None
-    return conv_norm(in_channels, channels, stride=stride, relu=False)
+    return _Projection(in_channels, channels, stride)
 
 
 def stage_modules(genotype, width, in_channels=3):
