@@ -87,6 +87,16 @@ def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
+def _without_values(module):
+    "A copy of `module` on the meta device, in evaluation mode, to count with; `UserError` where parts are scripted."
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        raise UserError(f"The sizes of {type(module).__name__} cannot be counted, parts of it are scripted: pass it as "
+                        "it was before torch.jit.script")
+    shapes = copy.deepcopy(module).to("meta", torch.float32)
+    shapes.eval()  # which gives nothing back where a public network has a train() of its own
+    return shapes
+
+
 def count_macs(module: nn.Module, input_shape: tuple = (3, 32, 32)) -> int:
     """MACs of the convolutions and matrix products (linear layers) of `module` for one image.
 
@@ -95,11 +105,7 @@ def count_macs(module: nn.Module, input_shape: tuple = (3, 32, 32)) -> int:
     """
     from torch.utils.flop_counter import FlopCounterMode  # which imports Triton, where there is one
 
-    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
-        raise UserError(f"The MACs of {type(module).__name__} cannot be counted, parts of it are scripted: pass it as "
-                        "it was before torch.jit.script")
-    shapes = copy.deepcopy(module).to("meta", torch.float32)
-    shapes.eval()  # which gives nothing back where a public network has a train() of its own
+    shapes = _without_values(module)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         shapes(torch.zeros(1, *input_shape, device="meta"))
     return counter.get_total_flops() // 2
@@ -146,8 +152,7 @@ def activation_bytes(module, input_shape=(3, 32, 32)) -> int:
 
     What training keeps of each image, nearly; `input_shape`: (channels, height, width). `module` stays as it is.
     """
-    shapes, total = copy.deepcopy(module).to("meta", torch.float32), []
-    shapes.eval()
+    shapes, total = _without_values(module), []
 
     def add(layer, given, result):
         total.append(result.numel() * 4 if isinstance(result, torch.Tensor) else 0)
@@ -324,7 +329,7 @@ class _Projection(nn.Module):
             x = layer(x)
         return x
 
-
+# %% ../../nbs/models/03_network.ipynb #9d47a3f0
 def _block(block, in_channels, channels, stride):
     "The module of a `Block`; None of a skip that changes nothing."
     if block.kind == "basic":
@@ -341,8 +346,8 @@ def _block(block, in_channels, channels, stride):
 
 def stage_modules(genotype, width, in_channels=3):
     "(stem, stages, head, channels of the result) of a `StageGenotype` at a base `width`, as modules."
-    made = (block.genotype for stage in genotype.stages for block in stage.blocks if block.genotype is not None)
-    _require_few(sum(max(len(cell.used(kind)[0]) for kind in ("normal", "reduce")) for cell in made))
+    cells = (block.genotype for stage in genotype.stages for block in stage.blocks if block.genotype is not None)
+    _require_few(sum(max(len(cell.used(kind)[0]) for kind in ("normal", "reduce")) for cell in cells))
     stem = conv_norm(in_channels, width, 3, genotype.stem_stride)
     before, stages = width, nn.ModuleList()
     for stage in genotype.stages:

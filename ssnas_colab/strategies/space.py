@@ -329,7 +329,11 @@ class NetworkScore:
         self.filled, self.images, self.score, self.policy = filled, images, score, policy
         look_here()
         self.objective = find_score(score).objective
-        self.trains = self.objective is not None
+
+    @property
+    def trains(self):
+        "Whether it trains for its steps."
+        return self.objective is not None
 
     def __call__(self, genotype, steps, seed, width=None) -> dict:
         with torch.random.fork_rng(devices=[]):

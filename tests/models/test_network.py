@@ -13,6 +13,7 @@ from ssnas_colab.models.network import (
     AuxiliaryHead,
     Cell,
     Network,
+    activation_bytes,
     count_macs,
     count_parameters,
     plan_cells,
@@ -284,8 +285,10 @@ def test_counts_by_hand():
     assert count_macs(layers, (6, 5, 8)) == 3 * 4 * 9 * 6 + 9 * 12 * 7
     assert layers.training and layers[0].training and not layers[1].training
     assert not layers[0]._forward_hooks
-    with pytest.raises(UserError, match="before torch.jit.script"):
-        count_macs(nn.Sequential(nn.Conv2d(3, 4, 1), torch.jit.script(nn.Conv2d(4, 4, 1))))
+    scripted = nn.Sequential(nn.Conv2d(3, 4, 1), torch.jit.script(nn.Conv2d(4, 4, 1)))
+    for count in (count_macs, activation_bytes):
+        with pytest.raises(UserError, match="before torch.jit.script"):
+            count(scripted)
 
 
 def macs_by_definition(module, shape):
