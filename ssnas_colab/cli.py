@@ -385,25 +385,11 @@ def _network_text(found, genotype):
     return f"{f'At {at}, ' if at else 'At '}{found['classes']} classes: {cost}"
 
 # %% ../nbs/07_cli.ipynb #0da271aa
-def _front(run):
-    "Of a finished search by a strategy: how, how many candidates, those on the front and the one taken; else None."
-    searched = run.load_json("search.json") if run and run.has("search.json") else {}
-    if "pick" not in searched:
-        return None
-    rows = {row["number"]: row for row in searched["candidates"]}
-    keys, taken = ("number", "score", "steps", "parameters", "macs"), searched["pick"]["number"]
-    taken = run.facts("derivation").get("pick", taken)
-    *front, own = [{key: rows[number].get(key) for key in keys} for number in (*searched["front"], taken)]
-    facts = {key: searched[key] for key in ("space", "strategy", "score")} | {"candidates": len(rows), "front": front}
-    return facts | {"taken": taken, "pick": own}
-
-
 def _front_text(found):
-    "What `_front` found, a line a candidate."
+    "What `Run.search_summary` tells, a line a candidate."
     lines = [f"The front of {found['candidates']} candidates by {found['strategy']}, scored by {found['score']}:"]
-    rows = [*found["front"], *[found["pick"]] * (found["pick"] not in found["front"])]
-    unlike = len({row["steps"] for row in rows}) > 1  # as halving leaves them
-    for row in rows:
+    unlike = len({row.get("steps") for row in found["front"]}) > 1  # as halving leaves them
+    for row in found["front"]:
         cost = f"{row['parameters']:,} parameters, {row['macs'] / 1e6:.2f} M MACs"
         cost = f"after {row['steps']} steps, {cost}" if unlike else cost
         score = "no score" if row["score"] is None else f"{row['score']:.4g}"  # training left the numbers
@@ -446,7 +432,7 @@ def _show(options, what, folder):
 
         run = Run.open(folder)
     elsewhere = _elsewhere(run, options.prevalence) if options.prevalence else ""
-    network, front, report = _network(what, genotype, run), _front(run), folder / "report.md"
+    network, report, found = _network(what, genotype, run), folder / "report.md", run.search_summary() if run else {}
     if options.png:
         from ssnas_colab.core.files import write_figure
         from ssnas_colab.plots.genotype import plot_genotype
@@ -454,12 +440,12 @@ def _show(options, what, folder):
         write_figure(options.png, plot_genotype(genotype, what))
 
     def facts():
-        made = {"genotype": json.loads(genotype.to_json()), "text": str(genotype), "network": network, "search": front}
-        return made | {"report": str(report) if report.is_file() else None}
+        made = {"genotype": json.loads(genotype.to_json()), "text": str(genotype), "network": network}
+        return made | {"search": found or None, "report": str(report) if report.is_file() else None}
 
     def text():
         parts = [str(genotype), _network_text(network, genotype)]
-        parts += [f"The picture is {options.png}"] * bool(options.png) + ([_front_text(front)] if front else [])
+        parts += [f"The picture is {options.png}"] * bool(options.png) + ([_front_text(found)] if found else [])
         parts += [elsewhere] * bool(elsewhere)
         return "\n".join([*parts, *([f"\n{report.read_text(encoding='utf-8')}"] if report.is_file() else [])])
 

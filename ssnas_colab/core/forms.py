@@ -84,7 +84,7 @@ FORMS = {
     },
     "data.json": _DATA,
     "search.json": {"depth?": int, "settings?": dict},
-    "derivation.json": {"why?": str},
+    "derivation.json": {"why?": str, "pick?": (int, None)},
     "finished/*.json": {"stage": str, "at": float, "steps?": int, "seconds?": float, "pick?": (int, None)},
     "energy.json": {str: float},
     "forecast.json": {"parts": [{"stage": str, "steps": int, "seconds": float}]},

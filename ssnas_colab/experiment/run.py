@@ -24,6 +24,7 @@ from .energy import UsedEnergy
 
 # %% ../../nbs/experiment/02_run.ipynb #4eea4108
 _HALF_FORK = "fork.partial"  # what a fork is about to copy, until it has
+_OF_CANDIDATE = "number", "score", "steps", "parameters", "macs", "memory", "latency"
 
 
 class Run(Files):
@@ -202,6 +203,28 @@ class Run(Files):
             "bytes": sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file()),
             "seconds": round(sum(one.get("seconds", 0.0) for one in trained), 2),
         }  # fmt: skip
+
+    def search_summary(self) -> dict:
+        """What is told of a search by a strategy: how, the front, what was taken and why; {} of other searches.
+
+        space, strategy, score: names; budgets; candidates: how many; taken: the number of the one that is derived; why:
+        in a sentence; front: a dict each (number, score, steps, parameters, macs; memory and latency where they were
+        measured) of those that no other beats at as little work, then of the one that was taken, where it is none of
+        them. `UserError` where what was derived is no candidate.
+        """
+        found = self.load_json("search.json") if self.has("search.json") else {}
+        if "pick" not in found:
+            return {}
+        derived = {"why": found["why"], "pick": found["pick"]["number"]}
+        derived |= self.load_json("derivation.json") if self.finished("derivation") else {}
+        rows, taken = {row["number"]: row for row in found["candidates"]}, derived["pick"]
+        if taken not in rows:
+            wrong = f"derivation.json of the run at {self.path} names candidate {taken}, which search.json lacks"
+            raise UserError(f"{wrong}: derive it again with --pick and a number of one")
+        shown = [rows[number] for number in dict.fromkeys([*found["front"], taken])]
+        front = [{name: row[name] for name in _OF_CANDIDATE if name in row} for row in shown]
+        facts = {name: found[name] for name in ("space", "strategy", "score", "budgets")}
+        return facts | {"candidates": len(rows), "front": front, "taken": taken, "why": derived["why"]}
 
 # %% ../../nbs/experiment/02_run.ipynb #08303d01
 def _processor():

@@ -44,23 +44,6 @@ def _without_places(settings):
     places = ("source", "place", "table_images")
     return {name: Path(value).name if name in places and value else value for name, value in settings.items()}
 
-
-_SIZES = {"parameters": "parameters", "macs": "M MACs", "memory": "MB of activations", "latency": "ms"}
-
-
-def _search_of(run) -> dict:
-    "What a report keeps of a search by a strategy: how, the front, what was taken and why; nothing of other searches."
-    found = run.load_json("search.json")
-    if "pick" not in found:
-        return {}
-    rows, keys = {row["number"]: row for row in found["candidates"]}, ("number", "score", "steps", *_SIZES)
-    taken = run.facts("derivation").get("pick", found["pick"]["number"])
-    shown = dict.fromkeys([*found["front"], taken])
-    front = [{key: rows[number][key] for key in keys if key in rows[number]} for number in shown]
-    derived = run.load_json("derivation.json")["why"] if run.has("derivation.json") else found["why"]
-    facts = {name: found[name] for name in ("space", "strategy", "score", "budgets")}
-    return facts | {"candidates": len(rows), "front": front, "taken": taken, "why": derived}
-
 # %% ../../nbs/reports/06_build.ipynb #7409556a
 def _diagnosed(run, data, config, name, model) -> dict:
     "What `diagnose` says of a network; nothing where an earlier version trained it, which kept no scores."
@@ -123,7 +106,7 @@ def assemble_report(run, data, config, models) -> dict:
         ), "costs": _costs(run, config, models),
         "energy_wh": {name: round(joules / 3600, 3) for name, joules in run.energy.total().items()},
     }  # fmt: skip
-    search = _search_of(run)
+    search = run.search_summary()
     return report | ({"search": search} if search else {})
 
 # %% ../../nbs/reports/06_build.ipynb #0fe4e18a
@@ -378,6 +361,9 @@ def data_description(data) -> tuple:
     return description, ["split", "images in the smallest class", "images in the largest class"], rows
 
 # %% ../../nbs/reports/06_build.ipynb #9c074aad
+_SIZES = {"parameters": "parameters", "macs": "M MACs", "memory": "MB of activations", "latency": "ms"}
+
+
 def search_table(report):
     "(sentences, head, rows): how candidates were searched, and a table of those that none beats; empty without such."
     found = report.get("search")
