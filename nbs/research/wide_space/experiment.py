@@ -74,6 +74,7 @@ LONG = [name if name.endswith("_time") else f"{name}_long" for name in [*LONG, "
 SMALL_ARMS = ["searched", "searched_long", "random_0", "random_0_long", "resnet_small_long_time"]
 SMALL_ARMS += ["searched_longer", "resnet_small_longer_time", "random_0_longer"]
 SMALL_ARMS += ["random_1", "random_1_long", "uniform", "uniform_long"]
+SMALL_FIRST = [f"random_{i}{length}" for length in ("", "_long") for i in range(2, RANDOM)]  # of one seed: rank_long.py
 FAMILIES = "searched", "resnet_macs", "mobilenet_v3_macs", "shufflenet_v2_macs", "DARTS_V2_within"  # rates are tuned of
 UNIFORM = StageGenotype(tuple(Stage((Block(),) * 2, 2.0**i, 2 if i else 1) for i in range(3)))
 warnings.simplefilter("ignore")
@@ -98,7 +99,7 @@ def jobs():
             for name in names:
                 yield "cifar10_lt100", seed, name
     for seed in SEEDS:
-        for name in SMALL_ARMS:
+        for name in [*SMALL_ARMS, *SMALL_FIRST * (seed == SEEDS[0])]:
             yield SMALL, seed, name
     for name in FAMILIES:
         for rate in RATES:
