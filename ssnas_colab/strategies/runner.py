@@ -522,7 +522,8 @@ def _or_drawn(proposal, space, seed, number):
 def plot_candidates(result: dict):
     """A matplotlib figure: candidates on a plane of score against MACs, the front joined, the chosen one marked.
 
-    result: what `run_search` gave, or so far its "candidates" alone. Those scored for longer are drawn larger.
+    result: what `run_search` gave, or so far its "candidates" alone; with "score", the axis names it, as in a run's
+    search.json. Those scored for longer are drawn larger.
     """
     from matplotlib import pyplot
 
@@ -542,7 +543,7 @@ def plot_candidates(result: dict):
     elif rows:
         best = max(rows, key=lambda row: (row["steps"], row["score"]))
         draw([best], axes.scatter, s=200, facecolors="none", edgecolors="grey", label="best so far")
-    axes.set(xlabel="MACs (M)", ylabel="score")
+    axes.set(xlabel="MACs (M)", ylabel=f"score: {result['score']}" if "score" in result else "score")
     longer = ", large those scored for longer" * (len({row["steps"] for row in rows}) > 1)
     axes.set_title(f"{len(by_number)} candidates, dark the first{longer}", fontsize=9)
     if rows:

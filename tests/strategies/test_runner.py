@@ -169,7 +169,8 @@ def test_candidates_that_diverge_are_null_and_the_search_goes_on(tmp_path, mine,
     assert '"score": null' in text and rows[found["pick"]["number"]]["score"] is not None
     assert all(rows[row["number"]]["score"] is not None for row in found["pick"]["finalists"])
     assert all(rows[number]["score"] is not None for number in found["front"])
-    assert runner.plot_candidates(found)
+    assert runner.plot_candidates(found).axes[0].get_ylabel() == "score"
+    assert runner.plot_candidates(found | {"score": "naswot"}).axes[0].get_ylabel() == "score: naswot"
     assert json.dumps(toy(mine, tmp_path / "run", strategy, score, 12)) == json.dumps(found)
     with pytest.raises(Diverged, match="None of the .* candidates has a score"):
         toy(mine, tmp_path / "none", strategy, lambda *job: lost, 4)
