@@ -24,6 +24,7 @@ cells_0 to _3     networks of that space, drawn as random_0 is
 searched_mixed    CIFAR-10 alone: the same search of the wide space with stages of cells in it, see mixed.py
 mixed_0 to _3     networks of that space
 NAME_long         CIFAR-10 alone: the same network, trained for ten times the steps; NAME_longer: for forty times
+searched_by_SCORE within 3 M MACs alone: the same search by another score
 resnet_small_long_time, resnet_small_longer_time    for as long as the search and searched_long or _longer took together
 NAME@RATE         the rates 3 times and a third of the recipe's, for the first seed's network of each family; what is
                   best on its validation split is that family's rate, and trains the other seeds too: NAME_tuned
@@ -211,12 +212,14 @@ def contestant(data, name, seed, set_name):
     if (space := name.rpartition("_")[0]) in ATTEMPTS:
         genotype, make = drawn_of(space, int(name.rpartition("_")[2]), data, seed, bounds)
         return make, {"genotype": genotype.to_dict()}, changes
-    if name in ("searched", "best_of_random"):
+    if name in ("searched", "best_of_random") or name.startswith("searched_by_"):
         if again:
             known = done(set_name, seed, name)
             return found_before(known, data), {"genotype": known["genotype"]}, changes
-        strategy = CHOICE["strategy"] if name == "searched" else "random"
-        genotype, width, facts = searched(data, seed, bounds, strategy=strategy)
+        other = {"strategy": "random"} if name == "best_of_random" else {}
+        if name.startswith("searched_by_"):
+            other = {"score": name.removeprefix("searched_by_")}
+        genotype, width, facts = searched(data, seed, bounds, **other)
         facts |= {"genotype": genotype.to_dict()}
         return lambda: Network(genotype, data.num_classes, width=width, **sizes), facts, changes
     if name.startswith("random_"):
@@ -325,13 +328,14 @@ def report():
 def row_of(folder, set_name, seed, name):
     "What a job finds; None where the search that it starts from is not done."
     known, length = length_of(name)
-    first = f"searched{length * known.endswith('_time')}"
-    needs = known.endswith(("_macs", "_time")) or "@" in name or known == "searched" and length  # what a search found
+    own = known.partition("@")[0]
+    first = own if own.startswith("searched") else f"searched{length * own.endswith('_time')}"
+    needs = known.endswith(("_macs", "_time")) or "@" in name or known.startswith("searched") and length
     if needs and known != "most_macs" and not path_of(set_name, seed, first).is_file():
         return None
     data = load(folder, set_name.removesuffix("_3M"))
     make, facts, changes = contestant(data, name, seed, set_name)
-    weights_of = name if name.endswith("_time") else known.partition("@")[0]  # the name draws the first weights
+    weights_of = name if name.endswith("_time") else own  # the name draws the first weights
     return {"name": name} | facts | trained(weights_of, make, data, seed, **changes)
 
 
