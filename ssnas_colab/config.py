@@ -15,9 +15,11 @@ __all__ = ['CHANGED_PRESETS', 'AUGMENTATION_NAMES', 'OBJECTIVE_NAMES', 'DRAWING_
 import dataclasses
 import json
 import numbers
+import re
 import types
 import typing
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 from .core.basics import UserError, did_you_mean
@@ -114,8 +116,8 @@ def read_value(field, text: str):
     "What the `text` of a command line says for a setting: a number (also 400k, 2.5M), true, false, null, or the text."
     if kind_of(field)[0] is str and (field.metadata["verbatim"] or text not in ("null", "none")):
         return text
-    if kind_of(field)[0] in (int, float) and text[-1:] in "kMG" and text[:-1].replace(".", "", 1).isdecimal():
-        return float(text[:-1]) * {"k": 1e3, "M": 1e6, "G": 1e9}[text[-1]]
+    if kind_of(field)[0] in (int, float) and (found := re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+)([kMG])", text)):
+        return float(Decimal(found[1]) * {"k": 10**3, "M": 10**6, "G": 10**9}[found[2]])  # 4.1 * 1e6 is not whole
     try:
         return None if text == "none" else json.loads(text)
     except (ValueError, RecursionError):
@@ -433,8 +435,8 @@ def search_config(config=None, *, began=None, **changes) -> SearchConfig:
     supernet = foreign is _OF_CANDIDATES
     if wrong := [n for n in foreign if n in named]:
         whose = "candidates" if supernet else "the supernet" if wrong[0] in _OF_SUPERNET else "cells"
-        way = "a relaxation has none: name a strategy" if supernet else f"this search, of {space}, has none"
-        raise UserError(f"The search's {wrong[0]} is of {whose}, and {way}, or leave {wrong[0]} out")
+        way = "a relaxation has none: name a strategy, or" if supernet else f"this search, of {space}, has none:"
+        raise UserError(f"The search's {wrong[0]} is of {whose}, and {way} leave {wrong[0]} out")
     settings = {n: v for n, v in settings.items() if n not in foreign}
     if isinstance(name, str) and (relaxation := changes.get("relaxation")):
         settings = {n: v for n, v in settings.items() if _SAMPLED.get(n) != v}

@@ -119,4 +119,12 @@ def test_no_score_makes_do_with_few_images_whatever_else_is_named():
 def test_numbers_that_are_none_are_text():
     field = fields_of(EvaluationConfig)["max_macs"]
     assert read_value(field, "\u00b2M") == "\u00b2M" and read_value(field, "[" * 100_000) == "[" * 100_000
-    assert read_value(field, "2M") == 2e6
+    assert read_value(field, "2M") == 2e6 and read_value(field, "\u0663k") == "\u0663k"
+
+
+def test_a_number_with_a_suffix_is_exact():
+    field = fields_of(EvaluationConfig)["max_macs"]
+    for many in range(1, 2000):
+        assert read_value(field, f"{many // 10}.{many % 10}M") == many * 100_000
+        assert read_value(field, f"{many / 1000:.3f}k") == many
+    assert read_value(field, ".5M") == 500_000 and read_value(field, ".M") == ".M" and read_value(field, "1.k") == 1000
