@@ -12,6 +12,7 @@ import json
 import os
 import re
 import sys
+import sysconfig
 import tempfile
 import traceback
 import warnings
@@ -387,9 +388,11 @@ def _network_text(found, genotype):
 # %% ../nbs/07_cli.ipynb #0da271aa
 def _front_text(found):
     "What `Run.search_summary` tells, a line a candidate."
-    lines = [f"The front of {found['candidates']} candidates by {found['strategy']}, scored by {found['score']}:"]
-    unlike = len({row.get("steps") for row in found["front"]}) > 1  # as halving leaves them
-    for row in found["front"]:
+    beaten = [found["pick"]] * (found["pick"] not in found["front"])
+    head = f"The front of {found['candidates']} candidates by {found['strategy']}, scored by {found['score']}"
+    lines, shown = [f"{head}{', and the one that was taken' * bool(beaten)}:"], [*found["front"], *beaten]
+    unlike = len({row.get("steps") for row in shown}) > 1  # as halving leaves them
+    for row in shown:
         cost = f"{row['parameters']:,} parameters, {row['macs'] / 1e6:.2f} M MACs"
         cost = f"after {row['steps']} steps, {cost}" if unlike else cost
         score = "no score" if row["score"] is None else f"{row['score']:.4g}"  # training left the numbers
@@ -669,7 +672,7 @@ EXIT_CODES = {
     0: "done",
     1: "a training diverged",
     2: "a mistake of the user's, or something that the machine lacks",
-    70: "a fault of ssnas itself, with a traceback in a file that is named",
+    70: "a fault of ssnas itself, or of a person's own code, with a traceback in a file that is named",
     75: "stopped by the time budget, SIGTERM, Ctrl-C or the end of another rank: the same command goes on",
     130: "stopped at once",
 }
@@ -857,6 +860,16 @@ def _warn(message, category, filename, lineno, file=None, line=None):
         print(f"ssnas: warning: {message}", file=sys.stderr)
 
 
+def _whose(error) -> str:
+    "Who raised an error, in words: a file of a person's own (a strategy, say), also in another process, or ssnas."
+    remote = type(error.__cause__).__name__ == "_RemoteTraceback"
+    told = str(error.__cause__) if remote else "".join(traceback.format_tb(error.__traceback__))
+    ours, others = Path(__file__).parent, [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
+    files = [file for file in map(Path, re.findall(r'File "([^"<]+)"', told)) if file.is_file()]
+    files = [file for file in files if ours in file.parents or not {*others} & {*file.parents}]
+    return f"the file {files[-1].name}" if files and ours not in files[-1].parents else "ssnas itself"
+
+
 def _fault(error, given) -> str:
     "A sentence about a fault of ours; the traceback is written to a file, or printed where none can be written."
     text = "".join(traceback.format_exception(error))
@@ -867,8 +880,8 @@ def _fault(error, given) -> str:
     except OSError:
         print(text, file=sys.stderr)
         place = "above"
-    said = " ".join(str(error).split())[:200]
-    return f"a fault of ssnas itself ({type(error).__name__}: {said}), what was done is kept; its traceback is {place}"
+    said, whose = " ".join(str(error).split())[:200], _whose(error)
+    return f"a fault of {whose} ({type(error).__name__}: {said}), what was done is kept; its traceback is {place}"
 
 
 def _failed(error, given) -> tuple[int, str]:

@@ -312,12 +312,24 @@ def test_a_name_that_the_user_gave_cannot_move_the_cursor(capsys, tmp_path, monk
         (tmp_path / "\x1b[31mred.zip").unlink()
 
 
-def test_a_fault_of_ours_is_one_line_and_its_traceback_is_kept(say, monkeypatch, tmp_path):
-    def broken(*_):
-        raise ZeroDivisionError("two\nlines")
-
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_fault_in_a_persons_own_code_is_said_to_be_there(say, monkeypatch, tmp_path, processes):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("ssnas_colab.experiment.run.Run.open", broken)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    text = "def score(held):\n    raise ZeroDivisionError('a score of mine')\n"
+    (tmp_path / f"my_faulty_{processes}.py").write_text(text)
+    command = ["--candidates", "2", "--score", f"my_faulty_{processes}:score", "--set", f"search.processes={processes}"]
+    code, said = say("search", tmp_path / "run", *command, "--device", "cpu", "--quiet")
+    assert code == 70
+    one_sentence(said, f"a fault of the file my_faulty_{processes}.py", "ZeroDivisionError: a score of mine")
+
+
+def test_a_fault_of_ours_is_one_line_and_its_traceback_is_kept(say, monkeypatch, tmp_path):
+    made = {}
+    exec(compile("def broken(*_): raise ZeroDivisionError('two\\nlines')", ssnas_colab.__file__, "exec"), made)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("ssnas_colab.experiment.run.Run.open", made["broken"])
     code, said = say("status", tmp_path)
     assert code == 70
     one_sentence(said, "fault of ssnas itself", "ZeroDivisionError: two lines")

@@ -147,7 +147,7 @@ _OF_STRATEGY = {
 
 
 def _front_is_there(search):
-    if "pick" in search:
+    if {"pick", "candidates"} & search.keys():
         require_form(search, _OF_STRATEGY)
         there = {row["number"] for row in search["candidates"]}
         if lost := {search["pick"]["number"], *search["front"]} - there:

@@ -209,8 +209,8 @@ class Run(Files):
 
         space, strategy, score: names; budgets; candidates: how many; taken: the number of the one that is derived; why:
         in a sentence; front: a dict each (number, score, steps, parameters, macs; memory and latency where they were
-        measured) of those that no other beats at as little work, then of the one that was taken, where it is none of
-        them. `UserError` where what was derived is no candidate.
+        measured) of those that no other beats at as little work; pick: that of the one that was taken. `UserError`
+        where what was derived is no candidate.
         """
         found = self.load_json("search.json") if self.has("search.json") else {}
         if "pick" not in found:
@@ -221,10 +221,10 @@ class Run(Files):
         if taken not in rows:
             wrong = f"derivation.json of the run at {self.path} names candidate {taken}, which search.json lacks"
             raise UserError(f"{wrong}: derive it again with --pick and a number of one")
-        shown = [rows[number] for number in dict.fromkeys([*found["front"], taken])]
-        front = [{name: row[name] for name in _OF_CANDIDATE if name in row} for row in shown]
+        shown = [rows[number] for number in (*found["front"], taken)]
+        *front, own = [{name: row[name] for name in _OF_CANDIDATE if name in row} for row in shown]
         facts = {name: found[name] for name in ("space", "strategy", "score", "budgets")}
-        return facts | {"candidates": len(rows), "front": front, "taken": taken, "why": derived["why"]}
+        return facts | {"candidates": len(rows), "front": front, "pick": own, "taken": taken, "why": derived["why"]}
 
 # %% ../../nbs/experiment/02_run.ipynb #08303d01
 def _processor():

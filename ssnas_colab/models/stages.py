@@ -71,7 +71,8 @@ class StageGenotype:
     head: float = 0.0
 
     def __post_init__(self):
-        _check(isinstance(self.stages, tuple) and 1 <= len(self.stages) <= 16, "stages", "1 to 16", self.stages)
+        _check(isinstance(self.stages, tuple), "stages", "a tuple", self.stages)
+        _check(1 <= len(self.stages) <= 16, "stages", "1 to 16", len(self.stages))
         _check(_is_one(self.stem_stride, (1, 2, 4)), "the stem's stride", "1, 2 or 4", self.stem_stride)
         _check(_is_number(self.head) and 0 <= self.head <= 1000, "the head's width", "0 to 1000", self.head)
         for i, stage in enumerate(self.stages):
@@ -83,12 +84,13 @@ class StageGenotype:
             _check(_is_one(stage.stride, (1, 2)), f"the stride of {where}", "1 or 2", stage.stride)
             for block in stage.blocks:
                 of = f"a block of {where}"
-                fine = isinstance(block, Block) and isinstance(block.kind, str)
-                _check(fine, of, "a Block of some kind", type(block))
-                _check(block.kind in KINDS, of, f"one of {', '.join(KINDS)}", block.kind)
+                _check(isinstance(block, Block), of, "a Block", block)
+                fine = isinstance(block.kind, str) and block.kind in KINDS
+                _check(fine, f"the kind of {of}", f"one of {', '.join(KINDS)}", block.kind)
                 _check(_is_one(block.kernel, KERNELS), f"the kernel of {of}", "3, 5 or 7", block.kernel)
                 _check(_is_one(block.expansion, range(1, 17)), f"the expansion of {of}", "1 to 16", block.expansion)
-                _check(isinstance(block.squeeze_excite, bool), f"squeeze_excite of {of}", "true or false", "another")
+                fine = isinstance(block.squeeze_excite, bool)
+                _check(fine, f"squeeze_excite of {of}", "true or false", block.squeeze_excite)
                 known = "project", "same"
                 _check(block.shortcut in known, f"the shortcut of {of}", "project or same", block.shortcut)
                 for name in [name for name in CHOICES["mbconv"] if name not in CHOICES[block.kind]]:

@@ -266,17 +266,23 @@ def train_briefly(network, images, objective, steps, *, policy, seed, statistics
 # %% ../../nbs/nas/08_scores.ipynb #8dd7e460
 _ACTIVATIONS = set(
     "relu relu6 hardtanh leaky_relu elu gelu silu mish hardswish hardsigmoid sigmoid tanh softplus threshold celu selu "
-    "rrelu_with_noise _prelu_kernel log_sigmoid_forward hardshrink softshrink glu erf".split()
+    "rrelu_with_noise _prelu_kernel log_sigmoid_forward hardshrink softshrink glu erf heaviside".split()
 )
 _CUTS = set("clamp clamp_min maximum fmax gt ge lt le".split())
 
 
 class _Codes(TorchDispatchMode):
-    "Adds up, over all activations, for how many units two images agree on whether the unit is on."
+    """Adds up, over all activations, for how many units two images agree on whether the unit is on.
 
-    def __init__(self, images):
+    fewer: the `_Codes` of fewer of the images, by which the axis that grows with the images is told from all others:
+    torch's transformers have it second, and (images x places, channels) has it in the first. None: only the shapes of
+    what the activations are given are kept.
+    """
+
+    def __init__(self, images, fewer=None):
         super().__init__()
-        self.images, self.agree = images, torch.zeros(images, images, dtype=torch.float64)
+        self.images, self.fewer, self.shapes = images, fewer, []
+        self.agree = torch.zeros(images, images, dtype=torch.float64)
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name, kwargs = function._schema.name.removeprefix("aten::").rstrip("_"), kwargs or {}
@@ -293,8 +299,15 @@ class _Codes(TorchDispatchMode):
         return floor is not None and not torch.as_tensor(floor).any()
 
     def see(self, x):
-        if x.is_floating_point() and x.ndim > 1 and len(x) == self.images:
-            sign = (x.detach() > 0).flatten(1).float() * 2 - 1
+        call = len(self.shapes)
+        self.shapes.append(x.shape)
+        if not x.is_floating_point() or self.fewer is None or call >= len(self.fewer.shapes):
+            return
+        pairs = [*enumerate(zip(x.shape, self.fewer.shapes[call], strict=False))]
+        grown = [axis for axis, (many, few) in pairs if many != few and many * self.fewer.images == few * self.images]
+        if len(grown) == 1 and x.ndim == len(self.fewer.shapes[call]) > 1:
+            x = x.detach().movedim(grown[0], 0)
+            sign = (x > 0).reshape(self.images, -1).float() * 2 - 1
             self.agree += (sign.shape[1] + (sign @ sign.T)).double().cpu() / 2
 
 
@@ -312,8 +325,10 @@ def naswot(held) -> float:
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # which hides the activations of a transformer's layers
     try:
-        with torch.no_grad(), _Codes(len(few)) as codes:
-            held.network.features(held.inputs(few))
+        codes = None
+        for images in (few[: len(few) // 2], few):
+            with torch.no_grad(), _Codes(len(images), codes) as codes:
+                held.network.features(held.inputs(images))
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
     agree = codes.agree.numpy()
@@ -356,6 +371,7 @@ class _Maps:
     @staticmethod
     def covariance(maps):
         x = maps.detach().transpose(0, 1).flatten(1)  # at once: a ReLU that works in place may come next
+        x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x  # whose sums overflow
         x = x - x.mean(1, keepdim=True)
         return x @ x.T / x.shape[1]
 
@@ -369,7 +385,8 @@ def expressivity(held) -> float:
 
     For each part: eigenvalues of the covariance of its channels over images and places, as shares p; -sum(p log p).
     Parts are the outermost modules whose results are maps (4-D); `Sequential` and `ModuleList` are opened. The paper
-    shows the network noise; here it sees the first 64 images. 0 where no module gives a map.
+    shows the network noise; here it sees the first 64 images. 0 where no module gives a map; minus infinity where the
+    maps leave the numbers.
     """
     held.judging()
     with torch.no_grad():
@@ -380,6 +397,8 @@ def expressivity(held) -> float:
             [(_, found)] = maps.calls
     total = 0.0
     for covariance in found.values():
+        if not covariance.isfinite().all():
+            return -math.inf
         values = torch.linalg.eigvalsh(covariance.double()).clamp_min(0)
         share = values / values.sum().clamp_min(torch.finfo(values.dtype).tiny)
         total -= float(torch.special.xlogy(share, share).sum())

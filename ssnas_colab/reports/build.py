@@ -369,16 +369,19 @@ def search_table(report):
     found = report.get("search")
     if not found:
         return "", [], []
-    known = [name for name in _SIZES if all(name in row for row in found["front"])]
-    rows, unlike = [], len({row.get("steps") for row in found["front"]}) > 1  # as halving leaves them
-    for row in sorted(found["front"], key=lambda row: (row["macs"], row["number"])):
+    beaten = [row for row in [found.get("pick")] if row and row not in found["front"]]
+    shown = sorted([*found["front"], *beaten], key=lambda row: (row["macs"], row["number"]))
+    known = [name for name in _SIZES if all(name in row for row in shown)]
+    rows, unlike = [], len({row.get("steps") for row in shown}) > 1  # as halving leaves them
+    for row in shown:
         sizes = [f"{row[n]:,}" if n == "parameters" else f"{row[n] / 1e6 ** (n != 'latency'):.2f}" for n in known]
         name = f"{row['number']} (taken)" * (row["number"] == found["taken"]) or str(row["number"])
         score = "–" if row["score"] is None else f"{row['score']:.4g}"
         rows.append([name, score, *[row.get("steps")] * unlike, *sizes])
     text = (
         f"{found['candidates']} candidates of the space {found['space']} were scored, proposed by the strategy "
-        f"{found['strategy']}. {found['why']} The table has those that no other one beats at as little work; "
+        f"{found['strategy']}. {found['why']} The table has those that no other one beats at as little work"
+        f"{', and the one that was taken' * bool(beaten)}; "
         "`ssnas derive RUN --pick N` takes another."
     )
     head = ["candidate", found["score"], *["after steps"] * unlike, *(_SIZES[n] for n in known)]

@@ -33,7 +33,7 @@ from ..models.stages import random_stages
 from ..reports.diagnostics import read_prevalence
 from ..reports.external import external_report
 from ..sessions.session import guard, local_folder, session
-from .derivation import derive_stage
+from .derivation import derive_stage, derived_by
 from .evaluation import compared, evaluate, evaluation_parts, require_contestants, seed_run
 from .loader import NAMES, ImageData, data_stage, files_stamp, load_data, load_labelled
 from .search import require_candidates, require_search, search, search_estimate
@@ -206,7 +206,7 @@ def _run_stages(run, data, seeds, quiet):
                 continue  # the genotype that was lent to it stays
             settings = search_config(run.config["search"])
             search(data, one, dataclasses.replace(settings, seed=settings.seed + extra), quiet=quiet)
-            derive_stage(one)
+            derive_stage(one, **derived_by(one))  # a candidate that a person took stays
         if data.task == "unlabelled":
             return {}
         return evaluate(data, run, run.config["evaluation"], seeds=seeds, quiet=quiet)

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import math
 import multiprocessing
+import numbers
 import os
 import signal
 import sys
@@ -36,7 +37,7 @@ from .evolution import Evolution
 from .grow_trim import GrowTrim
 from .halving import Asha, Halving
 from .random import Random
-from .space import ATTEMPTS, Candidate, Proposal, finite, require_space
+from .space import ATTEMPTS, Candidate, Proposal, finite, require_genotype, require_space
 
 STRATEGIES = {
     "random": Random, "halving": Halving, "asha": Asha, "evolution": Evolution, "controller": Controller,
@@ -70,6 +71,8 @@ def choose(proposal, space, budgets, least=0.85, attempts=ATTEMPTS, more=0):
             raise UserError(f"fits of the space gives {type(sizes).__name__}: it must give sizes by name, a dict")
         if missing := budgets.keys() - sizes.keys():
             raise UserError(f"The space does not say the {' and '.join(missing)} of its networks: leave that out")
+        if wrong := [name for name in budgets if not isinstance(sizes[name], numbers.Real)]:
+            raise UserError(f"fits of the space gives {wrong[0]} as {type(sizes[wrong[0]]).__name__}: make it a number")
         full = fullness(sizes, budgets)
         if full > 1:
             smallest = min(smallest or (full, sizes), (full, sizes), key=lambda one: one[0])
@@ -258,9 +261,10 @@ def pick(candidates, score_again, steps, seed, *, budgets=None, times=4, trains=
     ranked = _ranked(candidates)
     sound = [one for one in ranked if math.isfinite(one.score)] or _ranked(finite_ones)
     if not sound:
+        lost, took = ("training", f", in {steps} steps or more") if trains else ("it", "")
         raise Diverged(
-            f"None of the {len(candidates)} candidates has a score, for training left the numbers in all of them, in "
-            f"{steps} steps or more: begin a new run with another search.score, or a smaller search.score_steps"
+            f"None of the {len(candidates)} candidates has a score, for {lost} left the numbers in all of them{took}: "
+            "begin a new run with another search.score" + ", or a smaller search.score_steps" * trains
         )
     scores, longer = finals(len(ranked), steps, times, max(one.steps for one in candidates))
     finalists = sound[: scores // 2]
@@ -511,10 +515,7 @@ def _or_drawn(proposal, space, seed, number):
     def make(attempt):
         own = attempt < ATTEMPTS
         found = proposal.make(attempt) if own else space.draw(derived_seed(seed, "instead", number, attempt))
-        if not hasattr(found, "to_dict"):
-            who = "strategy proposed" if own else "space drew"
-            raise UserError(f"The {who} {type(found).__name__} as candidate {number}: it must be a genotype")
-        return found
+        return require_genotype(found, space, number, "strategy proposed" if own else "space drew")
 
     return dataclasses.replace(proposal, make=make)
 

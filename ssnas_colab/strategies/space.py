@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ATTEMPTS', 'SPACES', 'Candidate', 'finite', 'finite_scores', 'Proposal', 'CellSpace', 'StageSpace', 'require_space',
-           'draws', 'Filled', 'NetworkScore']
+           'require_genotype', 'draws', 'Filled', 'NetworkScore']
 
 # %% ../../nbs/strategies/01_space.ipynb #c8e04f5b
 import dataclasses
@@ -20,7 +20,7 @@ from ..core.device import computing_threads
 from ..core.seeding import derived_seed
 from ..data.memmap import from_reference, to_reference
 from ..models.baselines import random_genotype
-from ..models.genotype import PRIMITIVES, Edge
+from ..models.genotype import PRIMITIVES, Edge, Genotype
 from ..models.network import SIZES, Network, count_parameters, largest, require_budgets, sizes_of
 from ssnas_colab.models.stages import (
     DRAWN_BLOCKS,
@@ -101,7 +101,10 @@ class CellSpace:
     """The cells of DARTS as a space. fits: (genotype) -> sizes by name, at least 'parameters' and 'macs'.
 
     A decision is, for each edge, its source and its operation: `options` says how many choices each has.
+    kind: the class of its genotypes, which proposals are held against; a space of one's own may have none.
     """
+
+    kind = Genotype
 
     def __init__(self, fits, nodes=4):
         self.fits, self.nodes, self.options = fits, nodes, cell_options(nodes)
@@ -111,7 +114,11 @@ class CellSpace:
         return random_genotype(seed, nodes=self.nodes)
 
     def mutate(self, genotype, seed):
-        "One change of Real 2019: the hidden state (source) or the operation of one edge of one cell becomes another."
+        """One change of Real 2019: the hidden state (source) or the operation of one edge of one cell becomes another.
+
+        Which of the two is drawn first, then one of all such changes; theirs draws cell and edge before, so that here
+        the edges of late nodes, which have more sources to choose from, change theirs more often.
+        """
         moves = self.grow(genotype)
         rng = np.random.default_rng(seed)
         state = bool(rng.integers(2))
@@ -159,6 +166,8 @@ class StageSpace:
     it weighs its channels, depth and, after the first, growth of the width; `build` reaches what a draw reaches, no
     more (a basic block has no expansion, and three stages no fourth: such decisions are then without effect).
     """
+
+    kind = StageGenotype
 
     def __init__(self, fits):
         self.fits = fits
@@ -233,10 +242,23 @@ def require_space(space, *needs):
         raise UserError(f"The space {kind} lacks {found}, which the search asks for: give its class what is missing")
 
 
+def require_genotype(found, space, number, who):
+    "`found`; `UserError` where what `who` gave as candidate `number` is no genotype, or none of the space's kind."
+    if not hasattr(found, "to_dict"):
+        raise UserError(f"The {who} {type(found).__name__} as candidate {number}: it must be a genotype")
+    if not isinstance(found, kind := getattr(space, "kind", object)):
+        given = f"The {who} a {type(found).__name__} as candidate {number}"
+        raise UserError(f"{given}, but this space has networks of a {kind.__name__}: name the space that it is of")
+    return found
+
+
 def draws(space, seed, first, last):
     "Proposals drawn from `space`, for the candidates from number `first` to before `last`."
+    def drawn(number, attempt):
+        return require_genotype(space.draw(derived_seed(seed, "draw", number, attempt)), space, number, "space drew")
+
     def proposal(number):
-        return Proposal(lambda attempt: space.draw(derived_seed(seed, "draw", number, attempt)))
+        return Proposal(lambda attempt: drawn(number, attempt))
 
     return [proposal(number) for number in range(first, last)]
 

@@ -99,6 +99,10 @@ def test_what_a_kind_of_block_does_not_heed_is_refused_not_forgotten(block):
     ('{"space": "stages", "stages": [{"block": [{"kind": "mbconv"}]}]}', "Stage 1 .*'block': .*'blocks'"),
     ('{"space": "stages", "stages": [{"blocks": [{"kernel": 3}]}]}', "stage 1 lacks kind"),
     ('{"space": "stages", "stages": [{"blocks": {"kind": "basic"}}]}', "the blocks of stage 1 must be a list"),
+    ('{"space": "stages", "stages": [{"blocks": [{"kind": null}]}]}', "kind of a block of stage 1 .*, not None"),
+    ('{"space": "stages", "stages": [{"blocks": [{"kind": ["skip"]}]}]}', "kind of a block .*not \\['skip'\\]"),
+    ('{"space": "stages", "stages": [{"blocks": [{"kind": "mbconv", "squeeze_excite": 1}]}]}', "true or false, not 1"),
+    ('{"space": "stages", "stages": []}', "stages must be 1 to 16, not 0"),
 ])  # fmt: skip
 def test_what_is_wrong_in_a_file_is_named(text, words):
     with pytest.raises(ValueError, match=words):

@@ -582,6 +582,48 @@ def test_naswot_sees_the_activations_of_a_transformer():
         torch.backends.mha.set_fastpath_enabled(True)
 
 
+class Tokens(nn.Module):
+    "A perceptron of 16 or 64 places, which are the images' first, second, or one axis with the images."
+
+    feature_width = 32
+
+    def __init__(self, how, patch):
+        super().__init__()
+        torch.manual_seed(0)
+        self.how, self.patches, self.up = how, nn.Conv2d(3, 16, patch, patch), nn.Linear(16, 32)
+
+    def features(self, x):
+        x = self.up(self.patches(x).flatten(2).transpose(1, 2))
+        if self.how == "places first":
+            return torch.relu(x.transpose(0, 1)).mean(0)
+        if self.how == "one axis":
+            return torch.relu(x.reshape(-1, 32)).reshape(x.shape).mean(1)
+        return torch.relu(x).mean(1)
+
+
+@pytest.mark.parametrize("patch", [8, 4])  # with 64 places of 64 images no size tells which is which
+@pytest.mark.parametrize("how", ["places first", "one axis"])
+def test_naswot_finds_the_axis_of_the_images(how, patch):
+    images = np.random.default_rng(0).integers(0, 256, (64, 3, 32, 32), np.uint8)
+    found, wanted = (network_score(Tokens(one, patch), images, score="naswot") for one in (how, "images first"))
+    assert found == wanted and math.isfinite(wanted)
+
+
+@pytest.mark.parametrize("weights", [math.nan, 1e30])
+def test_scores_without_training_of_maps_that_leave_the_numbers(weights):
+    network = small()
+    with torch.no_grad():
+        for one in network.parameters():
+            one.mul_(weights)
+    assert network_score(network, pictures(64), score="expressivity") == -math.inf
+
+
+def test_expressivity_of_half_precision_is_near_that_of_single():
+    network, images = small(), pictures(64)
+    whole = network_score(network, images, score="expressivity")
+    assert network_score(network.half(), images, score="expressivity") == pytest.approx(whole, rel=0.02)
+
+
 def test_macs_of_features_that_were_hung_onto_a_module():
     inner, outer = small(), nn.Module()
     outer.net, outer.feature_width, outer.features = inner, 5, lambda x: inner(x)

@@ -16,7 +16,7 @@ from ssnas_colab.experiment.run import Run
 from ssnas_colab.models.genotype import Genotype, load_genotype
 from ssnas_colab.models.network import Network, count_macs, count_parameters
 from ssnas_colab.models.stages import StageGenotype, random_stages
-from ssnas_colab.stages.derivation import derive_stage
+from ssnas_colab.stages.derivation import derive_stage, derived_by
 from ssnas_colab.stages.evaluation import _contestants, compared, random_rivals
 from ssnas_colab.stages.loader import load_data
 from ssnas_colab.stages.pipeline import fork_run, open_with_data, run_estimate
@@ -103,6 +103,7 @@ def test_the_pick_or_another(searched, tmp_path):
     assert "by hand" in run.load_json("derivation.json")["why"]
     run.save_json("search.json", found | {"front": [taken]})  # none that it holds is hidden, and unlike steps are told
     assert f"  {other}: " in (told := say("show", str(run.path))[1]) and ", taken" in told and "after" not in told
+    assert "and the one that was taken" in told and Run.open(run.path).search_summary()["pick"]["number"] == other
     rows = [row | {"steps": 9} if row["number"] == other else row for row in found["candidates"]]
     run.save_json("search.json", found | {"front": [taken], "candidates": rows})
     assert f"  {taken}: " in (told := say("show", str(run.path))[1]) and "after 9 steps" in told
@@ -113,8 +114,12 @@ def test_the_pick_or_another(searched, tmp_path):
     for options in ({"method": "top2"}, {"threshold": 0.5}, {"max_edges": 2}):
         refused(next(iter(options)), "candidates", act=lambda options=options: derive_stage(run, **options))
     refused("no candidate 99", act=lambda: derive_stage(run, pick=99))
+    run.save_json("search.json", {name: value for name, value in found.items() if name != "pick"})
+    refused("search.json", "pick", act=lambda: derive_stage(run))
+    run.save_json("search.json", found)
     run.finish("pretrain/searched")
     refused("pick", "pretrain/searched", act=lambda: derive_stage(run, pick=taken))
+    assert derived_by(run) == {"pick": other} and derive_stage(run, **derived_by(run)) == load_genotype(run.path)
 
 
 def test_a_supernet_has_no_candidates(tmp_path):
@@ -270,6 +275,28 @@ def test_a_search_that_cannot_begin_leaves_no_folder(tmp_path, command, images, 
     assert code == 2 and said.count("\n") == 1 and not (tmp_path / "run").exists(), said
     for word in words:
         assert word in said, said
+
+
+def test_a_candidate_that_a_person_took_stays_when_the_run_goes_on(tmp_path):
+    few = [f"evaluation.{one}" for one in ("pretrain_steps=0", "finetune_steps=2", "resnet18=false", "mobilenet=false")]
+    few = [word for one in [*few, "evaluation.random_genotypes=0"] for word in ("--set", one)]
+    few += ["--candidates", "2", "--score-steps", "1", "--max-macs", "0.1M", "--device", "cpu", "--quiet"]
+    place = tmp_path / "run"
+    assert say("search", place, *few)[0] == 0
+    run = Run.open(place)
+    other = 1 - run.load_json("search.json")["pick"]["number"]
+    assert say("derive", place, "--pick", other)[0] == 0
+    code, _, complaint = say("run", "--out", place, *few)
+    assert code == 0, complaint
+    assert run.load_json("derivation.json")["pick"] == other
+    rows = {row["number"]: row for row in run.load_json("search.json")["candidates"]}
+    own = run.load_json("report.json")["models"]["searched"]
+    assert own["parameters"] == rows[other]["parameters"]
+    assert "by hand" in run.load_json("report.json")["search"]["why"]
+    (place / "finished/evaluation.json").unlink()
+    (place / "report.json").unlink()  # as a kill leaves it
+    code, _, complaint = say("run", "--out", place, *few)
+    assert code == 0 and run.load_json("report.json")["models"]["searched"]["macs"] == own["macs"], complaint
 
 
 def test_the_whole_way_by_the_command(tmp_path):

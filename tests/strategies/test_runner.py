@@ -17,11 +17,11 @@ from refusal import refused
 from ssnas_colab.core.basics import Diverged, UserError
 from ssnas_colab.experiment.interrupts import Stopped, stopping
 from ssnas_colab.experiment.run import Run
-from ssnas_colab.models.genotype import genotype_from_json
+from ssnas_colab.models.genotype import GENOTYPES, genotype_from_json
 from ssnas_colab.strategies import runner
 from ssnas_colab.strategies.controller import Controller
 from ssnas_colab.strategies.runner import STRATEGIES, run_search, take
-from ssnas_colab.strategies.space import ATTEMPTS, Filled, NetworkScore, Proposal, StageSpace
+from ssnas_colab.strategies.space import ATTEMPTS, Filled, NetworkScore, Proposal, StageSpace, draws
 
 MINE = '''
 import hashlib, os, time
@@ -324,6 +324,7 @@ WRONG = {
     "none": (proposing(None), "proposed nothing"),
     "empty": (proposing([]), "proposed nothing"),
     "no genotype": (proposing([Proposal(lambda attempt: 3)]), "strategy proposed int as candidate 0"),
+    "another space": (proposing([Proposal(lambda attempt: GENOTYPES["SNAS"])]), "a Genotype as candidate 0, but"),
 }
 
 
@@ -350,10 +351,13 @@ def test_a_wrong_space_of_ones_own_is_refused_in_a_sentence(tmp_path, mine):
         refused("The space Plain lacks", lacks, act=lambda: search(space, strategy))  # noqa: B023
     space.fits = lambda genotype: {"parameters": 3}
     refused("does not say the macs of a genotype", act=lambda: search(space))
+    space.fits = lambda genotype: {"parameters": "3", "macs": 3}
+    refused("gives parameters as str", act=lambda: search(space, budgets={"parameters": 9}))
     space.fits = lambda genotype: 3
     refused("fits of the space gives int", act=lambda: search(space))
     space.fits, space.draw = mine.fits, lambda seed: None
-    refused("The strategy proposed NoneType as candidate 0: it must be a genotype", act=lambda: search(space))
+    refused("The space drew NoneType as candidate 0: it must be a genotype", act=lambda: search(space))
+    refused("The space drew NoneType", act=lambda: draws(space, 0, 0, 1)[0].make(0))
     space.draw = Plain().draw
     refused("The score does not take (genotype, steps, seed)", act=lambda: search(space, score=lambda genotype: 1.0))
     search(space)
