@@ -279,8 +279,10 @@ def test_a_search_that_cannot_begin_leaves_no_folder(tmp_path, command, images, 
 
 def test_a_candidate_that_a_person_took_stays_when_the_run_goes_on(tmp_path):
     few = [f"evaluation.{one}" for one in ("pretrain_steps=0", "finetune_steps=2", "resnet18=false", "mobilenet=false")]
-    few = [word for one in [*few, "evaluation.random_genotypes=0"] for word in ("--set", one)]
-    few += ["--candidates", "2", "--score-steps", "1", "--max-macs", "0.1M", "--device", "cpu", "--quiet"]
+    few += ["evaluation.random_genotypes=0", "evaluation.equal_macs=[]"]
+    few = [word for one in few for word in ("--set", one)]
+    few += ["--candidates", "2", "--score-steps", "1", "--score", "macs", "--device", "cpu", "--quiet"]
+    few += ["--max-macs", "0.1M", "--max-parameters", "20k"]
     place = tmp_path / "run"
     assert say("search", place, *few)[0] == 0
     run = Run.open(place)
