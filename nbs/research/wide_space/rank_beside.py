@@ -40,16 +40,20 @@ from ssnas_colab.nas.scores import network_scores
 
 OUT = Path(__file__).parent / "rank_beside"
 SET, NAMES, SEEDS, STEPS = "cifar10_lt100", [f"random_{i}" for i in range(8)], (10, 11, 12), (20, 80)
+TRAINED = "barlow_twins", "rank", "retrieval"
 warnings.simplefilter("ignore")
 
 
-def scored(row, data, seed):
-    "What the label-free scores say of a trained network's genotype, before any training with labels."
+def untrained(row, data, seed):
+    "The network of what `experiment.py` says of one, with the weights that its name draws, before any training."
     genotype = genotype_from_json(json.dumps(row["genotype"]))
     torch.manual_seed(derived_seed(seed, "weights", row["name"]))
-    net = Network(genotype, data.num_classes, in_channels=data.channels, width=row["width"])
-    images = some(data.images["train"])
-    return network_scores(net, images, scores=("barlow_twins", "rank", "retrieval"), steps=STEPS, seed=seed)
+    return Network(genotype, data.num_classes, in_channels=data.channels, width=row["width"])
+
+
+def scored(net, data, seed):
+    "What the label-free scores that train say of a network."
+    return network_scores(net, some(data.images["train"]), scores=TRAINED, steps=STEPS, seed=seed)
 
 
 def report(draws=10_000):
@@ -81,7 +85,8 @@ def row_of(folder, seed, name):
     "What `experiment.py` says of a network, and its scores."
     row = json.loads(experiment.path_of(SET, seed, name).read_text())
     kept = {key: row[key] for key in ("name", "genotype", "width", "parameters", "macs", "balanced_accuracy")}
-    kept |= {"budgets": BUDGETS, "seed": seed, "scores": scored(row, load(folder, SET), seed)}
+    data = load(folder, SET)
+    kept |= {"budgets": BUDGETS, "seed": seed, "scores": scored(untrained(row, data, seed), data, seed)}
     return kept | {"torch": torch.__version__}
 
 

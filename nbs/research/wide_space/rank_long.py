@@ -32,29 +32,24 @@ import experiment
 import numpy as np
 import torch
 from jobs import command, do
+from rank_beside import scored, untrained
 from regime import load, some
 from scipy.stats import spearmanr
 
 from ssnas_colab.core.files import write_atomically
-from ssnas_colab.core.seeding import derived_seed
-from ssnas_colab.models.genotype import genotype_from_json
-from ssnas_colab.models.network import Network
-from ssnas_colab.nas.scores import network_score, network_scores
+from ssnas_colab.nas.scores import network_score
 
 OUT = Path(__file__).parent / "rank_long"
-SEED, NAMES, STEPS = 10, [f"random_{i}" for i in range(experiment.RANDOM)], (20, 80)
-TRAINED, FREE = ("barlow_twins", "rank", "retrieval"), ("naswot", "expressivity", "macs", "parameters", "depth")
+SEED, NAMES = 10, [f"random_{i}" for i in range(experiment.RANDOM)]
+FREE = "naswot", "expressivity", "macs", "parameters", "depth"
 warnings.simplefilter("ignore")
 
 
-def scored(row, data):
+def every_score(row, data):
     "All scores of a network's genotype by name, those that train by steps too, before any training with labels."
-    genotype = genotype_from_json(json.dumps(row["genotype"]))
-    torch.manual_seed(derived_seed(SEED, "weights", row["name"]))
-    net = Network(genotype, data.num_classes, in_channels=data.channels, width=row["width"])
-    images = some(data.images["train"])
-    found = network_scores(net, images, scores=TRAINED, steps=STEPS, seed=SEED)
-    found = {f"{name} after {steps}": value for name, by in found.items() for steps, value in by.items()}
+    net, images = untrained(row, data, SEED), some(data.images["train"])
+    trained = scored(net, data, SEED)
+    found = {f"{name} after {steps}": value for name, by in trained.items() for steps, value in by.items()}
     return found | {name: network_score(net, images, score=name, seed=SEED) for name in FREE}
 
 
@@ -65,7 +60,7 @@ def row_of(folder, name):
     short, long = (experiment.done(experiment.SMALL, SEED, arm) for arm in (name, f"{name}_long"))
     kept = {key: short[key] for key in ("name", "genotype", "width", "parameters", "macs", "balanced_accuracy")}
     kept |= {"validation": short["validation"], "long": long["balanced_accuracy"], "seed": SEED}
-    scores = scored(short, load(folder, experiment.SMALL.removesuffix("_3M")))
+    scores = every_score(short, load(folder, experiment.SMALL.removesuffix("_3M")))
     return kept | {"scores": scores, "torch": torch.__version__}
 
 
