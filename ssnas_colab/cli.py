@@ -864,10 +864,13 @@ def _whose(error) -> str:
     "Who raised an error, in words: a file of a person's own (a strategy, say), also in another process, or ssnas."
     remote = type(error.__cause__).__name__ == "_RemoteTraceback"
     told = str(error.__cause__) if remote else "".join(traceback.format_tb(error.__traceback__))
-    ours, others = Path(__file__).parent, [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
-    files = [file for file in map(Path, re.findall(r'File "([^"<]+)"', told)) if file.is_file()]
-    files = [file for file in files if ours in file.parents or not {*others} & {*file.parents}]
-    return f"the file {files[-1].name}" if files and ours not in files[-1].parents else "ssnas itself"
+    ours, library = Path(__file__).parent, Path(sysconfig.get_path("stdlib"))
+    for file in map(Path, re.findall(r'File "([^"<]+)"', told)[::-1]):  # from where it was raised outwards
+        if ours in file.parents:
+            break
+        if file.is_file() and library not in file.parents and not {"site-packages", "dist-packages"} & {*file.parts}:
+            return f"the file {file.name}"
+    return "ssnas itself"
 
 
 def _fault(error, given) -> str:
