@@ -223,7 +223,7 @@ class Run(Files):
             raise UserError(f"{wrong}: derive it again with --pick and a number of one")
         shown = [rows[number] for number in (*found["front"], taken)]
         *front, own = [{name: row[name] for name in _OF_CANDIDATE if name in row} for row in shown]
-        facts = {name: found[name] for name in ("space", "strategy", "score", "budgets")}
+        facts = {name: found[name] for name in ("space", "strategy", "score", "budgets") if name in found}
         return facts | {"candidates": len(rows), "front": front, "pick": own, "taken": taken, "why": derived["why"]}
 
 # %% ../../nbs/experiment/02_run.ipynb #08303d01
