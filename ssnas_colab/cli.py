@@ -16,6 +16,7 @@ import sysconfig
 import tempfile
 import traceback
 import warnings
+from functools import lru_cache
 from pathlib import Path
 
 from . import __version__
@@ -685,11 +686,18 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}: see `{self.prog} --help`")
 
 
-def _default(kind, name):
-    "'; default: 0', or what the presets say where they differ or not all have it: '; default: quick 12, cpu 40'."
+@lru_cache(None)
+def _by_preset(kind):
+    "Preset -> (its settings of `kind`, the names of those that it uses)."
     make = {SearchConfig: search_config, EvaluationConfig: evaluation_config}.get(kind)
     found = {preset: make(preset) for preset in PRESETS} if make else {"": kind()}
-    used = {preset: getattr(one, name) for preset, one in found.items() if name in getattr(one, "used", [name])}
+    return {preset: (one, getattr(one, "used", fields_of(kind))) for preset, one in found.items()}
+
+
+def _default(kind, name):
+    "'; default: 0', or what the presets say where they differ or not all have it: '; default: quick 12, cpu 40'."
+    found = _by_preset(kind)
+    used = {preset: getattr(one, name) for preset, (one, names) in found.items() if name in names}
     if len(used) == len(found) and len({*map(str, used.values())}) == 1:
         used = {"": next(iter(used.values()))}
     told = [f"{preset} {value}".lstrip() for preset, value in used.items() if value is not None]
@@ -764,6 +772,7 @@ def _add_settings(parser, shown=_ALL):
 # %% ../nbs/07_cli.ipynb #88bf5d2c
 def command_parser() -> argparse.ArgumentParser:
     "The parser of the `ssnas` command; each subcommand leaves its function in `command`."
+    _by_preset.cache_clear()  # the presets are as they are now
     text = "Neural architecture search without labels, for uneven classes."
     codes = "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())
     parser = _Parser("ssnas", description=text, epilog=f"Exit codes: {codes}.")

@@ -87,14 +87,33 @@ def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _without_values(module):
-    "A copy of `module` on the meta device, in evaluation mode, to count with; `UserError` where parts are scripted."
+_NORMS = nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d
+
+
+def _without_values(module, own=False):
+    """A copy of `module` on the meta device, in evaluation mode, to count with; `UserError` where parts are scripted.
+
+    own: nobody else has the module, so it is taken itself. Batch norm, which leaves the shape as it is, does nothing
+    there: without values it takes longer than all the rest.
+    """
     if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
         raise UserError(f"The sizes of {type(module).__name__} cannot be counted, parts of it are scripted: pass it as "
                         "it was before torch.jit.script")
-    shapes = copy.deepcopy(module).to("meta", torch.float32)
+    shapes = (module if own else copy.deepcopy(module)).to("meta", torch.float32)
     shapes.eval()  # which gives nothing back where a public network has a train() of its own
+    for part in shapes.modules():
+        if type(part) in _NORMS:
+            part.forward = lambda x: x
     return shapes
+
+
+def _macs(shapes, input_shape):
+    "The MACs of what `_without_values` gives."
+    from torch.utils.flop_counter import FlopCounterMode  # which imports Triton, where there is one
+
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        shapes(torch.zeros(1, *input_shape, device="meta"))
+    return counter.get_total_flops() // 2
 
 
 def count_macs(module: nn.Module, input_shape: tuple = (3, 32, 32)) -> int:
@@ -103,12 +122,7 @@ def count_macs(module: nn.Module, input_shape: tuple = (3, 32, 32)) -> int:
     `input_shape`: (channels, height, width). Counted on a copy without values (the meta device), in evaluation mode:
     `module` stays as it is. An auxiliary head does not run, nor count.
     """
-    from torch.utils.flop_counter import FlopCounterMode  # which imports Triton, where there is one
-
-    shapes = _without_values(module)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        shapes(torch.zeros(1, *input_shape, device="meta"))
-    return counter.get_total_flops() // 2
+    return _macs(_without_values(module), input_shape)
 
 # %% ../../nbs/models/03_network.ipynb #02c350ff
 def require_budgets(budgets):
@@ -135,6 +149,7 @@ def widest(build, max_parameters, what="network") -> int:
     """
     require_budgets({"parameters": max_parameters})
 
+    @lru_cache(None)
     def parameters(width):
         with torch.device("meta"):
             return count_parameters(build(width))
@@ -144,25 +159,31 @@ def widest(build, max_parameters, what="network") -> int:
             f"The narrowest {what} has {parameters(1):,} parameters, more than max_parameters={max_parameters:,}: "
             "allow more parameters or less depth"
         )
-    return largest(lambda width: parameters(width) <= max_parameters)
+    near = round(16 * math.sqrt(max_parameters / parameters(16)))  # they grow with the square of the width
+    return largest(lambda width: parameters(width) <= max_parameters, max(1, near))
 
 # %% ../../nbs/models/03_network.ipynb #a8e3c730
+def _activations(shapes, input_shape):
+    "The bytes of activations of what `_without_values` gives."
+    total = []
+
+    def add(layer, given, result):
+        total.append(result.numel() * 4 if isinstance(result, torch.Tensor) else 0)
+
+    hooks = [one.register_forward_hook(add) for one in shapes.modules() if not list(one.children())]
+    with torch.no_grad():
+        shapes(torch.zeros(1, *input_shape, device="meta"))
+    for hook in hooks:
+        hook.remove()
+    return sum(total)
+
+
 def activation_bytes(module, input_shape=(3, 32, 32)) -> int:
     """Bytes, float32, of the results of all layers without parts of their own, for one image.
 
     What training keeps of each image, nearly; `input_shape`: (channels, height, width). `module` stays as it is.
     """
-    shapes, total = _without_values(module), []
-
-    def add(layer, given, result):
-        total.append(result.numel() * 4 if isinstance(result, torch.Tensor) else 0)
-
-    for layer in shapes.modules():
-        if not list(layer.children()):
-            layer.register_forward_hook(add)
-    with torch.no_grad():
-        shapes(torch.zeros(1, *input_shape, device="meta"))
-    return sum(total)
+    return _activations(_without_values(module), input_shape)
 
 # %% ../../nbs/models/03_network.ipynb #100ab758
 @torch.no_grad()
@@ -212,9 +233,9 @@ def sizes_of(build, shape, names, device="cpu") -> dict:
     device and number of threads; a second question gets the first answer. Only "latency" measures.
     """
     with torch.device("meta"):
-        module = build()
-    measures = {"parameters": lambda: count_parameters(module), "macs": lambda: count_macs(module, shape)}
-    measures["memory"] = lambda: activation_bytes(module, shape)
+        module = _without_values(build(), own=True)
+    measures = {"parameters": lambda: count_parameters(module), "macs": lambda: _macs(module, shape)}
+    measures["memory"] = lambda: _activations(module, shape)
     measures["latency"] = lambda: _latency_once(module, build, shape, device)
     return {name: measures[name]() for name in SIZES if name in names}
 
