@@ -21,7 +21,15 @@ from ..core.seeding import derived_seed
 from ..data.memmap import from_reference, to_reference
 from ..models.baselines import random_genotype
 from ..models.genotype import PRIMITIVES, Edge, Genotype
-from ..models.network import SIZES, Network, count_parameters, largest, require_budgets, sizes_of
+from ssnas_colab.models.network import (
+    SIZES,
+    Network,
+    count_parameters,
+    largest,
+    require_budgets,
+    sizes_of,
+    without_values,
+)
 from ssnas_colab.models.stages import (
     DRAWN_BLOCKS,
     DRAWN_DEPTHS,
@@ -296,7 +304,7 @@ class Filled:
         if key not in self.known:
             if name in ("parameters", "macs"):
                 with torch.device("meta"):
-                    network = self.network(genotype, width).eval()
+                    network = without_values(self.network(genotype, width), own=True)
                 counts = {"parameters": count_parameters(network), "macs": self.macs(genotype, network)}
             else:
                 with computing_threads(self.threads):
