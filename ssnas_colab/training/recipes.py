@@ -35,7 +35,7 @@ from ssnas_colab.training.class_losses import (
     teacher_loss,
 )
 from .loop import Best, cosine, fit, make_schedule, set_learning_rate
-from .metrics import report_metrics
+from .metrics import epoch_metrics, report_metrics
 from .samplers import sampled_order
 from .ssl_losses import Projector, barlow_twins_loss, of_all
 
@@ -178,10 +178,12 @@ class Trainer:
             logits = adjust_logits(logits, self.data.counts(), self.data.task, self.total, self.tau)
         return predict_scores(logits, self.data.task).numpy()
 
-    def metrics(self, split, scores=None):
-        "`report_metrics` of the network as it is now on a split; scores: where they are known already."
+    def metrics(self, split, scores=None, brief=False):
+        "`report_metrics` of the network as it is now on a split, or `epoch_metrics`; scores: where they are known."
         scores = self.scores(split) if scores is None else scores
         data = self.data
+        if brief:
+            return epoch_metrics(scores, data.labels[split], data.task)
         return report_metrics(scores, data.labels[split], data.task, data.class_names, data.counts())
 
     def batches(self, stage, sampler, size):
@@ -244,8 +246,7 @@ class Trainer:
             return {"loss": loss}
 
         def validate(epoch, row):
-            found = self.metrics("val")
-            found = ranks.told({name: found[name] for name in ("balanced_accuracy", "macro_auc")})
+            found = ranks.told(self.metrics("val", brief=True))
             best.update(chosen_by(found, self.data.task), epoch)
             return found
 
@@ -431,8 +432,7 @@ def _solve(trainer, make, what, values, use):
     made = {value: make(features, data.labels["train"][trainer.known], data.num_classes, value) for value in values}
     for value, classifier in made.items():
         use(classifier)
-        scores = trainer.metrics("val")
-        rows.append({what: value, **{key: scores[key] for key in ("balanced_accuracy", "macro_auc")}})
+        rows.append({what: value, **trainer.metrics("val", brief=True)})
     use(made[max(rows, key=lambda row: chosen_by(row, data.task))[what]])
     return {"pretraining": history, "probing": rows}
 

@@ -64,9 +64,9 @@ def watched_reads():
     "The (network, split) pairs that are scored, in order."
     seen, honest = [], Trainer.metrics
 
-    def metrics(self, split, *rest):
+    def metrics(self, split, *rest, **how):
         seen.append((self.name, split))
-        return honest(self, split, *rest)
+        return honest(self, split, *rest, **how)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "metrics", metrics)
