@@ -32,7 +32,7 @@ from ssnas_colab.reports.verdict import (
     with_spread,
 )
 from ..training.comparisons import holm
-from ..training.metrics import macro_auc, paired_test_seeds, recall_intervals, report_metrics, resample
+from ..training.metrics import macro_auc, paired_test_seeds, recall_intervals, report_metrics, resampler
 from ..training.operating_points import one_against_rest
 
 # %% ../../nbs/reports/04_compare.ipynb #b206e2b2
@@ -180,7 +180,8 @@ def _fold_areas(task, folds, name, resamples=500, seed=0):
         return float(np.mean(found)) if found else None
 
     rng = np.random.default_rng(seed)
-    draws = [mean([resample(fold["labels"], rng) for fold in folds]) for _ in range(resamples)]
+    resamples_of = [resampler(fold["labels"]) for fold in folds]
+    draws = [mean([resample(rng) for resample in resamples_of]) for _ in range(resamples)]
     draws = [draw for draw in draws if draw is not None]
     ends = np.quantile(draws, [0.025, 0.975]).tolist() if draws else [None, None]
     return [mean([slice(None)] * len(folds)), *ends]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHOTS', 'report_metrics', 'shot_accuracy', 'auc_per_class', 'macro_auc', 'balanced_accuracy', 'epoch_metrics',
-           'recall_intervals', 'expected_calibration_error', 'resample', 'paired_test_seeds']
+           'recall_intervals', 'expected_calibration_error', 'resampler', 'paired_test_seeds']
 
 # %% ../../nbs/training/05_metrics.ipynb #e9923768
 import numpy as np
@@ -202,13 +202,17 @@ def _check(scores, targets, task, class_names):
     return scores, targets, names
 
 # %% ../../nbs/training/05_metrics.ipynb #baf87712
-def resample(labels, rng):
-    "Positions of as many images, drawn with replacement; within each class where labels are class numbers."
+def resampler(labels):
+    """What draws, by a generator, positions of as many images with replacement, a function of the generator.
+
+    Within each class where labels are class numbers.
+    """
     if labels.ndim > 1:
-        return rng.integers(len(labels), size=len(labels))
+        return lambda rng: rng.integers(len(labels), size=len(labels))
     order = np.argsort(labels, kind="stable")
     _, first, count = np.unique(labels[order], return_index=True, return_counts=True)
-    return order[np.repeat(first, count) + rng.integers(np.repeat(count, count))]
+    first, count = np.repeat(first, count), np.repeat(count, count)
+    return lambda rng: order[first + rng.integers(count)]
 
 
 def paired_test_seeds(
@@ -236,7 +240,8 @@ def paired_test_seeds(
             return None
         return float(np.mean([found[s][0] - found[s][1] for s in pairs]))
 
-    draws = [difference(resample(labels, rng), rng.integers(seeds, size=seeds).tolist()) for _ in range(resamples)]
+    resample = resampler(labels)
+    draws = [difference(resample(rng), rng.integers(seeds, size=seeds).tolist()) for _ in range(resamples)]
     if not (draws := [draw for draw in draws if draw is not None]):
         return difference(slice(None), range(seeds)), None, None, None
     low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
