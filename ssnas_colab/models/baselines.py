@@ -10,13 +10,12 @@ __all__ = ['SCALED', 'stem_layers', 'ResNet', 'resnet18', 'MobileNet', 'narrow_r
 from functools import cache, lru_cache, partial
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ..core.basics import UserError, did_you_mean
 from .genotype import PRIMITIVES, Edge, Genotype
-from .network import count_macs, largest, require_budgets, widest
+from .network import largest, require_budgets, sizes_of, widest
 
 # %% ../../nbs/models/04_baselines.ipynb #7c48f066
 def stem_layers(in_channels, channels, stride) -> tuple:
@@ -170,8 +169,8 @@ def _widest_step(name, num_classes, in_channels, max_macs, input_size, stem_stri
 
     @cache
     def macs(step):
-        with torch.device("meta"):  # no memory, no random draw
-            return count_macs(build(step, num_classes, in_channels, stem_stride), (in_channels, *input_size))
+        shape = in_channels, *input_size
+        return sizes_of(lambda: build(step, num_classes, in_channels, stem_stride), shape, ["macs"])["macs"]
 
     if macs(1) > max_macs:
         height, width = input_size
