@@ -24,7 +24,7 @@ from ssnas_colab.training.class_losses import CosineLinear
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_network_travels(tmp_path, kind):
+def test_every_kind_of_network_travels(tmp_path, kind, unpainted):
     run = made_run(tmp_path / "run", network(kind, channels=3), kind, channels=3, tau=0.5)
     path = export_run(run.path, tmp_path / "out" / "model.zip", kind)
     model, original = load_model(path), load_model(run, kind)
@@ -37,22 +37,22 @@ def test_every_kind_of_network_travels(tmp_path, kind):
 
 
 @pytest.mark.parametrize("stride, side", [(2, 64), (4, 224)])
-def test_stages_behind_a_stem_that_steps_travel(tmp_path, stride, side):
+def test_stages_behind_a_stem_that_steps_travel(tmp_path, stride, side, unpainted):
     torch.manual_seed(0)
-    net = Network(random_stages(4, stride), 3, in_channels=1, width=4).eval()
+    net = Network(random_stages(14, stride), 3, in_channels=1, width=4).eval()
     run = made_run(tmp_path / "run", net, size=(side, side))
     model, images = load_model(export_run(run, tmp_path / "model.zip")), pixels(side=side)
-    assert model.size == (side, side) and model.network.genotype == random_stages(4, stride)
+    assert model.size == (side, side) and model.network.genotype == random_stages(14, stride)
     np.testing.assert_array_equal(model.scores(images), load_model(run).scores(images))
     with zipfile.ZipFile(tmp_path / "model.zip") as archive:
-        assert genotype_from_json(archive.read("genotype.json").decode()) == random_stages(4, stride)
+        assert genotype_from_json(archive.read("genotype.json").decode()) == random_stages(14, stride)
         assert archive.read("genotype.png").startswith(b"\x89PNG")
     for extra in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(extra, reason="the extra onnx is not installed")
     assert export_onnx(model, tmp_path / "model.onnx") <= 1e-4
 
 
-def test_a_cosine_classifier_travels(tmp_path):
+def test_a_cosine_classifier_travels(tmp_path, unpainted):
     net = network()
     net.classifier = CosineLinear(net.classifier.in_features, 3)
     run = made_run(tmp_path / "run", net, loss="ldam", classifier="cosine")
@@ -85,13 +85,13 @@ def test_what_the_archive_holds(tmp_path, run):
     assert str(tmp_path) not in everything and "/somewhere" not in everything
 
 
-def test_the_same_network_gives_the_same_bytes(tmp_path, run):
+def test_the_same_network_gives_the_same_bytes(tmp_path, run, unpainted):
     (tmp_path / "again").mkdir()
     one, other = export_run(run, tmp_path / "model.zip"), export_run(run, tmp_path / "again" / "model.zip")
     assert one.read_bytes() == other.read_bytes()
 
 
-def test_nothing_is_overwritten_and_nothing_half_written(tmp_path, run, monkeypatch):
+def test_nothing_is_overwritten_and_nothing_half_written(tmp_path, run, monkeypatch, unpainted):
     (tmp_path / "mine.zip").write_text("mine")
     (tmp_path / "mine.onnx").write_text("mine")
     with pytest.raises(UserError, match="mine.zip exists"):
@@ -112,7 +112,7 @@ def test_nothing_is_overwritten_and_nothing_half_written(tmp_path, run, monkeypa
     assert (tmp_path / "mine.zip").read_text() == (tmp_path / "mine.onnx").read_text() == "mine"
 
 
-def test_the_code_in_the_readme_runs(tmp_path, run, monkeypatch, capsys):
+def test_the_code_in_the_readme_runs(tmp_path, run, monkeypatch, capsys, unpainted):
     path = export_run(run, tmp_path / "model.zip")
     with zipfile.ZipFile(path) as archive:
         readme = archive.read("README.txt").decode()
@@ -140,7 +140,7 @@ def test_the_line_in_archives_of_version_0_1_goes_on_working(tmp_path, run):
 
 
 @pytest.mark.parametrize("name, link", [("../up.txt", False), ("/etc/x", False), ("C:/x", False), ("a/link", True)])
-def test_a_member_that_leads_out_is_refused(tmp_path, run, name, link):
+def test_a_member_that_leads_out_is_refused(tmp_path, run, name, link, unpainted):
     path, info = export_run(run, tmp_path / "model.zip"), zipfile.ZipInfo(name)
     info.external_attr = (0o120777 if link else 0o100644) << 16
     with zipfile.ZipFile(path, "a") as archive:

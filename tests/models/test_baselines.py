@@ -32,7 +32,8 @@ def resnet_parameters(width, num_classes, in_channels):
 
 
 def test_resnet18_size():
-    model = resnet18(10)
+    with torch.device("meta"):
+        model = resnet18(10)
     assert count_parameters(model) == resnet_parameters(64, 10, 3) == 11_173_962
     # by hand: 4 convolutions of 64 channels at 32x32; later stages keep the product c * c * h * w, the first layer of
     # a stage reads half the channels, and the 1x1 shortcut does a ninth of that
@@ -97,12 +98,11 @@ def test_shufflenet_is_the_papers_at_its_own_width():
 
 @pytest.mark.parametrize("make", [resnet18, narrow_resnet, MobileNet, ShuffleNet])
 def test_a_stem_that_steps_costs_work_and_no_parameter(make):
-    macs = [count_macs(make(3, 1, stem_stride=stride), (1, 128, 128)) for stride in (1, 2, 4)]
-    sizes = {count_parameters(make(3, 1, stem_stride=stride)) for stride in (1, 2, 4)}
-    assert len(sizes) == 1 and 3.5 < macs[0] / macs[1] < 4.5
+    nets = [make(3, 1, stem_stride=stride) for stride in (1, 2, 4)]
+    macs = [count_macs(net, (1, 128, 128)) for net in nets]
+    assert len(set(map(count_parameters, nets))) == 1 and 3.5 < macs[0] / macs[1] < 4.5
     assert macs[1] == macs[2] if make is MobileNet else 3.5 < macs[1] / macs[2] < 4.5
-    small, default = make(3, 1, stem_stride=1), make(3, 1)
-    assert str(small) == str(default)
+    assert str(nets[0]) == str(make(3, 1))
 
 
 @pytest.mark.parametrize("size", [(8, 8), (28, 28), (9, 5), (1, 1)])
@@ -133,10 +133,11 @@ def test_networks_of_equal_work_are_the_widest_that_fit(name, budget, size, size
     shape = (sizes[1], *size)
     assert count_macs(model, shape) <= budget < count_macs(WIDER[name](model, *sizes), shape)
     assert next(model.parameters()).device.type == "cpu" and model.classifier.out_features == sizes[0]
-    # exactly the least: its own MACs fit, one fewer does not
-    assert within_macs(name, *sizes, max_macs=count_macs(model, shape), input_size=size).width == model.width
-    assert within_macs(name, *sizes, max_macs=count_macs(model, shape) - 1, input_size=size).width < model.width
-    if size == (16, 12):
+    if size == (8, 8):  # exactly the least: its own MACs fit, one fewer does not
+        own = count_macs(model, shape)
+        assert within_macs(name, *sizes, max_macs=own, input_size=size).width == model.width
+        assert within_macs(name, *sizes, max_macs=own - 1, input_size=size).width < model.width
+    else:
         stepping = within_macs(name, *sizes, max_macs=budget, input_size=size, stem_stride=2)
         assert stepping.width > model.width and count_macs(stepping, shape) <= budget
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ssnas_colab.core.basics import UserError
-from ssnas_colab.models.baselines import MobileNet, ResNet, ShuffleNet, narrow_resnet, resnet18
+from ssnas_colab.models.baselines import MobileNet, ResNet, ShuffleNet
 from ssnas_colab.models.genotype import GENOTYPES, KNOWN_OPERATIONS, PRIMITIVES, PUBLISHED_SIZES, Edge, Genotype
 from ssnas_colab.models.network import (
     AuxiliaryHead,
@@ -37,11 +37,10 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_sizes(name):
     parameters, macs = PUBLISHED[name]
-    network = Network(GENOTYPES[name], 10)
-    counted = count_macs(network)
-    assert count_parameters(network) == parameters
-    assert round(counted / 1e6, 2) == macs
-    assert PUBLISHED_SIZES[name] == (parameters, counted)
+    counted = sizes_of(lambda: Network(GENOTYPES[name], 10), (3, 32, 32), ["parameters", "macs"])
+    assert counted["parameters"] == parameters
+    assert round(counted["macs"] / 1e6, 2) == macs
+    assert PUBLISHED_SIZES[name] == (parameters, counted["macs"])
 
 
 def test_every_published_genotype_has_its_sizes():
@@ -184,9 +183,10 @@ def test_sizes_of_images(name, channels, size):
     (logits.square().sum() + head.square().sum()).backward()
     assert logits.shape == head.shape == (3, 6)
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in network.parameters())
-    assert network.features(x).shape == (3, network.feature_width)
-    assert network.eval()(x).shape == (3, 6)
-    torch.testing.assert_close(network(x), network.classifier(network.features(x)))
+    with torch.no_grad():
+        logits, features = network.eval()(x), network.features(x)
+    assert features.shape == (3, network.feature_width) and logits.shape == (3, 6)
+    torch.testing.assert_close(logits, network.classifier(features))
 
 
 def test_reduction_cells_and_depths():
@@ -257,14 +257,19 @@ def test_auxiliary_head_pools_as_darts_at_8x8():
 
 @pytest.mark.parametrize("name", GENOTYPES)
 def test_within_is_the_widest_that_fits(name):
-    state = torch.get_rng_state()
-    width = widest(lambda width: Network(GENOTYPES[name], 10, width=width, depth=8), 413_850)
-    assert torch.equal(torch.get_rng_state(), state)
     network = Network.within(GENOTYPES[name], 10, auxiliary=True, drop_path=0.1)
-    assert network.width == width and network.depth == 8 and network.drop.probability == 0.1
+    assert network.depth == 8 and network.drop.probability == 0.1
     assert next(network.parameters()).device.type == "cpu"
-    plain, wider = (Network(GENOTYPES[name], 10, width=w, depth=8) for w in (width, width + 1))
+    with torch.device("meta"):
+        plain, wider = (Network(GENOTYPES[name], 10, width=network.width + more, depth=8) for more in (0, 1))
     assert count_parameters(plain) <= 413_850 < count_parameters(wider)
+
+
+def test_to_look_for_a_width_draws_nothing_and_within_takes_it():
+    state = torch.get_rng_state()
+    width = widest(lambda width: Network(GENOTYPES["SNAS"], 10, width=width, depth=8), 413_850)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert Network.within(GENOTYPES["SNAS"], 10).width == width
 
 
 def test_within_says_when_nothing_fits():
@@ -311,28 +316,32 @@ def macs_by_definition(module, shape):
     return sum(found)
 
 
+EVERY = tuple(Edge(name, i % 2, 2 + i % 3) for i, name in enumerate(KNOWN_OPERATIONS))
 NETWORKS = {
-    **{name: lambda channels, name=name: Network(GENOTYPES[name], 10, in_channels=channels, width=4, depth=5)
-       for name in GENOTYPES},
-    "with head": lambda channels: Network(
-        GENOTYPES["FairDARTS_a"], 7, in_channels=channels, width=5, depth=5, auxiliary=True, drop_path=0.3
+    "every operation": lambda channels: Network(
+        Genotype(EVERY, EVERY, (2, 3, 4), (2, 3, 4)), 10, in_channels=channels, width=4, depth=4
     ),
-    "resnet18": lambda channels: resnet18(10, channels),
-    "narrow": lambda channels: narrow_resnet(10, channels),
-    "thin": lambda channels: ResNet((1, 1, 1, 1), 4, 3, channels),
-    "mobilenet": lambda channels: MobileNet(10, channels),
-    "thin mobilenet": lambda channels: MobileNet(10, channels, 0.3),
+    "with head": lambda channels: Network(
+        GENOTYPES["FairDARTS_a"], 7, in_channels=channels, width=5, depth=4, auxiliary=True, drop_path=0.3
+    ),
+    "resnet": lambda channels: ResNet((2, 2, 2, 2), 4, 3, channels),
+    "mobilenet": lambda channels: MobileNet(10, channels, 0.3),
     "shufflenet": lambda channels: ShuffleNet(10, channels, 24),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_counts_are_those_of_the_definition(kind):
-    "Depthwise and grouped convolutions, strides, dilation and sizes that do not divide, on the meta device too."
+    "Depthwise and grouped convolutions, strides, dilation and sizes that do not divide."
     for channels, sizes in ((3, ((31, 17), (9, 5), (1, 1))), (1, ((8, 8),))):
         network = NETWORKS[kind](channels)
         for size in sizes:
             assert count_macs(network, (channels, *size)) == macs_by_definition(network, (channels, *size))
+
+
+@pytest.mark.parametrize("kind", ["every operation", "shufflenet"])
+def test_counts_are_the_same_of_any_numbers_and_of_none(kind):
+    network = NETWORKS[kind](1)
     expected = macs_by_definition(network, (1, 13, 13))
     assert all(count_macs(network.to(dtype), (1, 13, 13)) == expected for dtype in (torch.float64, torch.bfloat16))
     assert count_macs(network.to("meta"), (1, 13, 13)) == expected
@@ -365,7 +374,7 @@ def test_factorized_reduce_with_odd_channels():
 
 def test_a_budget_of_latency_draws_nothing_from_the_caller():
     torch.manual_seed(0)
-    before, options = torch.get_rng_state(), {"max_latency": 1000, "max_parameters": 9000, "input_size": (8, 8)}
+    before, options = torch.get_rng_state(), {"max_latency": 1000, "max_parameters": 3000, "input_size": (8, 8)}
     sizes_of(lambda: Network(GENOTYPES["FairDARTS_a"], 10, width=2, depth=3), (3, 8, 8), ["latency"])
     assert torch.equal(torch.get_rng_state(), before)
     first, second = (Network.within(GENOTYPES["FairDARTS_a"], 7, depth=3, **options) for _ in range(2))

@@ -212,15 +212,15 @@ def test_a_layer_that_is_nothing_is_no_part_and_leaves_the_others_their_names():
 def test_budgets_are_upper_bounds_that_are_filled(genotype, budgets):
     given = {"max_parameters": None, "depth": 3, "in_channels": 1, "input_size": (16, 16)} | budgets
 
-    def costs(net):
-        shape = (1, 16, 16)
-        measured = {"max_parameters": count_parameters(net), "max_macs": count_macs(net, shape)}
-        return measured | {"max_memory": activation_bytes(net, shape)}
-
+    count = {
+        "max_parameters": count_parameters,
+        "max_macs": lambda net: count_macs(net, (1, 16, 16)),
+        "max_memory": lambda net: activation_bytes(net, (1, 16, 16)),
+    }
     net = Network.within(genotype, 4, **given)
-    assert all(costs(net)[name] <= most for name, most in budgets.items())
+    assert all(count[name](net) <= most for name, most in budgets.items())
     wider = Network(genotype, 4, width=net.width + 1, depth=3, in_channels=1)
-    assert any(costs(wider)[name] > most for name, most in budgets.items())
+    assert any(count[name](wider) > most for name, most in budgets.items())
 
 
 def test_latency_is_a_budget_that_is_measured(monkeypatch):
@@ -242,11 +242,11 @@ def test_a_latency_is_measured_once_for_a_network_a_shape_and_a_device(monkeypat
     asked = []
     monkeypatch.setattr(network, "latency", lambda net, shape, device: asked.append(shape) or net.width / 10)
     monkeypatch.setattr(network, "_LATENCIES", {})
-    given = {"max_parameters": None, "max_latency": 1.25, "input_size": (16, 16)}
+    given = {"max_parameters": None, "max_latency": 0.45, "input_size": (16, 16)}
 
     def measured(genotype=MBCONV, classes=4, **options):
         asked.clear()
-        assert Network.within(genotype, classes, **given | options).width == 12
+        assert Network.within(genotype, classes, **given | options).width == 4
         return len(asked)
 
     first = measured()
@@ -282,16 +282,17 @@ def test_a_stem_brings_large_images_to_the_size_of_small_ones(side, stride):
     assert net(torch.rand(2, 3, side, side + 5)).shape == (2, 3)
 
 
-@pytest.mark.parametrize("stride, side", [(2, 64), (2, 127), (4, 128), (4, 224)])
+@pytest.mark.parametrize("stride, side", [(2, 127), (4, 224)])
 def test_networks_with_a_stem_that_steps_keep_to_budgets_and_are_drawn(stride, side):
     genotype, budgets = random_stages(4, stride), {"max_macs": 20_000_000, "max_memory": 4_000_000}
     net = Network.within(genotype, 5, **budgets, input_size=(side, side))
-    assert count_macs(net, (3, side, side)) <= 20_000_000 and activation_bytes(net, (3, side, side)) <= 4_000_000
+    macs = count_macs(net, (3, side, side))
+    assert macs <= 20_000_000 and activation_bytes(net, (3, side, side)) <= 4_000_000
     wider = Network(genotype, 5, width=net.width + 1)
     over = count_macs(wider, (3, side, side)) > 20_000_000 or activation_bytes(wider, (3, side, side)) > 4_000_000
     assert over or count_parameters(wider) > 413_850
     plain = count_macs(Network(random_stages(4), 5, width=net.width), (3, side, side))  # at full resolution
-    assert plain > 0.9 * stride**2 * count_macs(net, (3, side, side))
+    assert plain > 0.9 * stride**2 * macs
     sizes = stage_sizes(genotype, net.width, 5, 3, (side, side))
     assert sizes[0]["size"] == (-(-side // stride),) * 2
     assert f"{sizes[0]['channels']} channels, {-(-side // stride)} x" in draw_genotype(genotype, sizes=sizes)
@@ -343,6 +344,9 @@ def test_an_input_size_that_is_none_is_refused(size):
     for most in (None, 10**6):
         act = lambda most=most: Network.within(MBCONV, 4, max_macs=most, input_size=size)  # noqa: E731
         refused("input_size", "(height, width)", act=act)
+
+
+def test_an_input_size_may_be_a_list():
     assert Network.within(MBCONV, 4, max_macs=10**6, input_size=[16, 20]).width > 1
 
 

@@ -68,7 +68,7 @@ def test_every_strategy_runs_from_two_candidates_and_goes_on_after_a_kill(tmp_pa
 
     def killed(*job):
         calls.append(job)
-        if len(calls) % 2 == 0:
+        if len(calls) % 3 == 0:
             raise KeyboardInterrupt
         return score(*job)
 
@@ -78,7 +78,7 @@ def test_every_strategy_runs_from_two_candidates_and_goes_on_after_a_kill(tmp_pa
             break
         except KeyboardInterrupt:
             pass
-    assert json.dumps(again) == json.dumps(whole) and len(calls) > 2
+    assert json.dumps(again) == json.dumps(whole) and len(calls) >= 3
     assert whole["pick"]["number"] in {row["number"] for row in whole["candidates"]}
 
 
@@ -105,8 +105,8 @@ def test_decisions_reach_what_a_draw_reaches():
     ]  # fmt: skip
     made = {space.build([i % n for n in space.options]) for i in range(2000)}
     rng = np.random.default_rng(0)
-    made |= {space.build([int(rng.integers(n)) for n in space.options]) for _ in range(4000)}
-    for found in (made, {space.draw(seed) for seed in range(6000)}):
+    made |= {space.build([int(rng.integers(n)) for n in space.options]) for _ in range(2000)}
+    for found in (made, {space.draw(seed) for seed in range(3000)}):
         stages = [stage for one in found for stage in one.stages]
         assert {stage.blocks[0] for stage in stages} == set(blocks)
         assert {(len(one.stages), one.stages[0].stride) for one in found} == {(n, s) for n in (3, 4) for s in (1, 2)}
@@ -202,7 +202,7 @@ def test_halving_promotes_the_better_half():
     assert asked.propose(history) == []
 
 
-@pytest.mark.parametrize("candidates, steps", [(2, 1), (12, 20), (40, 20)])
+@pytest.mark.parametrize("candidates, steps", [(2, 1), (12, 20), (24, 20)])
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_what_is_planned_is_what_is_scored(tmp_path, name, candidates, steps):
     *planned, (count, longer) = plan_scores(name, SPACE, candidates, steps)
@@ -405,7 +405,7 @@ def by_the_paper(scores, candidates, factor, top, workers):
     return jobs
 
 
-@pytest.mark.parametrize("candidates, factor, workers", [(2, 2, 1), (9, 2, 2), (40, 2, 10), (100, 4, 25), (27, 3, 1)])
+@pytest.mark.parametrize("candidates, factor, workers", [(2, 2, 1), (9, 2, 2), (40, 2, 10), (64, 4, 16), (27, 3, 1)])
 def test_asha_is_the_papers(candidates, factor, workers):
     rng = np.random.default_rng(candidates)
     table = rng.permutation(candidates * 10).reshape(candidates, 10)

@@ -139,7 +139,8 @@ def test_what_changes_must_come_in_as_a_tensor():
 
 
 def test_the_state_of_the_scaler_is_in_every_checkpoint(digits, tmp_path):
-    trainer = trained(digits, tmp_path / "run", precision="float16", recipe="crt")[2]
+    few = {"pretrain_steps": 2, "finetune_steps": 4}
+    trainer = trained(digits, tmp_path / "run", precision="float16", recipe="crt", **few)[2]
     checkpoints = trainer.experiment.checkpoints
     stages = [stage for stage in checkpoints.stages() if stage.endswith("/it")]
     assert len(stages) == 3
@@ -148,7 +149,7 @@ def test_the_state_of_the_scaler_is_in_every_checkpoint(digits, tmp_path):
 
 @pytest.mark.parametrize("relaxation", ["fair", "sampled"])
 def test_a_search_in_bfloat16_sees_the_losses_of_float32(digits, relaxation):
-    """20 steps in bfloat16, each loss beside float32's of the same weights and batch.
+    """Ten steps in bfloat16, each loss beside float32's of the same weights and batch.
 
     Two searches in float32 whose weights differ by a thousandth are soon further apart than the two precisions are.
     """
@@ -166,10 +167,10 @@ def test_a_search_in_bfloat16_sees_the_losses_of_float32(digits, relaxation):
         return loss
 
     searcher.loss = both
-    for i in range(20):
-        searcher(StepSeed(0, "search", *divmod(i, searcher.schedule.steps_per_epoch)), i / 20)
+    for i in range(10):
+        searcher(StepSeed(0, "search", *divmod(i, searcher.schedule.steps_per_epoch)), i / 10)
     ours, theirs = np.array(found).T
-    assert len(ours) >= 40 and not np.array_equal(ours, theirs)
+    assert len(ours) >= 20 and not np.array_equal(ours, theirs)
     np.testing.assert_allclose(ours, theirs, rtol=0.02)
 
 
@@ -183,9 +184,9 @@ def test_training_in_bfloat16_loses_as_in_float32(digits, tmp_path, monkeypatch)
     monkeypatch.setattr(loop.Fit, "advance", advance)
     for precision in ("bfloat16", "float32"):
         seen[precision] = []
-        steps = {"pretrain_steps": 20, "finetune_steps": 20, "batch_size": 64, "embedding": 64}
+        steps = {"pretrain_steps": 10, "finetune_steps": 10, "batch_size": 64, "embedding": 64}
         trained(digits, tmp_path / precision, precision=precision, **steps)
-    assert len(seen["float32"]) == 40 and seen["bfloat16"] != seen["float32"]
+    assert len(seen["float32"]) == 20 and seen["bfloat16"] != seen["float32"]
     np.testing.assert_allclose(seen["bfloat16"], seen["float32"], rtol=0.02)
 
 

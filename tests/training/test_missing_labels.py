@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from ssnas_colab.config import evaluation_config
 from ssnas_colab.core.device import HeldImages
 from ssnas_colab.experiment.run import Run
-from ssnas_colab.models.baselines import narrow_resnet
+from ssnas_colab.models.baselines import ResNet
 from ssnas_colab.stages.loader import load_data
 from ssnas_colab.training import recipes
 from ssnas_colab.training.class_losses import LOSSES, class_loss, log_odds
@@ -108,7 +108,7 @@ def partly():
 def trainer_of(data, path, **changes):
     few = {"pretrain_steps": 20, "finetune_steps": 40, "batch_size": 16, "embedding": 16, "device": "cpu"}
     config = evaluation_config("quick", **few | changes)
-    made = partial(narrow_resnet, data.num_classes, 1, max_parameters=8000)
+    made = partial(ResNet, (1, 1), 8, data.num_classes, 1)
     return Trainer("net", made, data, Run.open(path, {}), config, quiet=True)
 
 
@@ -133,7 +133,7 @@ def test_every_recipe_learns_from_few_labels(partly, tmp_path, monkeypatch, reci
 
 
 def test_the_images_without_a_label_are_answered_better_than_by_chance(partly, tmp_path):
-    made = trainer_of(partly, tmp_path / "run", finetune_steps=200, finetune_rate=5e-3)
+    made = trainer_of(partly, tmp_path / "run", finetune_steps=60, finetune_rate=5e-3)
     made.run()
     unknown = np.setdiff1d(np.arange(len(partly.images["train"])), partly.labelled())
     digits = load_digits()
@@ -175,7 +175,7 @@ def test_a_training_reads_ahead_and_its_bits_are_the_same(partly, tmp_path, monk
     found, told = [], []
     for free in (None, 10):
         monkeypatch.setattr(recipes, "HeldImages", lambda images, device, free=free: HeldImages(images, device, free))
-        made = trainer_of(partly, tmp_path / str(free))
+        made = trainer_of(partly, tmp_path / str(free), pretrain_steps=5, finetune_steps=10)
         expect = made.images["train"].expect
         made.images["train"].expect = lambda at, expect=expect: told.append(len(at)) or expect(at)
         made.run()

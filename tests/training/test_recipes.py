@@ -14,10 +14,11 @@ from ssnas_colab.experiment.run import Run
 from ssnas_colab.models.genotype import GENOTYPES
 from ssnas_colab.models.network import Network
 from ssnas_colab.stages.loader import load_data
+from ssnas_colab.training.loop import make_schedule
 from ssnas_colab.training.recipes import RECIPE_FUNCTIONS, Trainer, pretrain
 from ssnas_colab.training.samplers import sampled_order
 
-TINY = {"pretrain_steps": 10, "finetune_steps": 20, "batch_size": 32, "embedding": 16, "device": "cpu"}
+TINY = {"pretrain_steps": 6, "finetune_steps": 12, "batch_size": 32, "embedding": 16, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +27,8 @@ def digits():
 
 
 def small(data):
-    options = {"max_parameters": 20_000, "depth": 3, "in_channels": data.channels}
-    return lambda: Network.within(GENOTYPES["FairDARTS_a"], data.num_classes, **options)
+    options = {"width": 4, "depth": 2, "in_channels": data.channels}
+    return lambda: Network(GENOTYPES["FairDARTS_a"], data.num_classes, **options)
 
 
 def trainer_of(data, path, **changes):
@@ -53,7 +54,7 @@ def test_scratch_skips_pretraining(digits, tmp_path):
 
 
 def test_retraining_leaves_the_features_alone(digits, tmp_path, monkeypatch):
-    made, seen = trainer_of(digits, tmp_path / "run", recipe="crt", finetune_steps=40), {}
+    made, seen = trainer_of(digits, tmp_path / "run", recipe="crt"), {}
     learn = recipes.learn
 
     def watched(trainer, stage, loss, sampler, frozen=False):
@@ -68,7 +69,8 @@ def test_retraining_leaves_the_features_alone(digits, tmp_path, monkeypatch):
 
 
 def test_a_balanced_sampler_shows_the_rare_class_as_often(digits, tmp_path):
-    made, shown = trainer_of(digits, tmp_path / "run", sampler="class_balanced", pretrain_steps=0), []
+    changes = {"sampler": "class_balanced", "pretrain_steps": 0, "finetune_steps": 20}
+    made, shown = trainer_of(digits, tmp_path / "run", **changes), []
     batches = made.batches
 
     def watched(*a):
@@ -100,10 +102,11 @@ def test_an_order_that_is_held_is_the_order_drawn_anew(digits, tmp_path, sampler
 def test_the_order_of_an_epoch_is_drawn_once(digits, tmp_path, monkeypatch, sampler, name):
     drawn, honest = [], getattr(recipes, name)
     monkeypatch.setattr(recipes, name, lambda *keys: drawn.append(keys[-2:]) or honest(*keys))
-    made = trainer_of(digits, tmp_path / "run", recipe="scratch", sampler=sampler, finetune_steps=40)
+    monkeypatch.setattr(recipes, "make_schedule", lambda *sizes, least_epochs: make_schedule(*sizes, 4))
+    made = trainer_of(digits, tmp_path / "run", recipe="scratch", sampler=sampler, finetune_steps=8)
     history = made.run()["finetuning"]
     steps = recipes.schedules(made.config, len(digits.images["train"]))["finetune"].steps_per_epoch
-    assert steps > 1 and drawn == [("finetune", epoch) for epoch in range(len(history))]
+    assert steps > 1 and len(history) > 1 and drawn == [("finetune", epoch) for epoch in range(len(history))]
 
 
 def test_a_training_that_was_killed_ends_with_the_same_bits(digits, tmp_path, monkeypatch):
@@ -112,19 +115,19 @@ def test_a_training_that_was_killed_ends_with_the_same_bits(digits, tmp_path, mo
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     honest, taken = loop.Fit.advance, []
 
-    def killed_at_every_seventh_step(training, *a):
+    def killed_at_every_fifth_step(training, *a):
         taken.append(training.stage)
-        if len(taken) % 7 == 0:
+        if len(taken) % 5 == 0:
             raise KeyboardInterrupt
         honest(training, *a)
 
-    monkeypatch.setattr(loop.Fit, "advance", killed_at_every_seventh_step)
+    monkeypatch.setattr(loop.Fit, "advance", killed_at_every_fifth_step)
     found = None
     while found is None:
         made = trainer_of(digits, tmp_path / "killed", sampler="square_root")
         with contextlib.suppress(KeyboardInterrupt):
             found = made.run()
-    assert found == histories and len(taken) > 30 and set(taken) == {"pretrain/searched", "finetune/searched"}
+    assert found == histories and len(taken) > 18 and set(taken) == {"pretrain/searched", "finetune/searched"}
     ends = straight.net.state_dict(), made.net.state_dict()
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
 

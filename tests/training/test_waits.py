@@ -24,7 +24,7 @@ from ssnas_colab.nas.bilevel import Searcher
 from ssnas_colab.stages.loader import ImageData
 from ssnas_colab.training import loop, recipes
 
-STEPS = 20
+STEPS = 12
 SEARCH = {"width": 4, "depth": 3, "nodes": 1, "batch_size": 8, "steps": 400, "embedding": 16, "policy": "natural"}
 TRAIN = {"batch_size": 8, "embedding": 16, "pretrain_steps": 100, "finetune_steps": 100}
 
@@ -92,7 +92,7 @@ def drawn(monkeypatch):
 
 
 def assert_no_waits(step, run, first=0.0, of_a_step=lambda done: []):
-    """Nothing is waited for in 20 steps, but `of_a_step`, and every ten steps for the values of these.
+    """Nothing is waited for in 12 steps, but `of_a_step`, and every ten steps for the values of these.
 
     The step before them, `first` of the way, puts in its place what never changes.
     """

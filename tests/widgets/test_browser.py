@@ -113,9 +113,21 @@ def server(request, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(server):
+def browser():
+    "Chromium, started once for all tests."
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as player:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        browser = player.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def page(server, browser):
     "A page of the browser with the explorer on it, everything run; `page.complaints` collects errors."
-    yield from opened(server, "explorer.ipynb", PICTURE, TABLE)
+    yield from opened(server, browser, "explorer.ipynb", PICTURE, TABLE)
 
 
 def show(page, server, name):
@@ -132,28 +144,23 @@ def show(page, server, name):
     page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
 
 
-def opened(server, name, *wanted):
+def opened(server, browser, name, *wanted):
     "The page of a notebook whose cells have run, once all of `wanted` is seen."
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as player:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        browser = player.chromium.launch(executable_path=CHROMIUM, args=flags)
-        page = browser.new_page(viewport={"width": 1400, "height": 1250})
-        page.complaints, page.front_end = [], server[0]
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
-        page.on("console", lambda said: said.type == "error" and page.complaints.append(f"{said.text} {said.location}"))
-        page.on("response", lambda r: page.complaints.append(f"{r.status} {r.url}") if r.status >= 400 else None)
-        show(page, server, name)
-        try:
-            for selector in wanted:
-                page.wait_for_selector(selector, timeout=90_000)
-        except Exception as error:
-            if os.environ.get("SSNAS_SCREENSHOTS"):
-                page.screenshot(path=f"{os.environ['SSNAS_SCREENSHOTS']}/{page.front_end}_failed.png")
-            raise AssertionError(f"{page.inner_text('body')[-1500:]} {page.complaints}") from error
-        yield page
-        browser.close()
+    page = browser.new_page(viewport={"width": 1400, "height": 1250})
+    page.complaints, page.front_end = [], server[0]
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.on("console", lambda said: said.type == "error" and page.complaints.append(f"{said.text} {said.location}"))
+    page.on("response", lambda r: page.complaints.append(f"{r.status} {r.url}") if r.status >= 400 else None)
+    show(page, server, name)
+    try:
+        for selector in wanted:
+            page.wait_for_selector(selector, timeout=90_000)
+    except Exception as error:
+        if os.environ.get("SSNAS_SCREENSHOTS"):
+            page.screenshot(path=f"{os.environ['SSNAS_SCREENSHOTS']}/{page.front_end}_failed.png")
+        raise AssertionError(f"{page.inner_text('body')[-1500:]} {page.complaints}") from error
+    yield page
+    page.close()
 
 
 LAYOUT = """() => {
@@ -176,33 +183,35 @@ LAYOUT = """() => {
 }"""
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 400])
-def test_stages_on_pages_of_any_width(theme, width):
-    "Without a server: the drawings as they stand in reports and files, none wider than the page, no words that meet."
-    from playwright.sync_api import sync_playwright
-
+@pytest.fixture(scope="module")
+def sized():
+    "Names of genotypes of stages, with each its genotype and its sizes."
     from ssnas_colab.models.network import stage_sizes
     from ssnas_colab.models.stages import STAGE_GENOTYPES, macro_genotype, random_stages
-    from ssnas_colab.plots.genotype import draw_genotype
 
     long = "a name that is too long for its place"
     of_stages = STAGE_GENOTYPES | {"macro": macro_genotype("01201202"), long * 2: random_stages(4)}
+    return {name: (one, stage_sizes(one, 64, 1000, size=(224, 224))) for name, one in of_stages.items()}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_stages_on_pages_of_any_width(browser, sized, theme, width):
+    "Without a server: the drawings as they stand in reports and files, none wider than the page, no words that meet."
+    from ssnas_colab.models.stages import random_stages
+    from ssnas_colab.plots.genotype import draw_genotype
+
     pictures = [draw_genotype(random_stages(1), theme=theme)]
-    for name, genotype in of_stages.items():
-        sizes = stage_sizes(genotype, 64, 1000, size=(224, 224))
+    for name, (genotype, sizes) in sized.items():
         pictures.append(draw_genotype(genotype, sizes=sizes, title=name, theme=theme, chosen=("stage", 1, 0)))
-    with sync_playwright() as player:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        browser = player.chromium.launch(executable_path=CHROMIUM, args=flags)
-        page = browser.new_page(viewport={"width": width, "height": 900})
-        page.set_content(f"<!DOCTYPE html><body>{''.join(pictures)}</body>")
-        assert page.evaluate(LAYOUT) == []
-        widths = page.evaluate("[...document.querySelectorAll('svg')].map(svg => svg.getBoundingClientRect().width)")
-        assert max(widths) <= 420 and min(widths) > 360
-        if os.environ.get("SSNAS_SCREENSHOTS"):
-            page.screenshot(path=f"{os.environ['SSNAS_SCREENSHOTS']}/stages_{theme}_{width}.png", full_page=True)
-        browser.close()
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.set_content(f"<!DOCTYPE html><body>{''.join(pictures)}</body>")
+    assert page.evaluate(LAYOUT) == []
+    widths = page.evaluate("[...document.querySelectorAll('svg')].map(svg => svg.getBoundingClientRect().width)")
+    assert max(widths) <= 420 and min(widths) > 360
+    if os.environ.get("SSNAS_SCREENSHOTS"):
+        page.screenshot(path=f"{os.environ['SSNAS_SCREENSHOTS']}/stages_{theme}_{width}.png", full_page=True)
+    page.close()
 
 
 WORDS = """() => {
@@ -250,10 +259,8 @@ def contrast(one, other):
     return max(shades) / min(shades)
 
 
-def test_the_saved_page_works_offline_without_a_kernel(tmp_path):
+def test_the_saved_page_works_offline_without_a_kernel(tmp_path, browser):
     "From a file, without a net: slider, click and keys move all of it; at 400 points and 1280, in both themes."
-    from playwright.sync_api import sync_playwright
-
     from ssnas_colab.experiment.run import Run
     from ssnas_colab.models.genotype import PRIMITIVES, edges
     from ssnas_colab.plots.svg import shade_of
@@ -266,74 +273,70 @@ def test_the_saved_page_works_offline_without_a_kernel(tmp_path):
     explorer = Explorer(run)
     explorer.other = BEFORE
     path, complaints, asked = save(explorer, "html", tmp_path), [], []
-    with sync_playwright() as player:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        browser = player.chromium.launch(executable_path=CHROMIUM, args=flags)
-        for width, theme in ((400, "dark"), (1280, "light")):
-            context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme, offline=True)
-            page = context.new_page()
-            page.on("pageerror", lambda error: complaints.append(str(error)))
-            page.on("console", lambda said: complaints.append(said.text))
-            page.on("request", lambda request: asked.append(request.url))
-            page.goto(path.as_uri())
-            assert page.inner_text("h1") == "a <b> & run: this search"
-            paper = "getComputedStyle(document.body).backgroundColor"
-            assert page.evaluate(paper) == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 24, 29)"}[theme]
-            # The slider, by the keyboard
-            assert "epoch 20 of 20" in page.inner_html("#pictures") and page.is_hidden("#edge-chart")
-            page.get_by_role("slider", name="Epoch").focus()
-            for _ in range(15):
-                page.keyboard.press("ArrowLeft")
-            explorer.epoch = 5
-            assert "epoch 5 of 20" in page.inner_html("#pictures") and page.inner_text("#epoch-said") == "5 of 20"
-            moved = page.get_attribute("#loss-chart .mark", "transform")
-            assert float(moved[10:].split(",")[0]) == pytest.approx(46 + 362 * 5 / 20, abs=0.1)
-            assert page.locator("#loss-chart .value").all_text_contents() == ["0.20", "0.40"]
-            # The table says and shades what the weights after that epoch are, and frames what the genotype has
-            weights, kept = explorer.weights(), explorer.genotype()
-            lines = page.eval_on_selector_all(
-                "#table .row", """rows => rows.map(row => [row.dataset.pick,
-                [...row.querySelectorAll("text")].slice(1).map(text => text.textContent),
-                [...row.querySelectorAll(".shade")].map(box => [Number(box.style.fillOpacity), box.style.stroke])])""",
-            )  # fmt: skip
-            assert len(lines) == 28
-            for pick, numbers, shades in lines:
-                kind, a, b = pick.split()
-                wanted = weights[kind][edges(4).index((int(a), int(b)))]
-                np.testing.assert_allclose([float(number) for number in numbers], wanted, atol=0.0051)
-                here = [(op, int(a), int(b)) in map(tuple, getattr(kept, kind)) for op in PRIMITIVES]
-                assert [stroke != "none" for _, stroke in shades] == here
-                np.testing.assert_allclose([shade for shade, _ in shades], [shade_of(w) for w in wanted], atol=0.001)
-            # A click on an edge, and a key on a row: its weights over the epochs, and all about it in words
-            edge = page.locator("#pictures .edge").first
-            pick = edge.get_attribute("data-pick")
-            edge.locator("rect").click()
-            for chosen in (pick, "reduce 1 4"):
-                if chosen != pick:
-                    page.locator(f"#table [data-pick='{chosen}']").focus()
-                    page.keyboard.press("Enter")
-                kind, a, b = chosen.split()
-                explorer.chosen = kind, int(a), int(b)
-                assert page.locator("#said p").last.inner_text() == explain_edge(explorer)
-                assert page.is_visible("#edge-chart") and page.input_value("#edge") == chosen
-                drawn = page.eval_on_selector_all("#edge-chart .curve", "all => all.map(one => one.getAttribute('d'))")
-                wanted = draw_course(explorer)[0].split('class="curve" d="')[1:]
-                for one, other in zip(drawn, wanted, strict=True):
-                    places = ([float(n) for n in re.findall(r"[\d.]+", d)] for d in (one, other.split('"')[0]))
-                    np.testing.assert_allclose(*places, atol=0.11)  # the page has rounded weights
-            assert page.locator("#table .row.chosen").count() == 1
-            # It can be used by whoever does not see well, or has a narrow page
-            assert page.evaluate(NAMELESS) == [] and page.evaluate(LAYOUT) == []
-            words = page.evaluate(WORDS)
-            assert len(words) > 300
-            assert [word for word in words if contrast(*word[1:]) < 4.5] == []
-            page.get_by_role("button", name="Play the epochs").click()
-            page.wait_for_function("document.getElementById('epoch').value > 5", timeout=10_000)
-            page.get_by_role("button", name="Pause").click()
-            if os.environ.get("SSNAS_SCREENSHOTS"):
-                page.screenshot(path=f"{os.environ['SSNAS_SCREENSHOTS']}/page_{theme}_{width}.png", full_page=True)
-            context.close()
-        browser.close()
+    for width, theme in ((400, "dark"), (1280, "light")):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme, offline=True)
+        page = context.new_page()
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda said: complaints.append(said.text))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(path.as_uri())
+        assert page.inner_text("h1") == "a <b> & run: this search"
+        paper = "getComputedStyle(document.body).backgroundColor"
+        assert page.evaluate(paper) == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 24, 29)"}[theme]
+        # The slider, by the keyboard
+        assert "epoch 20 of 20" in page.inner_html("#pictures") and page.is_hidden("#edge-chart")
+        page.get_by_role("slider", name="Epoch").focus()
+        for _ in range(15):
+            page.keyboard.press("ArrowLeft")
+        explorer.epoch = 5
+        assert "epoch 5 of 20" in page.inner_html("#pictures") and page.inner_text("#epoch-said") == "5 of 20"
+        moved = page.get_attribute("#loss-chart .mark", "transform")
+        assert float(moved[10:].split(",")[0]) == pytest.approx(46 + 362 * 5 / 20, abs=0.1)
+        assert page.locator("#loss-chart .value").all_text_contents() == ["0.20", "0.40"]
+        # The table says and shades what the weights after that epoch are, and frames what the genotype has
+        weights, kept = explorer.weights(), explorer.genotype()
+        lines = page.eval_on_selector_all(
+            "#table .row", """rows => rows.map(row => [row.dataset.pick,
+            [...row.querySelectorAll("text")].slice(1).map(text => text.textContent),
+            [...row.querySelectorAll(".shade")].map(box => [Number(box.style.fillOpacity), box.style.stroke])])""",
+        )  # fmt: skip
+        assert len(lines) == 28
+        for pick, numbers, shades in lines:
+            kind, a, b = pick.split()
+            wanted = weights[kind][edges(4).index((int(a), int(b)))]
+            np.testing.assert_allclose([float(number) for number in numbers], wanted, atol=0.0051)
+            here = [(op, int(a), int(b)) in map(tuple, getattr(kept, kind)) for op in PRIMITIVES]
+            assert [stroke != "none" for _, stroke in shades] == here
+            np.testing.assert_allclose([shade for shade, _ in shades], [shade_of(w) for w in wanted], atol=0.001)
+        # A click on an edge, and a key on a row: its weights over the epochs, and all about it in words
+        edge = page.locator("#pictures .edge").first
+        pick = edge.get_attribute("data-pick")
+        edge.locator("rect").click()
+        for chosen in (pick, "reduce 1 4"):
+            if chosen != pick:
+                page.locator(f"#table [data-pick='{chosen}']").focus()
+                page.keyboard.press("Enter")
+            kind, a, b = chosen.split()
+            explorer.chosen = kind, int(a), int(b)
+            assert page.locator("#said p").last.inner_text() == explain_edge(explorer)
+            assert page.is_visible("#edge-chart") and page.input_value("#edge") == chosen
+            drawn = page.eval_on_selector_all("#edge-chart .curve", "all => all.map(one => one.getAttribute('d'))")
+            wanted = draw_course(explorer)[0].split('class="curve" d="')[1:]
+            for one, other in zip(drawn, wanted, strict=True):
+                places = ([float(n) for n in re.findall(r"[\d.]+", d)] for d in (one, other.split('"')[0]))
+                np.testing.assert_allclose(*places, atol=0.11)  # the page has rounded weights
+        assert page.locator("#table .row.chosen").count() == 1
+        # It can be used by whoever does not see well, or has a narrow page
+        assert page.evaluate(NAMELESS) == [] and page.evaluate(LAYOUT) == []
+        words = page.evaluate(WORDS)
+        assert len(words) > 300
+        assert [word for word in words if contrast(*word[1:]) < 4.5] == []
+        page.get_by_role("button", name="Play the epochs").click()
+        page.wait_for_function("document.getElementById('epoch').value > 5", timeout=10_000)
+        page.get_by_role("button", name="Pause").click()
+        if os.environ.get("SSNAS_SCREENSHOTS"):
+            page.screenshot(path=f"{os.environ['SSNAS_SCREENSHOTS']}/page_{theme}_{width}.png", full_page=True)
+        context.close()
     assert complaints == [] and set(asked) == {path.as_uri()}
 
 

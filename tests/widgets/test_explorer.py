@@ -53,6 +53,16 @@ def run(tmp_path):
     return run
 
 
+@pytest.fixture
+def unmeasured(monkeypatch):
+    "Sizes are told by none of these tests, and to find them takes the longest."
+
+    def of(sizes, genotype):
+        raise UserError("")
+
+    monkeypatch.setattr(Sizes, "of", of)
+
+
 def files(run):
     return {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
 
@@ -68,7 +78,7 @@ def weights_at(epoch):
 
 
 @pytest.mark.parametrize("epoch, threshold", [(0, 0.85), (5, 0.6), (12, 0.85), (12, 0.97)])
-def test_the_genotype_is_what_derive_makes_of_that_epoch(run, epoch, threshold):
+def test_the_genotype_is_what_derive_makes_of_that_epoch(run, epoch, threshold, unmeasured):
     panel = explore(run)
     panel.epoch.value, panel.threshold.value = epoch, threshold
     assert panel.explorer.genotype() == quietly(weights_at(epoch), threshold=threshold)
@@ -94,7 +104,7 @@ def test_the_derived_genotype_and_its_rule_are_the_runs(run):
     assert explorer.genotype() == explorer.genotype(DERIVED) == chosen and explorer.names()[:2] == [SEARCH, DERIVED]
 
 
-def test_it_goes_on_with_a_search_that_is_still_running(run):
+def test_it_goes_on_with_a_search_that_is_still_running(run, unmeasured):
     panel = explore(run)
     run.save_arrays("alphas.npz", **alphas(15))
     assert "gone on to epoch 15" in news(panel.explorer, every=0)
@@ -119,7 +129,7 @@ def test_a_search_begun_anew_is_noticed(run):
     assert news(explorer, every=0) == ""
 
 
-def test_before_the_first_epoch(tmp_path):
+def test_before_the_first_epoch(tmp_path, unmeasured):
     run = Run.open(tmp_path / "new", {"search": {"depth": 5}})
     panel = explore(run)
     assert [picture.value for picture in panel.pictures] == ["", "", ""] and "first epoch" in panel.text.value
@@ -139,7 +149,7 @@ def test_looking_changes_nothing_in_the_run(run):
     assert files(run) == before
 
 
-def test_the_chosen_edge_is_explained_with_its_weights(run):
+def test_the_chosen_edge_is_explained_with_its_weights(run, unmeasured):
     panel = explore(run)
     panel.edge.value = ("normal", 0, 2)
     row = weights_at(12)["normal"][0]
@@ -150,14 +160,14 @@ def test_the_chosen_edge_is_explained_with_its_weights(run):
     assert panel.explorer.chosen is None
 
 
-def test_an_edge_that_is_not_there_any_more_is_let_go(run):
+def test_an_edge_that_is_not_there_any_more_is_let_go(run, unmeasured):
     panel = explore(run)
     panel.edge.value = ("normal", 3, 4)
     panel.shown.value = "FairDARTS_a"
     assert panel.explorer.chosen is None and panel.edge.value == ""
 
 
-def test_clicks_choose_and_let_go(run):
+def test_clicks_choose_and_let_go(run, unmeasured):
     pytest.importorskip("anywidget", reason="clicks need anywidget")
     panel = explore(run)
     panel.listener.picked = "reduce 1 3 17"
@@ -166,12 +176,12 @@ def test_clicks_choose_and_let_go(run):
     assert panel.edge.value == ""
 
 
-def test_without_clicks_pictures_have_no_buttons(run):
+def test_without_clicks_pictures_have_no_buttons(run, unmeasured):
     panel = explore(run, clicks=False)
     assert panel.listener is None and 'role="button"' not in panel.pictures[0].value
 
 
-def test_comparing(run):
+def test_comparing(run, unmeasured):
     panel = explore("DARTS_V2")
     panel.other.value = "DARTS_V2"
     assert "0 edges only in DARTS_V2, 0 only in DARTS_V2, 16 in both" in panel.text.value
@@ -181,7 +191,7 @@ def test_comparing(run):
     assert f"{len(one - other) + len(two - another)} edges only in DARTS_V2" in panel.text.value
 
 
-def test_saved_files_are_never_overwritten(run, tmp_path, monkeypatch):
+def test_saved_files_are_never_overwritten(run, tmp_path, monkeypatch, unmeasured):
     monkeypatch.chdir(tmp_path)
     panel = explore(run)
     for _ in range(2):
@@ -229,7 +239,7 @@ def test_a_folder_without_a_run_and_a_wrong_option(tmp_path, run):
         explore(run)
 
 
-def test_weights_that_are_not_finite_are_said_not_raised(run):
+def test_weights_that_are_not_finite_are_said_not_raised(run, unmeasured):
     panel = explore(run)
     broken = alphas(13)
     broken["normal"][13, 2, 1] = np.nan
@@ -240,7 +250,7 @@ def test_weights_that_are_not_finite_are_said_not_raised(run):
     assert "<svg" in panel.pictures[0].value
 
 
-def test_every_control_has_a_description(run):
+def test_every_control_has_a_description(run, unmeasured):
     panel = explore(run)
     lists = panel.shown, panel.other, panel.theme, panel.rule, panel.edge, panel.operation
     others = panel.epoch, panel.threshold, panel.again, panel.copy, *panel.saves.values()
@@ -265,7 +275,7 @@ def test_stages_are_explored_by_their_blocks():
     assert "which halves the image" in panel.text.value and "an average and a 1x1 convolution" in panel.text.value
 
 
-def test_clicks_choose_blocks():
+def test_clicks_choose_blocks(unmeasured):
     pytest.importorskip("anywidget", reason="clicks need anywidget")
     panel = explore("resnet18")
     panel.listener.picked = "stage 1 1 17"
@@ -274,7 +284,7 @@ def test_clicks_choose_blocks():
     assert panel.edge.value == ""
 
 
-def test_stages_and_cells_are_compared_in_any_order():
+def test_stages_and_cells_are_compared_in_any_order(unmeasured):
     panel = explore("resnet18")
     panel.other.value = "resnet18"
     assert "Of 4 stages 0 differ." in panel.text.value
@@ -300,7 +310,7 @@ def test_what_can_be_explored_of_stages(tmp_path, monkeypatch):
     genotype = random_stages(3)
     (tmp_path / "mine.json").write_text(genotype.to_json())
     for what in (tmp_path / "mine.json", genotype, str(genotype)):
-        assert explore(what).explorer.genotype(GIVEN) == genotype
+        assert Explorer(what).genotype(GIVEN) == genotype
     monkeypatch.chdir(tmp_path)
     panel = explore(genotype)
     for button in panel.saves.values():
@@ -312,7 +322,7 @@ def test_what_can_be_explored_of_stages(tmp_path, monkeypatch):
         explore('{"space": "stages", "stages": []}')
 
 
-def test_a_run_that_searched_among_stages(tmp_path):
+def test_a_run_that_searched_among_stages(tmp_path, unmeasured):
     run = Run.open(tmp_path / "run", {"search": {"space": "stages"}})
     panel = explore(run)
     assert "is not derived" in panel.text.value and panel.pictures[0].value == ""
@@ -323,12 +333,6 @@ def test_a_run_that_searched_among_stages(tmp_path):
 
 
 # What changes over the epochs
-
-
-@pytest.fixture
-def unmeasured(monkeypatch):
-    "Sizes are told by none of these tests, and to find them takes the longest."
-    monkeypatch.setattr(Sizes, "sentence", lambda self, genotype: "")
 
 
 def history(epochs):
