@@ -233,7 +233,8 @@ def sizes_of(build, shape, names, device="cpu") -> dict:
     device and number of threads; a second question gets the first answer. Only "latency" measures.
     """
     with torch.device("meta"):
-        module = without_values(build(), own=True)
+        made = build()
+        module = without_values(made, own=all(one.is_meta for one in made.parameters()))  # else somebody has it
     measures = {"parameters": lambda: count_parameters(module), "macs": lambda: _macs(module, shape)}
     measures["memory"] = lambda: _activations(module, shape)
     measures["latency"] = lambda: _latency_once(module, build, shape, device)

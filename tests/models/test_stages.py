@@ -282,7 +282,7 @@ def test_a_stem_brings_large_images_to_the_size_of_small_ones(side, stride):
     assert net(torch.rand(2, 3, side, side + 5)).shape == (2, 3)
 
 
-@pytest.mark.parametrize("stride, side", [(2, 127), (4, 224)])
+@pytest.mark.parametrize("stride, side", [(2, 64), (2, 127), (4, 128), (4, 224)])
 def test_networks_with_a_stem_that_steps_keep_to_budgets_and_are_drawn(stride, side):
     genotype, budgets = random_stages(4, stride), {"max_macs": 20_000_000, "max_memory": 4_000_000}
     net = Network.within(genotype, 5, **budgets, input_size=(side, side))
