@@ -27,29 +27,35 @@ from ssnas_colab.experiment.run import Run
 from ssnas_colab.inference.export import export_run
 from ssnas_colab.inference.model import model_facts
 from ssnas_colab.inference.predict import load_model
-from ssnas_colab.models.baselines import narrow_resnet
-from ssnas_colab.models.genotype import GENOTYPES, parse_genotype
+from ssnas_colab.models.baselines import narrow_resnet, random_genotype
+from ssnas_colab.models.genotype import GENOTYPES, load_genotype, parse_genotype
 from ssnas_colab.models.stages import Block, Stage, StageGenotype
 from ssnas_colab.reports.verdict import display_name
-from ssnas_colab.stages.evaluation import compared, evaluate, evaluation_parts, tuned_rate
+from ssnas_colab.stages.evaluation import compared, evaluate, evaluate_seed, evaluation_parts, tuned_rate
 from ssnas_colab.stages.loader import data_stage, load_data
 from ssnas_colab.training.calibration import fit_temperature, with_temperature
 from ssnas_colab.training.operating_points import choose_threshold
 from ssnas_colab.training.recipes import Trainer, chosen_by, finetune_rates
 
-from .searched import searched_run
+from .searched import below, searched_run
 
 TINY = {
-    "pretrain_steps": 10, "finetune_steps": 20, "batch_size": 32, "embedding": 16, "max_parameters": 20_000,
+    "pretrain_steps": 3, "finetune_steps": 10, "batch_size": 32, "embedding": 16, "max_parameters": 4_000,
     "random_genotypes": 1, "resnet18": False, "mobilenet": False, "published": (), "equal_macs": (), "device": "cpu",
 }  # fmt: skip
 
-SHORT = TINY | {"pretrain_steps": 3, "finetune_steps": 6}  # where nothing is asserted of what is learned
+WHOLE = TINY | {"finetune_rate": 1e-2}  # of the run that most tests share
+SHORT = TINY | {"pretrain_steps": 1, "finetune_steps": 2}  # where nothing is asserted of what is learned
 
 
 @pytest.fixture(scope="module")
 def digits():
     return load_data("digits", imbalance_factor=10)
+
+
+@pytest.fixture(scope="module")
+def four(digits):
+    return below(digits, 4)
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +85,38 @@ def reads():
         yield seen
 
 
+def shrink_presets(patch):
+    small = {"width": 2, "depth": 3, "nodes": 1, "steps": 2, "batch_size": 16, "embedding": 16}
+    patch.setitem(config.SEARCH_PRESETS, "quick", small)
+    patch.setitem(config.EVALUATION_PRESETS, "quick", WHOLE)
+
+
+@pytest.fixture
+def tiny_presets(monkeypatch):
+    shrink_presets(monkeypatch)
+
+
 @pytest.fixture(scope="module")
-def evaluated(digits, tmp_path_factory):
-    "An evaluated run, its report, and who read what meanwhile."
-    run = searched_run(tmp_path_factory.mktemp("evaluated") / "run")
-    with watched_reads() as seen:
-        return run, evaluate(digits, run, TINY, quiet=True), seen
+def straight(tmp_path_factory):
+    "The folder of a run that the command took all the way, what it said, and who read what meanwhile."
+    path, said = tmp_path_factory.mktemp("straight") / "run", io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said), watched_reads() as seen:
+        shrink_presets(patch)
+        assert cli.main(["run", "--out", str(path), "--quiet", "--device", "cpu"]) == 0
+    return path, said.getvalue(), seen
+
+
+@pytest.fixture
+def unforeseen(monkeypatch):
+    "How long it is going to take is not foreseen, for which every network would be made and timed beforehand."
+    monkeypatch.setattr(evaluation, "_forecast", lambda *_: None)
+
+
+@pytest.fixture
+def evaluated(straight):
+    "That run, its report, and who read what."
+    run = Run.open(straight[0])
+    return run, run.load_json("report.json"), straight[2]
 
 
 def test_the_report_and_who_reads_the_test_set(digits, evaluated):
@@ -93,16 +125,15 @@ def test_the_report_and_who_reads_the_test_set(digits, evaluated):
     assert list(report["models"]) == names
     assert [name for name, split in reads if split == "test"] == names  # once each
     for name, model in report["models"].items():
-        assert model["parameters"] <= 20_000 and model["macs"] > 0
+        assert model["parameters"] <= 4_000 and model["macs"] > 0
         assert len(model["recall_per_class"]) == 10 and 0 <= model["balanced_accuracy"] <= 1
         rows = run.load_json(f"models/{name}.json")["finetuning"]
         values = [chosen_by(row, "single-label") for row in rows]
         assert model["best_epoch"] == int(np.argmax(values)) + 1
     assert report["data"]["counts"]["train"] == digits.counts() and report["models"]["searched"]["depth"] == 3
-    assert run.load_json("report.json") == report and run.has("report.png")
-    assert "balanced accuracy" in run.load_text("report.md")
+    assert run.has("report.png") and "balanced accuracy" in run.load_text("report.md")
     with watched_reads() as more:
-        again = evaluate(digits, run, TINY, quiet=True)
+        again = evaluate_seed(digits, run, evaluation_config(WHOLE), quiet=True)
     assert not more and again["models"] == report["models"] and report["seeds"] == [0]
     assert set(report["differences"]) == {"resnet_small", "random_0", "random"}
     assert report["curves"]["searched"]["validation"] == [row["balanced_accuracy"] for row in rows_of(run, "searched")]
@@ -113,8 +144,10 @@ def rows_of(run, name):
 
 
 def test_scores_are_those_of_the_kept_weights(digits, evaluated):
-    (run, report, _), config = evaluated, evaluation_config(TINY)
-    for name, make in compared(GENOTYPES["FairDARTS_a"], digits, config, 3).items():
+    (run, report, _), config = evaluated, evaluation_config(WHOLE)
+    made = compared(load_genotype(run.path), digits, config, 3)
+    assert made.keys() == report["models"].keys()
+    for name, make in made.items():
         trainer = Trainer(name, make, digits, run, config)
         trainer.net.load_state_dict(run.checkpoints.load(f"models/{name}")["state"]["model"])
         assert trainer.metrics("test")["confusion"] == report["models"][name]["confusion"]
@@ -127,7 +160,6 @@ def test_validation_chooses_temperature_and_thresholds_which_a_network_keeps(dig
     assert found["temperature"] == fit_temperature(kept["val"], digits.labels["val"])
     one = with_temperature(kept["val"], found["temperature"])[:, 3]
     assert found["thresholds"][3] == choose_threshold(one, digits.labels["val"] == 3)
-    data_stage(digits, run)
     facts = model_facts(run)
     assert facts["temperature"] == found["temperature"] != 1.0 and facts["thresholds"] == found["thresholds"]
     calibrated = with_temperature(kept["test"], found["temperature"])
@@ -135,25 +167,27 @@ def test_validation_chooses_temperature_and_thresholds_which_a_network_keeps(dig
 
 
 def test_fine_tuning_learns(digits, tmp_path):
-    config = evaluation_config(TINY | {"pretrain_steps": 0, "finetune_steps": 150, "finetune_rate": 1e-2})
-    run, make = searched_run(tmp_path / "run"), compared(GENOTYPES["FairDARTS_a"], digits, config, 3)["searched"]
+    config = evaluation_config(TINY | {"pretrain_steps": 0, "finetune_steps": 60, "finetune_rate": 3e-2})
+    run, make = searched_run(tmp_path / "run"), compared(GENOTYPES["SNAS"], digits, config, 2)["searched"]
     found = evaluation.evaluate_network("searched", make, digits, run, config, quiet=True)
     assert found["balanced_accuracy"] > 0.7  # ten classes
 
 
-def test_multi_label_data_goes_all_the_way(several, tmp_path):
-    report = evaluate(several, searched_run(tmp_path / "run"), SHORT, quiet=True)
+def test_multi_label_data_goes_all_the_way(several, tmp_path, unpainted, unforeseen):
+    run = searched_run(tmp_path / "run")
+    report = evaluate(several, run, SHORT, quiet=True)
     assert report["models"]["searched"]["confusion"] is None and report["models"]["searched"]["macro_auc"] > 0.3
-    assert "macro AUC" in (tmp_path / "run" / "report.md").read_text()
+    assert report["differences"]["random"]["metric"] == "macro_auc" and run.load_json("report.json") == report
+    assert "macro AUC" in run.load_text("report.md")
 
 
-def test_controls_of_equal_work(digits, tmp_path, monkeypatch, unpainted):
+def test_controls_of_equal_work(four, tmp_path, monkeypatch, unpainted, unforeseen):
     "They are no wider than the searched network's MACs allow, are reported in order, and come back for use."
     options = TINY | {"random_genotypes": 0, "equal_macs": ("resnet", "mobilenet_v3", "shufflenet_v2")}
-    options |= {"pretrain_steps": 0, "finetune_steps": 6, "max_parameters": 9_000}
+    options |= {"pretrain_steps": 0, "finetune_steps": 1, "max_parameters": 9_000}
     run = searched_run(tmp_path / "run")
-    data_stage(digits, run)
-    report = evaluate(digits, run, options, quiet=True)
+    data_stage(four, run)
+    report = evaluate(four, run, options, quiet=True)
     models, keys = report["models"], ["resnet_macs", "mobilenet_v3_macs", "shufflenet_v2_macs"]
     assert list(models) == ["searched", "resnet_small", *keys] and set(keys) < set(report["differences"])
     page = (tmp_path / "run" / "report.md").read_text()
@@ -161,10 +195,10 @@ def test_controls_of_equal_work(digits, tmp_path, monkeypatch, unpainted):
         assert 0.6 < models[key]["macs"] / models["searched"]["macs"] <= 1
         assert display_name(key) in page and display_name(key, True) in page and "equal MACs" in display_name(key)
         answered, model = run.load_arrays(f"models/{key}.npz")["answers"], load_model(run, key)
-        assert (model.scores(digits.images["test"]).argmax(1) == answered).mean() > 0.99
+        assert (model.scores(four.images["test"]).argmax(1) == answered).mean() > 0.99
     monkeypatch.setattr(evaluation, "count_macs", lambda *_: 500)
     with pytest.warns(UserWarning, match="resnet_macs is not compared: .*narrowest ResNet"):
-        made = compared(GENOTYPES["FairDARTS_a"], digits, evaluation_config(options), 3)
+        made = compared(GENOTYPES["FairDARTS_a"], four, evaluation_config(options), 3)
     assert not made.keys() & set(keys) and "resnet_small" in made
 
 
@@ -176,36 +210,36 @@ def test_stems_of_hand_made_networks_step_with_the_images_but_in_old_runs(digits
     options = {"random_genotypes": 0, "published": (), "max_macs": 40_000_000, "device": "cpu"}
     for began, expected in ((None, stride), ("0.5.0", 1)):
         config = evaluation_config("quick", **options, equal_macs=("resnet", "shufflenet_v2"), began=began)
-        made = compared(GENOTYPES["FairDARTS_a"], large, config, 3)
+        made = compared(random_genotype(0, nodes=1), large, config, 3)
         with torch.device("meta"):
             names = "resnet18", "resnet_small", "mobilenet_v3_small"
             assert [made[name]().stem_stride for name in names] == [expected] * 3
         assert made["shufflenet_v2_macs"]() is None and told[-3:] == [expected] * 3
 
 
-def test_a_genotype_of_stages_is_evaluated_reported_and_exported(digits, tmp_path, unpainted):
+def test_a_genotype_of_stages_is_evaluated_reported_and_exported(four, tmp_path, unpainted, unforeseen):
     options = SHORT | {"equal_macs": ("resnet",), "random_genotypes": 1, "max_parameters": 9_000}
     run = searched_run(tmp_path / "run")
     genotype = StageGenotype((Stage((Block(),)), Stage((Block("basic"), Block("basic")), 1.5, 2)))
     run.save_text("genotype.json", genotype.to_json())
-    data_stage(digits, run)
-    report = evaluate(digits, run, options, quiet=True)
+    data_stage(four, run)
+    report = evaluate(four, run, options, quiet=True)
     assert list(report["models"]) == ["searched", "resnet_small", "resnet_macs", "random_0"]
     assert parse_genotype(report["models"]["searched"]["genotype"]) == genotype
     assert isinstance(parse_genotype(report["models"]["random_0"]["genotype"]), StageGenotype)
     assert report["models"]["searched"]["parameters"] <= 9_000
     assert "block 2 of 2: basic 3x3" in (run.path / "report.html").read_text()
     answered, model = run.load_arrays("models/searched.npz")["answers"], load_model(run)
-    assert (model.scores(digits.images["test"]).argmax(1) == answered).mean() > 0.99
+    assert (model.scores(four.images["test"]).argmax(1) == answered).mean() > 0.99
     export_run(run, tmp_path / "x.zip")
     again = load_model(tmp_path / "x.zip")
-    np.testing.assert_array_equal(again.scores(digits.images["test"]), model.scores(digits.images["test"]))
+    np.testing.assert_array_equal(again.scores(four.images["test"]), model.scores(four.images["test"]))
 
 
-def test_each_family_chooses_its_rate_by_validation(digits, tmp_path, reads, unpainted):
+def test_each_family_chooses_its_rate_by_validation(four, tmp_path, reads, unpainted, unforeseen):
     options = SHORT | {"finetune_rate": 1e-4, "tune_rates": 3}
     run, config = searched_run(tmp_path / "run"), evaluation_config(options)
-    report = evaluate(digits, run, options, quiet=True)
+    report = evaluate(four, run, options, quiet=True)
     assert finetune_rates(config) == (1e-4, 3e-4, 3.3e-5)
     for family, names in {"searched": ("searched", "random_0"), "resnet": ("resnet_small",)}.items():
         table = run.load_json(f"rates/{family}.json")
@@ -226,13 +260,13 @@ def test_each_family_chooses_its_rate_by_validation(digits, tmp_path, reads, unp
     assert costs["others"] == pytest.approx(training - report["models"]["searched"]["seconds"], abs=0.1)
     assert "learning rates that were tried and not taken" in run.load_text("report.md")
     assert [name for name, split in reads if split == "test"] == list(report["models"])  # once each
-    parts = {part.stage: part for part in evaluation_parts(digits, run, config)}
+    parts = {part.stage: part for part in evaluation_parts(four, run, config)}
     assert {f"finetune/random_0{end}" for end in ("", "@0.0003", "@3.3e-05")} < set(parts) and len(parts) == 12
 
 
-def test_a_choice_of_rates_goes_on_and_ends_the_same(digits, tmp_path, monkeypatch, unpainted):
-    options = SHORT | {"random_genotypes": 0, "tune_rates": 2}
-    whole = evaluate(digits, searched_run(tmp_path / "whole"), options, quiet=True)
+def test_a_choice_of_rates_goes_on_and_ends_the_same(four, tmp_path, monkeypatch):
+    options = evaluation_config(SHORT | {"random_genotypes": 0, "tune_rates": 2})
+    whole = evaluate_seed(four, searched_run(tmp_path / "whole"), options, quiet=True)
     honest, run = Trainer.run, searched_run(tmp_path / "cut")
 
     def cut(self):
@@ -242,10 +276,10 @@ def test_a_choice_of_rates_goes_on_and_ends_the_same(digits, tmp_path, monkeypat
 
     monkeypatch.setattr(Trainer, "run", cut)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(digits, run, options, quiet=True)
+        evaluate_seed(four, run, options, quiet=True)
     assert run.has("models/searched.json") and not run.has("rates/resnet.json")
     monkeypatch.setattr(Trainer, "run", honest)
-    again = evaluate(digits, run, options, quiet=True)
+    again = evaluate_seed(four, run, options, quiet=True)
     for name, model in whole["models"].items():
         assert {k: v for k, v in again["models"][name].items() if k not in ("seconds", "latency_ms")} == {
             k: v for k, v in model.items() if k not in ("seconds", "latency_ms")
@@ -287,26 +321,8 @@ def test_mistakes_are_sentences(digits, tmp_path):
         evaluate(digits, Run.open(tmp_path / "empty", {}), TINY)
 
 
-@pytest.fixture(scope="module")
-def tiny_presets():
-    small = {"width": 2, "depth": 3, "nodes": 2, "steps": 3, "batch_size": 16, "embedding": 16}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(config.SEARCH_PRESETS, "quick", small)
-        patch.setitem(config.EVALUATION_PRESETS, "quick", TINY)
-        yield
-
-
-@pytest.fixture(scope="module")
-def straight(tiny_presets, tmp_path_factory):
-    "The folder of a run that the command took all the way, and what it said."
-    path, said = tmp_path_factory.mktemp("straight") / "run", io.StringIO()
-    with contextlib.redirect_stdout(said):
-        assert cli.main(["run", "--out", str(path), "--quiet", "--device", "cpu"]) == 0
-    return path, said.getvalue()
-
-
-def test_the_whole_way_and_a_finished_run_answers_at_once(straight, tmp_path, monkeypatch, capsys):
-    path, said = straight
+def test_the_whole_way_and_a_finished_run_answers_at_once(straight, tiny_presets, tmp_path, monkeypatch, capsys):
+    path, said, _ = straight
     run = str(path)
     assert "# digits" in said and "searched" in said
     for name in ("run.json", "data.json", "indices.npz", "alphas.npz", "genotype.json", "report.json", "report.png"):
@@ -450,7 +466,7 @@ def test_mistakes_about_images_from_elsewhere_are_sentences(straight, elsewhere,
         assert said in capsys.readouterr().err, said
 
 
-def test_stages_one_by_one_end_as_the_whole_way(straight, tmp_path, unpainted):
+def test_stages_one_by_one_end_as_the_whole_way(straight, tiny_presets, tmp_path, unpainted):
     where = ["--out", str(tmp_path / "parts"), "--quiet", "--device", "cpu"]
     for command in (["data", *where], ["search", *where], ["derive", str(tmp_path / "parts")], ["evaluate", *where]):
         assert cli.main(command) == 0, command
@@ -469,7 +485,7 @@ def test_images_without_labels_get_a_genotype(digits, tmp_path, tiny_presets, un
     assert (tmp_path / "run" / "genotype.json").is_file() and not (tmp_path / "run" / "report.json").exists()
 
 
-def test_other_seeds_lie_inside_and_are_searched_anew(straight, tmp_path, unpainted):
+def test_other_seeds_lie_inside_and_are_searched_anew(straight, tiny_presets, tmp_path, unpainted):
     shutil.copytree(straight[0], tmp_path / "run")  # the run of one seed becomes one of two
     report = pipeline.run_pipeline("digits", tmp_path / "run", seeds=2, quiet=True, device="cpu")
     assert report["seeds"] == [0, 1] and not report["searched_once"]
@@ -487,33 +503,36 @@ def test_other_seeds_lie_inside_and_are_searched_anew(straight, tmp_path, unpain
     assert again == report
 
 
-def test_the_pipeline_takes_another_seed_alone(tmp_path, tiny_presets, unpainted):
-    short = TINY | {"recipe": "scratch", "finetune_steps": 2, "random_genotypes": 0}
-    alone = pipeline.run_pipeline("digits", tmp_path / "alone", quiet=True, device="cpu", seed=1, evaluation=short)
+def test_the_pipeline_takes_another_seed_alone(four, tmp_path, tiny_presets, unpainted):
+    short = SHORT | {"recipe": "scratch", "random_genotypes": 0}
+    alone = pipeline.run_pipeline(four, tmp_path / "alone", quiet=True, device="cpu", seed=1, evaluation=short)
     assert alone["seeds"] == [1]
 
 
-def test_one_search_may_serve_several_seeds(digits, tmp_path, unpainted):
+def test_one_search_may_serve_several_seeds(four, tmp_path, unpainted, unforeseen):
     run = searched_run(tmp_path / "run")
-    report = evaluate(digits, run, SHORT | {"random_genotypes": 0}, seeds=2, quiet=True)
+    report = evaluate(four, run, SHORT | {"random_genotypes": 0}, seeds=2, quiet=True)
     assert report["searched_once"] and len(report["models"]["searched"]["seeds"]) == 2
+    assert run.load_json("report.json") == report
     sub = Run.open(tmp_path / "run" / "seed_1")
     assert sub.load_text("genotype.json") == run.load_text("genotype.json")
     first, second = (r.load_json("models/searched.json")["finetuning"] for r in (run, sub))
     assert first != second
 
 
-def test_probe_and_neighbours_train_no_network(digits, tmp_path, unpainted):
+def test_probe_and_neighbours_train_no_network(digits, tmp_path, unpainted, unforeseen):
     for recipe in ("linear_probe", "knn"):
-        report = evaluate(digits, searched_run(tmp_path / recipe), SHORT | {"recipe": recipe}, quiet=True)
+        options = SHORT | {"recipe": recipe, "random_genotypes": 0}
+        report = evaluate(digits, searched_run(tmp_path / recipe), options, quiet=True)
         model = report["models"]["searched"]
         assert report["recipe"] == recipe and model["best_epoch"] is None and model["balanced_accuracy"] > 0.1
         run = Run.open(tmp_path / recipe)
         assert not run.finished("finetune/searched") and run.load_json("models/searched.json")["probing"]
 
 
-def test_multi_label_probes(several, tmp_path, unpainted):
+def test_multi_label_probes(several, tmp_path, unpainted, unforeseen):
     for recipe in ("linear_probe", "knn", "crt"):
-        report = evaluate(several, searched_run(tmp_path / recipe), SHORT | {"recipe": recipe}, quiet=True)
+        options = SHORT | {"recipe": recipe, "random_genotypes": 0}
+        report = evaluate(several, searched_run(tmp_path / recipe), options, quiet=True)
         assert report["models"]["searched"]["macro_auc"] > 0.3
-        assert report["differences"]["random"]["metric"] == "macro_auc"
+        assert report["differences"]["resnet_small"]["metric"] == "macro_auc"

@@ -20,11 +20,11 @@ from ssnas_colab.stages.evaluation import evaluate, evaluation_parts, folds_of
 from ssnas_colab.stages.loader import load_data
 from ssnas_colab.training.metrics import paired_test_seeds
 
-from .searched import searched_run
+from .searched import below, searched_run
 
 pytestmark = pytest.mark.usefixtures("unpainted_module")
 TINY = {
-    "recipe": "scratch", "finetune_steps": 6, "batch_size": 64, "embedding": 16, "max_parameters": 4_000,
+    "recipe": "scratch", "finetune_steps": 2, "batch_size": 64, "embedding": 16, "max_parameters": 4_000,
     "random_genotypes": 1, "resnet18": False, "mobilenet": False, "published": (), "equal_macs": (), "device": "cpu",
     "folds": 3,
 }  # fmt: skip
@@ -162,7 +162,7 @@ def test_what_is_pooled_is_what_was_said():
 
 
 def test_a_run_with_folds_goes_on_and_tells(digits, tmp_path, monkeypatch):
-    data, run, honest = few(digits), searched_run(tmp_path / "run", depth=2), evaluation.evaluate_network
+    data, run, honest = few(below(digits, 4)), searched_run(tmp_path / "run", depth=2), evaluation.evaluate_network
 
     def cut(name, make, data, run, *more):
         if run.path.name == "fold_2" and name == "resnet_small":

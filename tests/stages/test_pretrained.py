@@ -31,7 +31,7 @@ from ssnas_colab.training.recipes import Trainer, own_settings
 from .searched import searched_run
 
 TINY = {
-    "pretrain_steps": 1, "finetune_steps": 12, "batch_size": 64, "embedding": 16, "max_parameters": None,
+    "pretrain_steps": 1, "finetune_steps": 6, "batch_size": 64, "embedding": 16, "max_parameters": None,
     "random_genotypes": 0, "resnet18": False, "mobilenet": False, "published": (), "equal_macs": (), "device": "cpu",
     "controls": ("tiny:pretrained",), "tune_rates": 2, "max_macs": 60_000,
 }  # fmt: skip

@@ -1,8 +1,10 @@
 "The search: what it may see, what it keeps, how it ends. (That it decides without freezing: nbs/02_search.ipynb.)"
 
 import dataclasses
+import shutil
 import sys
 import warnings
+from functools import cache
 
 import numpy as np
 import pytest
@@ -23,7 +25,8 @@ from ssnas_colab.stages.search import search
 from ssnas_colab.training.ssl_losses import OBJECTIVES
 
 TINY = {"width": 4, "depth": 3, "batch_size": 16, "steps": 2, "embedding": 16, "device": "cpu"}
-SMALL = TINY | {"nodes": 2, "steps": 4}  # a third of the operations
+SMALL = TINY | {"nodes": 2, "batch_size": 8}  # a third of the operations
+LONGER = SMALL | {"steps": 4}
 
 # What is asserted here are numbers: to paint the picture of a search takes as long as some steps.
 pytestmark = pytest.mark.usefixtures("unpainted")
@@ -40,15 +43,20 @@ def alphas_of(images, path, **changes):
 
 @pytest.fixture(scope="module")
 def straight(digits, tmp_path_factory):
-    "The folder of a search of the digits, to be copied before it is changed, and its alphas."
-    path = tmp_path_factory.mktemp("straight") / "run"
-    return path, alphas_of(digits, path)
+    "From a relaxation to the folder of a search by it, to be copied before it is changed, and its alphas."
+    folder = tmp_path_factory.mktemp("straight")
+
+    @cache
+    def made(relaxation):
+        return folder / relaxation, alphas_of(digits, folder / relaxation, relaxation=relaxation)
+
+    return made
 
 
 @pytest.mark.parametrize("relaxation", RELAXATIONS)
 def test_labels_do_not_change_a_bit(digits, straight, tmp_path, relaxation):
     changes = {"relaxation": relaxation}
-    straight = straight[1] if relaxation == "fair" else alphas_of(digits, tmp_path / "straight", **changes)
+    straight = straight(relaxation)[1]
     shuffled = {split: np.random.default_rng(0).permutation(labels) for split, labels in digits.labels.items()}
     others = {"shuffled": dataclasses.replace(digits, labels=shuffled)}
     if relaxation in ("fair", "sampled"):
@@ -62,16 +70,17 @@ def test_labels_do_not_change_a_bit(digits, straight, tmp_path, relaxation):
 
 def test_a_policy_goes_on_and_is_told(digits, tmp_path, monkeypatch):
     "ENAS: stopped near the end and continued it ends with the same bits; its alphas are what the LSTM draws."
-    changes, step = {"relaxation": "enas", "steps": 10, "warmup": 0.5}, Searcher.__call__
+    changes, step = {"relaxation": "enas", "steps": 6, "warmup": 0.5, "alpha_learning_rate": 0.5}, Searcher.__call__
     straight = alphas_of(digits, tmp_path / "straight", **changes)
 
     def stops(self, step_seed, done):
-        if done > 0.7:
+        if done > 0.6:
             raise KeyboardInterrupt
         return step(self, step_seed, done)
 
     with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, SystemExit, UserError)):
         patch.setattr(Searcher, "__call__", stops)
+        patch.setattr("ssnas_colab.training.loop.CHECKPOINT_SECONDS", 0.0)
         alphas_of(digits, tmp_path / "stopped", **changes)
     again = alphas_of(digits, tmp_path / "stopped", **changes)
     for kind, rows in straight.items():
@@ -82,7 +91,7 @@ def test_a_policy_goes_on_and_is_told(digits, tmp_path, monkeypatch):
 
 
 def test_other_seeds_and_other_images_change_the_alphas(digits, straight, tmp_path):
-    straight = straight[1]["normal"]
+    straight = straight("fair")[1]["normal"]
     assert not np.array_equal(straight, alphas_of(digits, tmp_path / "seed", seed=1)["normal"])
     assert not np.array_equal(straight, alphas_of(digits.images["train"][::-1], tmp_path / "images")["normal"])
 
@@ -104,7 +113,7 @@ def test_what_a_run_keeps(digits, tmp_path):
 
 
 def test_a_finished_search_is_not_done_again(digits, straight, monkeypatch):
-    path, first = straight
+    path, first = straight("fair")
     monkeypatch.setattr(Searcher, "__call__", lambda *_: pytest.fail("a step was taken"))
     again = alphas_of(digits, path)
     np.testing.assert_array_equal(first["normal"], again["normal"])
@@ -127,13 +136,13 @@ def test_mistakes_are_sentences(digits, tmp_path):
 
 
 @pytest.mark.parametrize("relaxation", RELAXATIONS)
-def test_every_relaxation_searches_to_a_genotype(digits, tmp_path, relaxation):
-    run = Run.open(tmp_path / "run", {})
-    history = search(digits, run, TINY, quiet=True, relaxation=relaxation)
+def test_every_relaxation_searches_to_a_genotype(straight, tmp_path, relaxation):
+    path, alphas = straight(relaxation)
+    run = Run.open(shutil.copytree(path, tmp_path / "run"))
     genotype = derive_stage(run)
     assert run.load_json("derivation.json")["method"] == RELAXATIONS[relaxation].derivation
     assert Network(genotype, 10, in_channels=1, width=4, depth=3)(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
-    assert history.arrays()["normal"].shape[2] == RELAXATIONS[relaxation].columns
+    assert alphas["normal"].shape[2] == RELAXATIONS[relaxation].columns
     row = run.load_json("search.json")["history"][-1]
     assert 0 <= row["decided"] <= 1 and np.isfinite([row["gap"], row["rank"], row["entropy"]]).all()
 
@@ -142,7 +151,7 @@ def test_every_relaxation_searches_to_a_genotype(digits, tmp_path, relaxation):
 @pytest.mark.parametrize("relaxation", ["fair", "sampled"])
 def test_every_objective_searches_to_a_genotype(digits, tmp_path, objective, relaxation):
     run = Run.open(tmp_path / "run", {})
-    search(digits, run, SMALL, quiet=True, relaxation=relaxation, objective=objective)
+    search(digits, run, SMALL | {"steps": 1}, quiet=True, relaxation=relaxation, objective=objective)
     assert derive_stage(run).normal and run.load_json("search.json")["settings"]["objective"] == objective
 
 
@@ -158,7 +167,7 @@ def test_supervised_reads_the_labels_and_says_so_without(digits, tmp_path):
 
 def test_warmup_leaves_the_alphas_alone(digits, tmp_path):
     for relaxation in ("fair", "sampled"):
-        rows = alphas_of(digits, tmp_path / relaxation, relaxation=relaxation, warmup=0.5)["normal"]
+        rows = alphas_of(digits, tmp_path / relaxation, relaxation=relaxation, warmup=0.5, steps=4)["normal"]
         assert np.array_equal(rows[0], rows[len(rows) // 2]) and not np.array_equal(rows[0], rows[-1])
 
 
@@ -168,7 +177,7 @@ def test_a_converged_search_stops_and_says_so(digits, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_rules", lambda config, epochs: {"convergence": rule})
     monkeypatch.setattr(module, "current_genotype", lambda net: random_genotype(0, nodes=2))
     run = Run.open(tmp_path / "run", {})
-    search(digits, run, SMALL, quiet=True)
+    search(digits, run, LONGER, quiet=True)
     found = run.load_json("search.json")
     assert found["stopped"].startswith("convergence") and found["epoch"] == len(found["history"]) == 2
 
@@ -177,7 +186,7 @@ def test_after_a_collapse_the_best_epoch_counts(digits, tmp_path, monkeypatch):
     rule = CollapseRule(parameterless=-1.0, patience=3, warmup=0)
     monkeypatch.setattr(sys.modules["ssnas_colab.stages.search"], "_rules", lambda config, epochs: {"collapse": rule})
     run = Run.open(tmp_path / "run", {})
-    search(digits, run, SMALL, quiet=True)
+    search(digits, run, LONGER, quiet=True)
     found = run.load_json("search.json")
     assert found["stopped"].startswith("collapse") and len(found["history"]) == 3
     values = [row["derived"] for row in found["history"]]
@@ -199,7 +208,7 @@ def test_a_search_that_diverges_goes_back_with_half_the_learning_rate(digits, tm
 
     with pytest.MonkeyPatch.context() as patch, pytest.warns(UserWarning, match="half the learning rate"):
         patch.setattr(Searcher, "__call__", step)
-        search(digits, run, SMALL, quiet=True)
+        search(digits, run, LONGER, quiet=True)
     rows = run.load_json("search.json")["history"]
     assert [row["epoch"] for row in rows] == list(range(len(rows))) and len(calls) == len(rows) + 1
     assert calls[3] == pytest.approx(calls[2] / 2)
@@ -207,8 +216,9 @@ def test_a_search_that_diverges_goes_back_with_half_the_learning_rate(digits, tm
 
 def test_even_clusters_survive_a_restart(digits, tmp_path):
     "A search with clustering, stopped in the middle, ends with the bits of one that was not."
-    changes = {"relaxation": "sampled", "cluster_every": 2, "clusters": 4, "steps": 5}
-    straight = alphas_of(digits, tmp_path / "straight", **changes)
+    changes = {"relaxation": "sampled", "cluster_every": 2, "clusters": 4, "steps": 4}
+    images = digits.images["train"][:128]
+    straight = alphas_of(images, tmp_path / "straight", **changes)
     whole, steps = Searcher.__call__, []
 
     def step(self, step_seed, done):
@@ -220,8 +230,8 @@ def test_even_clusters_survive_a_restart(digits, tmp_path):
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Searcher, "__call__", step)
         patch.setattr("ssnas_colab.training.loop.CHECKPOINT_SECONDS", 0.0)
-        alphas_of(digits, tmp_path / "stopped", **changes)
-    again = alphas_of(digits, tmp_path / "stopped", **changes)
+        alphas_of(images, tmp_path / "stopped", **changes)
+    again = alphas_of(images, tmp_path / "stopped", **changes)
     assert all(np.array_equal(straight[kind], again[kind]) for kind in straight)
-    plain = alphas_of(digits, tmp_path / "plain", relaxation="sampled", steps=5)
+    plain = alphas_of(images, tmp_path / "plain", relaxation="sampled", steps=4)
     assert not np.array_equal(plain["normal"], straight["normal"])
