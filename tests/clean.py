@@ -66,7 +66,7 @@ class CleanEnvironment:
             return
         self.environment |= {
             "PIP_INDEX_URL": self.index.as_uri(), "PIP_CONFIG_FILE": os.devnull, "PIP_NO_BUILD_ISOLATION": "0",
-            "PIP_NO_CACHE_DIR": "1", "PYTHONDONTWRITEBYTECODE": "1",
+            "PIP_NO_CACHE_DIR": "1",
         }  # fmt: skip
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
         self.packages, linked = next((folder / "venv").glob("lib/python*/site-packages")), folder / "others"

@@ -49,6 +49,13 @@ def folder_of(path, counts, **kwargs):
 
 
 @pytest.fixture
+def one_parser(monkeypatch):
+    "A parser for all commands of a test: to make one takes longer than to refuse what it reads."
+    parser = command_parser()
+    monkeypatch.setattr("ssnas_colab.cli.command_parser", lambda: parser)
+
+
+@pytest.fixture
 def say(capsys, tmp_path):
     "Run the command; the exit code and what it said on standard error."
 
@@ -146,7 +153,7 @@ def test_show_and_status(say, tmp_path, capsys):
 
 
 def test_a_reader_that_has_seen_enough_is_no_mistake():
-    code = "import sys; from ssnas_colab.cli import main; sys.exit(main(['data', 'digits', '--json']))"
+    code = "import sys; from ssnas_colab.cli import main; sys.exit(main(['show', 'DARTS_V2']))"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()  # as `head` does
         said = process.stderr.read().decode()
@@ -160,9 +167,9 @@ def told(capsys, *arguments):
     return json.loads(capsys.readouterr().out)
 
 
-def test_a_time_budget_ends_with_75_and_the_same_command_goes_on(say, capsys, tmp_path):
+def test_a_time_budget_ends_with_75_and_the_same_command_goes_on(say, capsys, tmp_path, unpainted):
     arguments = ["search", tmp_path / "run", "--quiet", "--device", "cpu", "--set", "search.width=2"]
-    for setting in ("depth=3", "nodes=2", "steps=40", "embedding=16"):
+    for setting in ("depth=3", "nodes=2", "steps=25", "embedding=16"):
         arguments += ["--set", f"search.{setting}"]
     code, said = say(*arguments, "--time-budget", "1s")
     assert code == 75 and not (tmp_path / "run" / "search.json").exists()
@@ -269,7 +276,7 @@ class Accepted(UserError):
 
 
 @pytest.mark.parametrize("share", [30, pytest.param(1, marks=pytest.mark.soak)])
-def test_whatever_is_given_to_an_option_is_one_sentence_or_an_answer(share, tmp_path, monkeypatch, capsys):
+def test_whatever_is_given_to_an_option_is_one_sentence_or_an_answer(share, tmp_path, monkeypatch, capsys, one_parser):
     monkeypatch.chdir(tmp_path)
     with tarfile.open(Path(__file__).parent / "data/v0.1.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
@@ -475,7 +482,8 @@ def test_a_run_that_another_session_writes_is_refused(say, tmp_path):
 
 def test_dry_run_tells_of_all_stages_and_writes_nothing(say, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    few = [f"--set=evaluation.{name}" for name in ("random_genotypes=0", "mobilenet=false")]
+    few = ["random_genotypes=0", "resnet18=false", "mobilenet=false", "equal_macs=[]", "max_parameters=8000"]
+    few = ["--set=search.candidates=2", "--set=search.score_steps=1", *(f"--set=evaluation.{name}" for name in few)]
     shown = {}
     for name, kinds in (("labelled", {"cats": 12, "dogs": 12}), ("flat", {"": 12})):
         folder_of(tmp_path / name, kinds, size=(8, 8))

@@ -1,6 +1,7 @@
 "The project as a whole: what the package offers, and which room may import which."
 
 import ast
+import functools
 import json
 import subprocess
 import sys
@@ -49,10 +50,22 @@ def name_of(path):
     return ".".join(path.relative_to(ROOT / "ssnas_colab").with_suffix("").parts)
 
 
+@functools.cache
+def tree_of(path):
+    "The source as a tree."
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def nodes_of(path):
+    "All nodes of that tree."
+    return [*ast.walk(tree_of(path))]
+
+
 def imports_of(path):
     "Everything that the source imports, also inside functions, by absolute name: 'torch', 'ssnas_colab.cli'."
     package = ["ssnas_colab", *path.relative_to(ROOT / "ssnas_colab").parts[:-1]]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -62,11 +75,12 @@ def imports_of(path):
             yield from (f"{source}.{alias.name}" for alias in node.names)
 
 
+@functools.cache
 def ours(path):
     "The modules of this package that the source imports: 'experiment.run', 'loader'."
     known = {name_of(module) for module in MODULES}
     found = {name.removeprefix("ssnas_colab.") for name in imports_of(path) if name.startswith("ssnas_colab")}
-    return known & found
+    return frozenset(known & found)
 
 
 def python(code):
@@ -132,21 +146,20 @@ def test_walls(path):
         assert ours(path) <= {"core.basics", "models.stages"} and found <= {*sys.stdlib_module_names, "ssnas_colab"}
     assert not found & {"nbdev", "fastcore", "execnb"}
     assert room == "widgets" or "ipywidgets" not in found, f"{name} makes widgets outside of widgets/"
-    lazily = {node.lineno for node in ast.parse(source).body}
+    lazily = {node.lineno for node in tree_of(path).body}
     for line, text in enumerate(source.splitlines(), 1):
         assert not (line in lazily and text.split()[:2] in (["import", "matplotlib"], ["from", "matplotlib"])), (
             f"{name} imports matplotlib before a picture is asked for"
         )
     if name not in ("experiment.checkpoints", "models.pretrained"):  # the latter reads weights that others published
-        for node in ast.walk(ast.parse(source)):
-            assert not (isinstance(node, ast.Attribute) and ast.unparse(node) in ("torch.load", "torch.save")), (
-                f"{name} reads or writes checkpoint files by itself"
-            )
+        attributes = [node for node in nodes_of(path) if isinstance(node, ast.Attribute)]
+        files = [ast.unparse(node) for node in attributes if node.attr in ("load", "save")]
+        assert not {"torch.load", "torch.save"} & {*files}, f"{name} reads or writes checkpoint files by itself"
 
 
 def test_no_private_name_leaves_its_room():
     for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes_of(path):
             if isinstance(node, ast.ImportFrom) and node.level and node.module:
                 away = node.level > 1 or name_of(path).count(".") == 0
                 private = [alias.name for alias in node.names if alias.name.startswith("_")]
@@ -170,7 +183,7 @@ def test_no_room_is_crowded():
 def own_classes():
     "Every class of the package, by its module and name, with the names of those that it is made from."
     for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes_of(path):
             if isinstance(node, ast.ClassDef):
                 yield f"{name_of(path)}.{node.name}", [ast.unparse(base).split(".")[-1] for base in node.bases]
 
@@ -198,7 +211,7 @@ def test_one_class_a_thing(capsys):
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_no_eval_and_no_pickles(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes_of(path):
         if isinstance(node, ast.Call):
             called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
             options = {keyword.arg: getattr(keyword.value, "value", None) for keyword in node.keywords}
@@ -206,9 +219,10 @@ def test_no_eval_and_no_pickles(path):
             assert not (plain and called in ("eval", "exec", "__import__")), f"line {node.lineno}: {called}"
             assert options.get("weights_only", True) is True, f"line {node.lineno}: weights_only"
             assert not options.get("allow_pickle"), f"line {node.lineno}: allow_pickle"
-            if ast.unparse(node.func) == "torch.load":
+            loads = ast.unparse(node.func) if called == "load" else ""
+            if loads == "torch.load":
                 assert "weights_only" in options, f"line {node.lineno}: torch.load without weights_only"
-            if ast.unparse(node.func) == "np.load":
+            if loads == "np.load":
                 assert "allow_pickle" in options, f"line {node.lineno}: np.load without allow_pickle"
 
 

@@ -29,8 +29,8 @@ EVALUATION = {
     "pretrain_steps": 2, "finetune_steps": 2, "batch_size": 15, "embedding": 8, "max_parameters": 4_000,
     "random_genotypes": 0, "resnet18": "false", "mobilenet": "false", "published": "", "equal_macs": "",
 }  # fmt: skip
-STRATEGY = ["--space", "stages", "--strategy", "random", "--candidates", "2", "--score", "naswot"]
-STRATEGY += ["--score-steps", "1", "--max-parameters", "40000"]
+STRATEGY = ["--space", "cells", "--strategy", "random", "--candidates", "2", "--score", "naswot"]
+STRATEGY += ["--score-steps", "1", "--max-parameters", "8000", "--set", "search.depth=3", "--set", "search.nodes=1"]
 
 
 def settings(**more):

@@ -129,7 +129,8 @@ def pictures(tmp_path_factory):
 
 def swept(pictures, out, *how):
     "The results of two trials by the command."
-    few = "--seeds 2 --candidates 2 --score barlow_twins --score-steps 2 --max-parameters 20000 --device cpu"
+    few = "--seeds 2 --candidates 2 --score barlow_twins --score-steps 1 --max-parameters 8000 --device cpu"
+    few += " --space cells --strategy random --set search.depth=3 --set search.nodes=1"
     assert main(["sweep", "--data", str(pictures), "--out", str(out), *few.split(), *how]) == 0
     rows = json.loads((out / "sweep.json").read_text())
     assert [(row["name"], row["code"], row["attempts"]) for row in rows] == [("seed0", 0, 1), ("seed1", 0, 1)]

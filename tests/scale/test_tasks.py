@@ -23,7 +23,10 @@ from ssnas_colab.scale.tasks import current_pool, use_engine
 from ssnas_colab.sessions.session import claim_of, require_claim, session
 
 FEW = {
-    "search": {"candidates": 2, "score": "barlow_twins", "score_steps": 1},
+    "search": {
+        "space": "cells", "strategy": "random", "depth": 3, "nodes": 1, "candidates": 2, "score": "barlow_twins",
+        "score_steps": 1,
+    },
     "evaluation": {
         "random_genotypes": 0, "mobilenet": False, "resnet18": False, "equal_macs": [], "pretrain_steps": 2,
         "finetune_steps": 2, "max_parameters": 8_000,

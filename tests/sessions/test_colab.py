@@ -32,7 +32,7 @@ FIELDS = ["DATA", "IMBALANCE_FACTOR", "PRESET", "SEED", "TIME_BUDGET", "DRIVE_FO
 COLABS = ["ipywidgets==7.7.1", "ipython==7.34.0", "numpy==2.1.3", "ipykernel==6.29.5", "jupyter_client<8"]
 SMALLER = """from ssnas_colab.config import EVALUATION_PRESETS, SEARCH_PRESETS
 SEARCH_PRESETS["quick"] |= {"candidates": 2, "score_steps": 1}
-small = {"max_parameters": 20_000, "pretrain_steps": 2, "finetune_steps": 4, "random_genotypes": 0}
+small = {"max_parameters": 4_000, "pretrain_steps": 2, "finetune_steps": 2, "random_genotypes": 0}
 EVALUATION_PRESETS["quick"] |= small | {"resnet18": False, "mobilenet": False, "equal_macs": ()}"""
 
 
