@@ -1,5 +1,7 @@
 """What only a GPU does, by stand-ins on a CPU: recorded steps, too little memory, half precision."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -113,6 +115,7 @@ def test_recorded_steps_are_the_steps(digits, straight, tmp_path, monkeypatch, f
     monkeypatch.setattr(recipes, "Replayed", OnTape)
     monkeypatch.setattr(OnTape, "recorded", 0)
     monkeypatch.setattr(OnTape, "fails", fails)
+    warnings.simplefilter("always")  # of both stages, though the sentence and the place are the same
     history, state, _ = trained(digits, tmp_path / "run", loss="ldam")
     assert history == straight[0]
     assert all(torch.equal(state[name], value) for name, value in straight[1].items())
