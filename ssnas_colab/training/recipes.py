@@ -35,7 +35,7 @@ from ssnas_colab.training.class_losses import (
     teacher_loss,
 )
 from .loop import Best, cosine, fit, make_schedule, set_learning_rate
-from .metrics import epoch_metrics, report_metrics
+from .metrics import report_metrics, validation_metrics
 from .samplers import sampled_order
 from .ssl_losses import Projector, barlow_twins_loss, of_all
 
@@ -179,11 +179,11 @@ class Trainer:
         return predict_scores(logits, self.data.task).numpy()
 
     def metrics(self, split, scores=None, brief=False):
-        "`report_metrics` of the network as it is now on a split, or `epoch_metrics`; scores: where they are known."
+        "`report_metrics` of the network as it is now on a split, brief: `validation_metrics`; scores: if known."
         scores = self.scores(split) if scores is None else scores
         data = self.data
         if brief:
-            return epoch_metrics(scores, data.labels[split], data.task)
+            return validation_metrics(scores, data.labels[split], data.task)
         return report_metrics(scores, data.labels[split], data.task, data.class_names, data.counts())
 
     def batches(self, stage, sampler, size):
