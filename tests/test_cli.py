@@ -49,13 +49,6 @@ def folder_of(path, counts, **kwargs):
 
 
 @pytest.fixture
-def one_parser(monkeypatch):
-    "A parser for all commands of a test: to make one takes longer than to refuse what it reads."
-    parser = command_parser()
-    monkeypatch.setattr("ssnas_colab.cli.command_parser", lambda: parser)
-
-
-@pytest.fixture
 def say(capsys, tmp_path):
     "Run the command; the exit code and what it said on standard error."
 
@@ -276,7 +269,7 @@ class Accepted(UserError):
 
 
 @pytest.mark.parametrize("share", [30, pytest.param(1, marks=pytest.mark.soak)])
-def test_whatever_is_given_to_an_option_is_one_sentence_or_an_answer(share, tmp_path, monkeypatch, capsys, one_parser):
+def test_whatever_is_given_to_an_option_is_one_sentence_or_an_answer(share, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with tarfile.open(Path(__file__).parent / "data/v0.1.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")

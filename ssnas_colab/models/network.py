@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SIZES', 'Cell', 'AuxiliaryHead', 'count_parameters', 'without_values', 'count_macs', 'require_budgets', 'largest',
-           'widest', 'activation_bytes', 'latency', 'sizes_of', 'require_narrowest', 'widest_within', 'plan_cells',
-           'stage_modules', 'Network', 'stage_sizes']
+           'likely_width', 'widest', 'activation_bytes', 'latency', 'sizes_of', 'require_narrowest', 'widest_within',
+           'plan_cells', 'stage_modules', 'Network', 'stage_sizes']
 
 # %% ../../nbs/models/03_network.ipynb #327d3677
 import copy
@@ -142,6 +142,12 @@ def largest(fits, start=1) -> int:
     return bisect_right(range(high), False, lo=low, key=lambda width: not fits(width)) - 1
 
 
+def likely_width(budgets, sizes) -> int:
+    "About the largest width within `budgets`, by name, told by the same sizes of a network of width 16."
+    near = [16 * (budgets[name] / size) ** (1 if name == "memory" else 0.5) for name, size in sizes.items()]
+    return max(1, min(round(min(near, default=1)), 1 << 15))
+
+
 def widest(build, max_parameters, what="network") -> int:
     """The largest width for which `build(width)`, a module, has at most `max_parameters` parameters.
 
@@ -159,8 +165,8 @@ def widest(build, max_parameters, what="network") -> int:
             f"The narrowest {what} has {parameters(1):,} parameters, more than max_parameters={max_parameters:,}: "
             "allow more parameters or less depth"
         )
-    near = round(16 * math.sqrt(max_parameters / parameters(16)))  # they grow with the square of the width
-    return largest(lambda width: parameters(width) <= max_parameters, max(1, near))
+    near = likely_width({"parameters": max_parameters}, {"parameters": parameters(16)})
+    return largest(lambda width: parameters(width) <= max_parameters, near)
 
 # %% ../../nbs/models/03_network.ipynb #a8e3c730
 def _activations(shapes, input_shape):
@@ -274,9 +280,7 @@ def widest_within(build, budgets, shape, device="cpu") -> int:
         return 1  # it was fast enough when it was measured once more
     if "latency" in budgets:  # measured of narrow ones first, which takes least
         return largest(fits)
-    known = sizes_of(lambda: build(16), shape, budgets, device)
-    guesses = [16 * (budgets[name] / size) ** (1 if name == "memory" else 0.5) for name, size in known.items()]
-    return largest(fits, max(1, min(round(min(guesses, default=1)), 1 << 15)))
+    return largest(fits, likely_width(budgets, sizes_of(lambda: build(16), shape, budgets, device)))
 
 # %% ../../nbs/models/03_network.ipynb #43669f1d
 _MOST_EDGES = 2048

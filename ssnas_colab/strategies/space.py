@@ -26,6 +26,7 @@ from ssnas_colab.models.network import (
     Network,
     count_parameters,
     largest,
+    likely_width,
     require_budgets,
     sizes_of,
     without_values,
@@ -334,9 +335,7 @@ class Filled:
 
         if "latency" in self.budgets:  # measured of narrow ones first, which takes least
             return largest(fits) if inside(1) else 1
-        guesses = [16 * (most / self.size(genotype, 16, name)) ** (1 if name == "memory" else 0.5)
-                   for name, most in self.budgets.items()]  # fmt: skip
-        return largest(fits, max(1, min(round(min(guesses)), 1 << 15)))
+        return largest(fits, likely_width(self.budgets, {name: self.size(genotype, 16, name) for name in self.budgets}))
 
     def __call__(self, genotype) -> dict:
         key = str(genotype), "width"

@@ -29,22 +29,22 @@ def report_metrics(scores, targets, task="single-label", class_names=None, train
     """
     from sklearn import metrics as sk
 
-    judged = validation_metrics(scores, targets, task)
     scores, targets, names = _check(scores, targets, task, class_names)
     single = task == "single-label"
     truth = targets[:, None] == np.arange(len(names)) if single else targets == 1
     chosen = scores.argmax(1)[:, None] == np.arange(len(names)) if single else scores > 0.5
     marks, known = (truth, np.ones_like(truth)) if single else (targets, targets >= 0)
+    auc = auc_per_class(marks, scores)
     recall = [float(c[t].mean()) if t.any() else None for t, c in _columns(truth, chosen)]
     of = [(t[k], c[k], s[k]) for t, c, s, k in _columns(truth, chosen, scores, known)]
     precision = [float(sk.average_precision_score(t, s)) if t.any() else None for t, _, s in of]
     report = {
         "accuracy": float((chosen & truth).any(1).mean() if single else (chosen == truth)[known].mean()),
-        **judged,
+        **_means(scores, targets, auc, task),
         "macro_f1": _mean([sk.f1_score(t, c, zero_division=0) for t, c, _ in of if t.any()]),
         "mean_average_precision": _mean(precision),
         "recall_per_class": recall,
-        "auc_per_class": auc_per_class(marks, scores),
+        "auc_per_class": auc,
         "average_precision_per_class": precision,
         "recall_interval_per_class": recall_intervals(truth, chosen),
         "expected_calibration_error": expected_calibration_error(scores, targets, task),
@@ -130,14 +130,18 @@ def balanced_accuracy(labels, predictions):
     return _mean(((found + spared) / 2).tolist())
 
 # %% ../../nbs/training/05_metrics.ipynb #e70c4a52
+def _means(scores, targets, auc, task):
+    "Balanced accuracy and macro AUC, of which the areas are known."
+    single = task == "single-label"
+    balanced = balanced_accuracy(targets, scores.argmax(1) if single else scores > 0.5)
+    return {"balanced_accuracy": balanced, "macro_auc": auc[1] if single and len(auc) == 2 else _mean(auc)}
+
+
 def validation_metrics(scores, targets, task="single-label"):
     "The `balanced_accuracy` and the `macro_auc` of `report_metrics`, whose arguments these are, as a dictionary."
     scores, targets, _ = _check(scores, targets, task, None)
-    if task == "multi-label":
-        return {"balanced_accuracy": balanced_accuracy(targets, scores > 0.5), "macro_auc": macro_auc(targets, scores)}
-    auc = auc_per_class(targets[:, None] == np.arange(scores.shape[1]), scores)
-    balanced = balanced_accuracy(targets, scores.argmax(1))
-    return {"balanced_accuracy": balanced, "macro_auc": auc[1] if len(auc) == 2 else _mean(auc)}
+    marks = targets[:, None] == np.arange(scores.shape[1]) if task == "single-label" else targets
+    return _means(scores, targets, auc_per_class(marks, scores), task)
 
 # %% ../../nbs/training/05_metrics.ipynb #509ceb5d
 def recall_intervals(truth, chosen, confidence=0.95):

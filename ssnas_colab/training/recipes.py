@@ -179,7 +179,10 @@ class Trainer:
         return predict_scores(logits, self.data.task).numpy()
 
     def metrics(self, split, scores=None, brief=False):
-        "`report_metrics` of the network as it is now on a split, brief: `validation_metrics`; scores: if known."
+        """`report_metrics` of the network as it is now on a split; brief: `validation_metrics` of it.
+
+        scores: where they are known already.
+        """
         scores = self.scores(split) if scores is None else scores
         data = self.data
         if brief:

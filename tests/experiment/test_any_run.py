@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 from oracle import bounded, damaged_json, for_any, is_sentence
 
-from ssnas_colab.cli import command_parser, main
+from ssnas_colab.cli import main
 
 ARCHIVE = Path(__file__).resolve().parents[1] / "data/v0.1.tar.xz"
 NAMES = ["run.json", "search.json", "report.json", "data.json", "derivation.json", "genotype.json", "forecast.json"]
@@ -20,10 +20,8 @@ for _part in ("models", "curves"):  # of one network and one other
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
-    "A finished run; one parser reads all commands, as to make one takes longer than to read a file."
-    parser = command_parser()
-    monkeypatch.setattr("ssnas_colab.cli.command_parser", lambda: parser)
+def run(tmp_path):
+    "A finished run."
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(tmp_path, filter="data", members=[m for m in archive if m.name.startswith("./finished")])
     for command, what in (("show", ""), ("status", ""), ("compare", ""), ("show", "genotype.json")):

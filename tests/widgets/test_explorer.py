@@ -310,7 +310,7 @@ def test_what_can_be_explored_of_stages(tmp_path, monkeypatch):
     genotype = random_stages(3)
     (tmp_path / "mine.json").write_text(genotype.to_json())
     for what in (tmp_path / "mine.json", genotype, str(genotype)):
-        assert Explorer(what).genotype(GIVEN) == genotype
+        assert explore(what).explorer.genotype(GIVEN) == genotype
     monkeypatch.chdir(tmp_path)
     panel = explore(genotype)
     for button in panel.saves.values():
